@@ -1,0 +1,23 @@
+"""OpenAMI, the open AMI platform. The rooms, in the order of the data:
+
+    readings.py   word    channels, units, day blocks, quality codes, the meaning of a timestamp
+    registry.py   word    who and where: meter, usage point, account, transformer, feeder
+    money.py      word    paise as integers; charge rows and transfer rows
+    errors.py     word    the one exception tree
+    cosem/        kernel  meter bytes <-> values: HDLC and wrapper, xDLMS, ciphering, IS 15959 profiles; no sockets, no side
+    vee/          kernel  validate, estimate, edit: one named check per function
+    billing/      kernel  tariff x readings -> charges
+    prepaid/      kernel  the daily statement, notices, who is due for disconnection
+    control/      kernel  the disconnection guard
+    losses/       kernel  transformer and feeder balance, with coverage
+    fleet/        shell   simulated meters on real sockets, with seeded faults and their ground truth
+    headend/      shell   talks to meters: the push listener and its admission of frames
+    store/        shell   journal, day blocks, registry and ledger rows
+    web/          shell   the consoles
+    day.py        glue    the whole way, one page
+    cli.py        glue    `openami ...`
+
+Imports run one way: cli > web > day > headend > fleet|store > the kernels > registry > readings|money > errors.
+"""
+
+__version__ = "0.1.0"
