@@ -18,11 +18,13 @@ class OpenAMIError(Exception):
 
 
 class MeterError(OpenAMIError):
-    """The peer broke the protocol. `cause` is the quarantine's word for it (see `docs/glossary.md`, "quarantine")."""
+    """The peer broke the protocol. `cause` is the quarantine's word for it (see `docs/glossary.md`, "quarantine");
+    `octets` are the offending bytes where the framing lost its place, else empty."""
 
-    def __init__(self, message: str, cause: str = "malformed") -> None:
+    def __init__(self, message: str, cause: str = "malformed", octets: bytes = b"") -> None:
         super().__init__(message)
         self.cause = cause
+        self.octets = octets
 
 
 class RequestError(OpenAMIError):
