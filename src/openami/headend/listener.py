@@ -1,0 +1,205 @@
+"""The push listener: an asyncio TCP server for wrapper frames.
+
+Frames of all connections gather in one inbox. A single flusher writes what has gathered as one journal batch (one sync for all), then judges it,
+then sends the confirmations: the more meters push at once, the larger the batches. While one batch is on its way to the disk the next gathers.
+Where the inbox is full, sockets are no longer read, so a flood slows its senders instead of filling memory.
+
+What always holds: nothing is confirmed before `Journal.append` has returned; a connection whose peer has finished is closed only when all its
+frames are in the journal; if the journal cannot be written the listener stops, having confirmed nothing of that batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from ..cosem.wrapper import WrapperReader, wrap
+from ..errors import MeterError, StorageError
+from ..store.journal import Journal, Refusal
+from .admission import Admission
+
+log = logging.getLogger("openami.headend")
+
+MAX_APDU_BYTES = 16_384
+INBOX_FRAMES = 20_000
+SETTLE_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the listener has done since it started: frames journalled, confirmed, refused by cause, batches."""
+
+    frames: int = 0
+    confirmed: int = 0
+    batches: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+class PushListener:
+    """Listens on one TCP port until `stop`. The journal is this process's own for writing."""
+
+    def __init__(self, journal: Journal, admission: Admission) -> None:
+        self.journal, self.admission = journal, admission
+        self.tally = Tally()
+        self.failed: StorageError | None = None
+        self._inbox: list[tuple[_Connection, bytes]] = []
+        self._leaving: list[_Connection] = []
+        self._connections: set[_Connection] = set()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._refusals: list[Refusal] = []
+        self._moved: dict[str, int] = {}
+        self._judged = 0
+        self._settled_at = time.monotonic()
+
+    async def start(self, host: str, port: int) -> int:
+        """Judge what a stopped predecessor left unjudged, open the port, begin; gives the port number. OSError where it is occupied."""
+        await asyncio.get_running_loop().run_in_executor(self._disk, self._catch_up)
+        self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), host, port, backlog=4096)
+        self._flusher = asyncio.create_task(self._flush_until_stopped())
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Take no more connections, bring what has been received to the disk, remember the verdicts, close."""
+        self._server.close()
+        self._stopping = True
+        self._wake.set()
+        await self._flusher
+        for connection in list(self._connections):
+            connection.transport.close()
+        self._disk.shutdown()
+
+    async def finished(self) -> None:
+        """Returns when the flusher has ended: after `stop`, or because the journal refused (`failed` says why)."""
+        await asyncio.shield(self._flusher)
+
+    def take(self, connection: _Connection, octets: bytes) -> None:
+        self._inbox.append((connection, octets))
+        if len(self._inbox) >= INBOX_FRAMES:
+            for each in self._connections:
+                each.transport.pause_reading()
+        self._wake.set()
+
+    def leave(self, connection: _Connection) -> None:
+        """The peer has finished: close when everything it sent is stored."""
+        self._leaving.append(connection)
+        self._wake.set()
+
+    async def _flush_until_stopped(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not (self._stopping and not self._inbox):
+            await self._wait_for_work()
+            crowded = len(self._inbox) >= INBOX_FRAMES
+            batch, self._inbox = self._inbox, []
+            leaving, self._leaving = self._leaving, []
+            self._wake.clear()
+            try:
+                confirms = await loop.run_in_executor(self._disk, self._store_and_judge, [octets for _, octets in batch])
+            except StorageError as error:
+                self.failed = error
+                log.error("the head-end stops: %s", error)
+                break
+            for (connection, _), confirm in zip(batch, confirms, strict=True):
+                if confirm is not None and not connection.transport.is_closing():
+                    connection.transport.write(confirm)
+            for connection in leaving:
+                connection.transport.close()
+            if crowded:
+                for each in self._connections:
+                    each.transport.resume_reading()
+        if self.failed is None:
+            await loop.run_in_executor(self._disk, self._settle)
+        else:
+            self._server.close()
+            for connection in list(self._connections):
+                connection.transport.abort()
+
+    async def _wait_for_work(self) -> None:
+        """Until something came, or until verdicts have waited long enough to be remembered."""
+        try:
+            async with asyncio.timeout(SETTLE_EVERY_S if self._refusals or self._moved else None):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _store_and_judge(self, frames: list[bytes]) -> list[bytes | None]:
+        """On the journal's own thread: store and sync, then judge; gives each frame's confirmation."""
+        confirms: list[bytes | None] = []
+        if frames:
+            received_us = time.time_ns() // 1000
+            seq = self.journal.append(frames, received_us)
+            confirms = self._judge(seq, received_us, frames)
+            self.tally.batches += 1
+        if time.monotonic() - self._settled_at > SETTLE_EVERY_S:
+            self._settle()
+        return confirms
+
+    def _judge(self, seq: int, received_us: int, frames: list[bytes] | tuple[bytes, ...]) -> list[bytes | None]:
+        confirms: list[bytes | None] = []
+        for position, octets in enumerate(frames):
+            verdict = self.admission.judge(octets)
+            confirms.append(verdict.confirm)
+            self.tally.frames += 1
+            if verdict.cause is not None:
+                self.tally.refused[verdict.cause] += 1
+                self._refusals.append(Refusal(seq, position, verdict.cause, verdict.detail, verdict.serial, received_us, octets))
+            elif verdict.serial is not None:
+                self._moved[verdict.serial] = self.admission.counters[verdict.serial]
+                self.tally.confirmed += verdict.confirm is not None
+        self._judged = seq
+        return confirms
+
+    def _settle(self) -> None:
+        if self._refusals or self._moved:
+            self.journal.settle(self._judged, self._moved.items(), self._refusals)
+            self._refusals, self._moved = [], {}
+        self._settled_at = time.monotonic()
+
+    def _catch_up(self) -> None:
+        """After a crash: judge the batches that were stored but whose verdicts were not yet remembered."""
+        for batch in self.journal.batches(after=self.journal.settled()):
+            self._judge(batch.seq, batch.received_us, batch.frames)
+        self._settle()
+
+
+class _Connection(asyncio.Protocol):
+    """One meter's (or gateway's) connection."""
+
+    def __init__(self, listener: PushListener) -> None:
+        self._listener = listener
+        self._frames = WrapperReader(MAX_APDU_BYTES)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._listener._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener._connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        while True:
+            try:
+                frames = self._frames.feed(data)
+            except MeterError as error:
+                self._listener.take(self, error.octets)
+                data = b""
+                continue
+            for frame in frames:
+                self._listener.take(self, wrap(*frame))
+            if not frames:
+                return
+            data = b""
+
+    def eof_received(self) -> bool:
+        try:
+            self._frames.end()
+        except MeterError as error:
+            self._listener.take(self, error.octets)
+        self._listener.leave(self)
+        return True

@@ -1,0 +1,10 @@
+"""The store: everything that is kept on disk, and the only room that knows SQL and Parquet.
+
+    deployment.py   the settings of one data folder (zone, interval, days open, tariff), one small TOML file
+    journal.py      the append-only log of received frames; what is in it survives `kill -9` and power loss
+    rows.py         registry, wrapped keys, recharges and audit as SQL rows (SQLAlchemy Core)
+    lake.py         day blocks and everything derived from them, as Parquet files in Delta Lake tables
+
+What always holds: a frame in the journal is never changed; every other number here can be recomputed from the journal and the registry;
+a (day, shard) of a lake table is replaced as a whole by one atomic commit, and its earlier versions stay readable.
+"""

@@ -1,0 +1,200 @@
+"""The lake: day blocks and what is derived from them, as Parquet files in Delta Lake tables.
+
+Tables (each partitioned by `day` and `shard`; `DuckDB`, Spark, Trino and pandas open them as they are):
+
+    raw         a row per (channel, meter): `meter` = index in the shard, `s00` `s01` ... = the slots in order, null = missing
+    validated   the same after VEE
+    quality     sparse: (channel, meter, slot, quality bits) of every value that is not plain valid; stage 'raw' or 'validated'
+    others      as the glue hands them in (charges, statements, balances ...)
+
+What always holds: a (day, shard) of a table is replaced as a whole by one atomic commit that syncs its files first; a reader sees the old
+version or the new one, never both; earlier versions stay readable (`version=`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction
+
+from ..errors import DataError, StorageError
+from ..readings import CHANNEL_BY_NAME, MISSING, DayBlock
+
+KEYS = ("day", "shard")
+
+
+def slot_names(slots: int) -> list[str]:
+    """Column names of a day block's slots: s00, s01 ... (three digits for a day of more than 100 slots)."""
+    digits = max(2, len(str(slots - 1)))
+    return [f"s{k:0{digits}d}" for k in range(slots)]
+
+
+def blocks_to_table(blocks: Sequence[DayBlock]) -> pa.Table:
+    """Day blocks of one (day, shard), one or more channels, to rows per (channel, meter); MISSING becomes null."""
+    parts = []
+    for block in blocks:
+        slots, meters = block.values.shape
+        columns: dict[str, pa.Array] = {
+            "channel": pa.array(np.full(meters, block.channel.name)),
+            "meter": pa.array(np.arange(meters, dtype=np.int32)),
+        }
+        for name, values in zip(slot_names(slots), block.values, strict=True):
+            gaps = values == MISSING
+            columns[name] = pa.array(values, mask=gaps if gaps.any() else None)
+        parts.append(pa.table(columns))
+    return pa.concat_tables(parts)
+
+
+def quality_to_table(blocks: Sequence[DayBlock]) -> pa.Table:
+    """The values that are not plain valid, as rows (channel, meter, slot, quality)."""
+    parts = []
+    for block in blocks:
+        slot, meter = np.nonzero(block.quality)
+        parts.append(
+            pa.table(
+                {
+                    "channel": pa.array(np.full(len(slot), block.channel.name), pa.string()),
+                    "meter": pa.array(meter.astype(np.int32)),
+                    "slot": pa.array(slot.astype(np.int16)),
+                    "quality": pa.array(block.quality[slot, meter].astype(np.int32)),
+                }
+            )
+        )
+    return pa.concat_tables(parts)
+
+
+class Lake:
+    """The tables below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def replace(self, table: str, day: date, shard: int, rows: pa.Table) -> int:
+        """Make `rows` the whole content of (day, shard) in `table`, as one new version; gives the version.
+
+        The file is written and synced first and becomes visible only with the commit; a failure leaves the previous version.
+        """
+        folder = self.root / table
+        place = Path(f"day={day.isoformat()}") / f"shard={shard}"
+        name = place / f"{uuid.uuid4().hex}.parquet"
+        try:
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            _write(folder / name, rows)
+            add = AddAction(
+                path=str(name),
+                size=(folder / name).stat().st_size,
+                partition_values={"day": day.isoformat(), "shard": str(shard)},
+                modification_time=int(time.time() * 1000),
+                data_change=True,
+                stats=json.dumps({"numRecords": rows.num_rows}),
+            )
+            delta = self._open_or_create(table, rows.schema)
+            filters = [("day", "=", day.isoformat()), ("shard", "=", str(shard))]
+            delta.create_write_transaction(
+                [add], mode="overwrite", schema=delta.schema(), partition_by=list(KEYS), partition_filters=filters
+            )
+            return int(DeltaTable(str(folder)).version())
+        except (OSError, pa.ArrowException) as error:
+            (folder / name).unlink(missing_ok=True)
+            raise StorageError(
+                f"{table} of {day} (shard {shard}) cannot be written below {self.root} ({_short(error)}); "
+                "free space or give a writable data folder"
+            ) from error
+        except DeltaError as error:
+            (folder / name).unlink(missing_ok=True)
+            raise DataError(f"table {folder} refuses the commit ({_short(error)}); check its _delta_log or restore it") from error
+
+    def read(self, table: str, day: date, shard: int, version: int | None = None) -> pa.Table:
+        """The rows of (day, shard), without the partition columns; an empty DataError sentence where there are none."""
+        delta = self._open(table, version)
+        wanted = f"day={day.isoformat()}/shard={shard}/"
+        files = [uri for uri in delta.file_uris() if wanted in uri]
+        if not files:
+            raise DataError(f"{table} has no {day} of shard {shard}; close that day first (`openami close`), or ask for another")
+        try:
+            return pa.concat_tables(
+                [pq.read_table(f, partitioning=None, memory_map=True) for f in sorted(files)], promote_options="default"
+            )
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{files[0]} cannot be read ({_short(error)}); close {day} again or restore the file") from error
+
+    def has(self, table: str, day: date, shard: int) -> bool:
+        try:
+            delta = self._open(table, None)
+        except DataError:
+            return False
+        return any(f"day={day.isoformat()}/shard={shard}/" in uri for uri in delta.file_uris())
+
+    def days(self, table: str) -> list[date]:
+        """The days that `table` has, in order."""
+        parts = {p["day"] for p in self._open(table, None).partitions()}
+        return sorted(p if isinstance(p, date) else date.fromisoformat(p) for p in parts)
+
+    def version(self, table: str) -> int:
+        return int(self._open(table, None).version())
+
+    def write_blocks(self, table: str, blocks: Sequence[DayBlock]) -> None:
+        """Day blocks of one (day, shard), values into `table`, their quality bits into `<table>_quality`."""
+        day, shard = blocks[0].day, blocks[0].shard
+        self.replace(f"{table}_quality", day, shard, quality_to_table(blocks))
+        self.replace(table, day, shard, blocks_to_table(blocks))
+
+    def read_blocks(self, table: str, day: date, shard: int) -> dict[str, DayBlock]:
+        """The day blocks of (day, shard) by channel name, quality made dense again."""
+        rows, sparse = self.read(table, day, shard), self.read(f"{table}_quality", day, shard)
+        names = sorted(c for c in rows.column_names if c[0] == "s" and c[1:].isdigit())
+        blocks = {}
+        for channel in pc.unique(rows["channel"]).to_pylist():
+            own = rows.filter(pc.equal(rows["channel"], channel)).sort_by("meter")
+            values = np.stack([pc.fill_null(own[n], pa.scalar(MISSING, pa.int32())).to_numpy() for n in names])
+            quality = np.zeros(values.shape, np.uint32)
+            marks = sparse.filter(pc.equal(sparse["channel"], channel))
+            quality[marks["slot"].to_numpy(), marks["meter"].to_numpy()] = marks["quality"].to_numpy().astype(np.uint32)
+            blocks[channel] = DayBlock(day, shard, CHANNEL_BY_NAME[channel], values, quality)
+        return blocks
+
+    def _open(self, table: str, version: int | None) -> DeltaTable:
+        folder = self.root / table
+        try:
+            return DeltaTable(str(folder), version=version)
+        except TableNotFoundError:
+            raise DataError(f"no table {folder}; nothing has been closed into this data folder yet") from None
+        except DeltaError as error:
+            raise DataError(f"table {folder} cannot be opened ({_short(error)}); restore its _delta_log from a backup") from error
+
+    def _open_or_create(self, table: str, schema: pa.Schema) -> DeltaTable:
+        folder = self.root / table
+        full = schema.append(pa.field("day", pa.date32())).append(pa.field("shard", pa.int32()))
+        if not DeltaTable.is_deltatable(str(folder)):
+            return DeltaTable.create(str(folder), Schema.from_arrow(full), partition_by=list(KEYS), mode="ignore")
+        return DeltaTable(str(folder))
+
+
+def _write(path: Path, rows: pa.Table) -> None:
+    integers = [f.name for f in rows.schema if pa.types.is_int32(f.type) and f.name[0] == "s"]
+    pq.write_table(
+        rows,
+        path,
+        compression="zstd",
+        use_dictionary=[f.name for f in rows.schema if pa.types.is_string(f.type)],
+        column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED") or None,
+        row_group_size=131_072,
+    )
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

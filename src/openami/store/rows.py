@@ -1,0 +1,219 @@
+"""Registry, wrapped keys, recharges and the audit trail as SQL rows (SQLAlchemy Core on SQLite).
+
+What always holds: registry rows have dates and are never deleted; a recharge is posted once by its transfer id; the audit trail only grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..errors import DataError, StorageError
+from ..money import TransferRow
+from ..registry import Account, Feeder, Meter, NodeKind, PaymentMode, ShardIndex, Transformer, UsagePoint, shard_index
+
+metadata = sa.MetaData()
+feeder = sa.Table("feeder", metadata, sa.Column("name", sa.Text, primary_key=True), sa.Column("substation", sa.Text, nullable=False))
+transformer = sa.Table(
+    "transformer",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("feeder", sa.Text, sa.ForeignKey("feeder.name"), nullable=False),
+    sa.Column("rating_kva", sa.Integer, nullable=False),
+)
+meter = sa.Table(
+    "meter",
+    metadata,
+    sa.Column("serial", sa.Text, primary_key=True),
+    sa.Column("system_title", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("maker", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("shard", sa.Integer, nullable=False),
+    sa.Column("index", sa.Integer, nullable=False),
+    sa.Column("security_control", sa.Integer, nullable=False),
+    sa.Column("phases", sa.Integer, nullable=False),
+    sa.UniqueConstraint("shard", "index"),
+)
+meter_key = sa.Table(
+    "meter_key",
+    metadata,
+    sa.Column("serial", sa.Text, sa.ForeignKey("meter.serial"), primary_key=True),
+    sa.Column("ek_wrapped", sa.LargeBinary, nullable=False),
+    sa.Column("ak_wrapped", sa.LargeBinary, nullable=False),
+)
+usage_point = sa.Table(
+    "usage_point",
+    metadata,
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("meter", sa.Text, sa.ForeignKey("meter.serial"), nullable=False, index=True),
+    sa.Column("feeder", sa.Text, sa.ForeignKey("feeder.name"), nullable=False),
+    sa.Column("transformer", sa.Text, sa.ForeignKey("transformer.name")),
+    sa.Column("phase", sa.Text, nullable=False),
+    sa.Column("connected_load_w", sa.Integer, nullable=False),
+    sa.Column("since", sa.Date, nullable=False),
+    sa.Column("until", sa.Date),
+    sa.PrimaryKeyConstraint("name", "since"),
+)
+account = sa.Table(
+    "account",
+    metadata,
+    sa.Column("number", sa.Text, primary_key=True),
+    sa.Column("usage_point", sa.Text, nullable=False, index=True),
+    sa.Column("consumer_name", sa.Text, nullable=False),
+    sa.Column("language", sa.Text, nullable=False),
+    sa.Column("tariff", sa.Text, nullable=False),
+    sa.Column("payment_mode", sa.Text, nullable=False),
+    sa.Column("since", sa.Date, nullable=False),
+    sa.Column("opening_paise", sa.BigInteger, nullable=False),
+)
+transfer = sa.Table(
+    "transfer",
+    metadata,
+    sa.Column("transfer_id", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, sa.ForeignKey("account.number"), nullable=False, index=True),
+    sa.Column("day", sa.Date, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("amount_paise", sa.BigInteger, nullable=False),
+)
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at_utc", sa.DateTime, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+)
+
+
+class Rows:
+    """The SQL database of one deployment."""
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        self.path = path
+        if not create and not path.is_file():
+            raise DataError(f"no registry at {path}; run `openami demo`, or name the data folder that holds it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._engine = sa.create_engine(f"sqlite:///{path}")
+        if create:
+            with self._begin() as connection:
+                metadata.create_all(connection)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _begin(self) -> _Explained:
+        return _Explained(self._engine, self.path)
+
+    def add_registry(
+        self,
+        feeders: Iterable[Feeder],
+        transformers: Iterable[Transformer],
+        meters: Iterable[Meter],
+        points: Iterable[UsagePoint],
+        accounts: Iterable[Account],
+        keys: Iterable[tuple[str, bytes, bytes]],
+    ) -> None:
+        """Everything or nothing. keys: (serial, wrapped encryption key, wrapped authentication key)."""
+        with self._begin() as connection:
+            for table, rows in (
+                (feeder, feeders),
+                (transformer, transformers),
+                (meter, meters),
+                (usage_point, points),
+                (account, accounts),
+            ):
+                values = [asdict(row) for row in rows]
+                if values:
+                    connection.execute(table.insert(), values)
+            wrapped = [{"serial": s, "ek_wrapped": ek, "ak_wrapped": ak} for s, ek, ak in keys]
+            if wrapped:
+                connection.execute(meter_key.insert(), wrapped)
+
+    def post(self, transfers: Iterable[TransferRow]) -> None:
+        """Post recharges and other transfers: once by transfer id, however often they are handed in."""
+        with self._begin() as connection:
+            known = set(connection.execute(sa.select(transfer.c.transfer_id)).scalars())
+            fresh = {t.transfer_id: asdict(t) for t in transfers if t.transfer_id not in known}
+            if fresh:
+                connection.execute(transfer.insert(), list(fresh.values()))
+
+    def note(self, at_utc: Any, who: str, action: str, subject: str, why: str) -> None:
+        """One line in the audit trail."""
+        with self._begin() as connection:
+            connection.execute(audit.insert(), {"at_utc": at_utc, "who": who, "action": action, "subject": subject, "why": why})
+
+    def feeders(self) -> list[Feeder]:
+        return [Feeder(*row) for row in self._all(sa.select(feeder).order_by(feeder.c.name))]
+
+    def transformers(self) -> list[Transformer]:
+        return [Transformer(*row) for row in self._all(sa.select(transformer).order_by(transformer.c.name))]
+
+    def meters(self) -> list[Meter]:
+        return [Meter(*row) for row in self._all(sa.select(meter).order_by(meter.c.shard, meter.c.index))]
+
+    def usage_points(self) -> list[UsagePoint]:
+        rows = self._all(sa.select(usage_point).order_by(usage_point.c.name, usage_point.c.since))
+        return [UsagePoint(r.name, NodeKind(r.kind), *r[2:]) for r in rows]
+
+    def accounts(self) -> list[Account]:
+        rows = self._all(sa.select(account).order_by(account.c.number))
+        return [Account(*r[:5], PaymentMode(r.payment_mode), *r[6:]) for r in rows]
+
+    def wrapped_keys(self) -> dict[str, tuple[bytes, bytes]]:
+        """serial -> (wrapped encryption key, wrapped authentication key)."""
+        return {r.serial: (r.ek_wrapped, r.ak_wrapped) for r in self._all(sa.select(meter_key))}
+
+    def transfers(self, first: date, last: date) -> list[TransferRow]:
+        """Transfers of the days from `first` to `last`, both included."""
+        query = sa.select(transfer).where(transfer.c.day.between(first, last)).order_by(transfer.c.day, transfer.c.transfer_id)
+        return [TransferRow(*row) for row in self._all(query)]
+
+    def shard_index(self, shard: int, day: date) -> ShardIndex:
+        """The registry of `shard` on `day` as arrays."""
+        return shard_index(shard, day, self.feeders(), self.transformers(), self.meters(), self.usage_points())
+
+    def shards(self) -> list[int]:
+        return [int(s) for s in self._all_scalars(sa.select(meter.c.shard).distinct().order_by(meter.c.shard))]
+
+    def _all(self, query: sa.Select[Any]) -> list[Any]:
+        with self._begin() as connection:
+            return list(connection.execute(query).all())
+
+    def _all_scalars(self, query: sa.Select[Any]) -> list[Any]:
+        return [row[0] for row in self._all(query)]
+
+
+class _Explained:
+    """One transaction whose database errors become ours, with the file named."""
+
+    def __init__(self, engine: sa.Engine, path: Path) -> None:
+        self._engine, self._path = engine, path
+
+    def __enter__(self) -> sa.Connection:
+        try:
+            self._transaction = self._engine.begin()
+            return self._transaction.__enter__()
+        except sa.exc.DatabaseError as error:
+            raise self._ours(error) from error
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self._transaction.__exit__(kind, error, trace)
+        except sa.exc.DatabaseError as failed:
+            raise self._ours(failed) from failed
+        if isinstance(error, sa.exc.DatabaseError):
+            raise self._ours(error) from error
+
+    def _ours(self, error: sa.exc.DatabaseError) -> DataError | StorageError:
+        text = str(error.orig)
+        if "readonly" in text or "full" in text or "unable to open" in text or "disk I/O" in text or "locked" in text:
+            return StorageError(f"database {self._path} cannot be used ({text}); free space or give a writable data folder")
+        return DataError(f"database {self._path} does not hold what it should ({text}); restore it from a backup")
