@@ -1,0 +1,26 @@
+"""Where the energy goes: the balance of transformers and feeders, always with its coverage, and first suspicions.
+
+In: one shard's validated day block of `import_wh` with its quality, and the shard's `ShardIndex`.
+Out: integer Wh per node and hour and day (`balance`), nodes whose loss stands out (`loss_outliers`), consumers who seem to hang
+on another transformer (`wrong_transformers`) or to be registered short (`understated`).
+
+What always holds:
+- in = out + loss to the Wh, wherever in and out are known; what is not known is `MISSING64`, never 0;
+- a loss is never clamped: a negative one (somebody mapped here who hangs elsewhere) is a finding, not an error;
+- a loss never travels without its coverage: the share of the energy and of the intervals that was truly metered.
+"""
+
+from .balance import MISSING64, Balance, NodeBalance, balance
+from .suspicion import Move, Understated, loss_outliers, understated, wrong_transformers
+
+__all__ = [
+    "MISSING64",
+    "Balance",
+    "Move",
+    "NodeBalance",
+    "Understated",
+    "balance",
+    "loss_outliers",
+    "understated",
+    "wrong_transformers",
+]

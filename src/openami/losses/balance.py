@@ -1,0 +1,200 @@
+"""The energy balance of every transformer and feeder, per hour and per day.
+
+In: validated Wh [slot, meter] with its quality, and who hangs where. Out: int64 Wh [hour, node], and the counts from which
+the coverage follows.
+
+What always holds: loss = in - out, to the Wh, wherever both are known, and `MISSING64` elsewhere; a day is the sum of its hours.
+LT loss = transformer - consumers; feeder loss = feeder - its transformers - the consumers who hang on the feeder directly
+(the loss definitions of Indian energy audit tenders; CEA's AT&C method starts above them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from ..readings import ESTIMATED_BITS, MISSING, Int32, Int64, UInt32
+from ..registry import ShardIndex
+
+Float64 = npt.NDArray[np.float64]
+
+MISSING64 = np.int64(-(2**63))
+"""No value, in every int64 array of this room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One side of a balance. All int64 [span, node]: energy [Wh] that was present, the part of it that was estimated, and how many
+    meter intervals there should be, were present, and were estimated."""
+
+    wh: Int64
+    estimated_wh: Int64
+    expected: Int64
+    present: Int64
+    estimated: Int64
+
+    def measured_share(self) -> Float64:
+        """Share of the side that was truly metered, 0..1 [span, node]: (energy not estimated / energy) x (intervals present / expected).
+
+        Missing intervals are taken to weigh like the others. Without energy only the intervals speak; with nothing expected it is 1.
+        """
+        truly = np.where(self.wh > 0, _ratio(self.wh - self.estimated_wh, self.wh), _ratio(self.present - self.estimated, self.present))
+        there = _ratio(self.present, self.expected)
+        share = np.where(self.present > 0, truly, 1.0) * there
+        return np.clip(np.where(self.expected == 0, 1.0, share), 0.0, 1.0)
+
+    def over_day(self) -> Flow:
+        """The same side with its spans added to one: [1, node]."""
+        return Flow(*(part.sum(axis=0, keepdims=True) for part in self.parts()))
+
+    def parts(self) -> tuple[Int64, Int64, Int64, Int64, Int64]:
+        return self.wh, self.estimated_wh, self.expected, self.present, self.estimated
+
+
+@dataclass(frozen=True, slots=True)
+class NodeBalance:
+    """In, out and loss of nodes [span, node], int64 [Wh], `MISSING64` where unknown.
+
+    in_wh: the node's own meter; unknown unless every one of its intervals in the span is present.
+    out_wh: what hangs below. For a transformer the sum of the consumers' present intervals, unknown only if none is present;
+    what missing consumers used then counts as loss, and `coverage` says how much is missing. For a feeder, unknown unless
+    every transformer below is known.
+    loss_wh: in - out, unknown where either is. It may be negative.
+    source, sink: the counts behind in and out.
+    """
+
+    names: tuple[str, ...]
+    in_wh: Int64
+    out_wh: Int64
+    loss_wh: Int64
+    source: Flow
+    sink: Flow
+
+    def coverage(self) -> Float64:
+        """Share of the balance that was truly metered, 0..1 [span, node]: the weaker of its two sides (`Flow.measured_share`)."""
+        return np.minimum(self.source.measured_share(), self.sink.measured_share())
+
+    def estimated_share(self) -> Float64:
+        """Share of the energy in and out that was estimated, 0..1 [span, node]; NaN where there was no energy at all."""
+        return _ratio(self.source.estimated_wh + self.sink.estimated_wh, self.source.wh + self.sink.wh)
+
+    def loss_share(self) -> Float64:
+        """Loss / in [span, node], NaN where unknown or nothing came in. Show it only beside `coverage`."""
+        known = (self.loss_wh != MISSING64) & (self.in_wh > 0)
+        return np.where(known, _ratio(self.loss_wh, np.where(known, self.in_wh, 0)), np.nan)
+
+    def over_day(self) -> NodeBalance:
+        """The day of these hours, [1, node]: known where every hour is known."""
+        return NodeBalance(
+            names=self.names,
+            in_wh=_sum_if_all(self.in_wh),
+            out_wh=_sum_if_all(self.out_wh),
+            loss_wh=_sum_if_all(self.loss_wh),
+            source=self.source.over_day(),
+            sink=self.sink.over_day(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One shard's day: transformers and feeders per hour [hour, node] and for the day [1, node]."""
+
+    shard: int
+    transformer_feeder: Int32
+    transformers: NodeBalance
+    feeders: NodeBalance
+    transformers_day: NodeBalance
+    feeders_day: NodeBalance
+
+
+def balance(index: ShardIndex, validated: Int32, quality: UInt32, slots_per_hour: int) -> Balance:
+    """The balance of one shard's day.
+
+    validated: int32 [slot, meter], import [Wh], MISSING where there is none; quality: uint32, same shape, of `Quality` bits.
+    A day of 23 or 25 hours has as many hours here; a last hour that is cut short counts as one.
+    Raises ValueError when the shapes do not fit the index.
+    """
+    if validated.shape != quality.shape or validated.ndim != 2 or validated.shape[1] != index.meters:
+        raise ValueError(
+            f"balance of shard {index.shard}: values {validated.shape} and quality {quality.shape} "
+            f"must both be [slot, {index.meters} meters]"
+        )
+    if slots_per_hour < 1:
+        raise ValueError(f"slots_per_hour must be 1 or more, got {slots_per_hour}")
+
+    def flow(node: Int32, nodes: int) -> Flow:
+        return Flow(*_sum_by_node(validated, quality, node, nodes, slots_per_hour))
+
+    none = np.int32(-1)
+    dts, feeders = len(index.transformers), len(index.feeders)
+    own_dt = flow(np.where(index.is_transformer, index.transformer, none), dts)
+    consumers = flow(np.where(index.is_consumer, index.transformer, none), dts)
+    own_feeder = flow(np.where(index.is_feeder, index.feeder, none), feeders)
+    direct = flow(np.where(index.is_consumer & (index.transformer < 0), index.feeder, none), feeders)
+
+    out_known = (consumers.present > 0) | (consumers.expected == 0)
+    transformers = _node(index.transformers, own_dt, consumers, out_known)
+    hangs_on = np.equal.outer(index.transformer_feeder, np.arange(feeders)).astype(np.int64)
+    below = Flow(*(part @ hangs_on + more for part, more in zip(own_dt.parts(), direct.parts(), strict=True)))
+    unknown_below = (transformers.in_wh == MISSING64).astype(np.int64) @ hangs_on
+    direct_known = (direct.present > 0) | (direct.expected == 0)
+    by_feeder = _node(index.feeders, own_feeder, below, (unknown_below == 0) & direct_known)
+    return Balance(
+        shard=index.shard,
+        transformer_feeder=index.transformer_feeder,
+        transformers=transformers,
+        feeders=by_feeder,
+        transformers_day=transformers.over_day(),
+        feeders_day=by_feeder.over_day(),
+    )
+
+
+def _node(names: tuple[str, ...], source: Flow, sink: Flow, sink_known: npt.NDArray[np.bool_]) -> NodeBalance:
+    source_known = (source.expected > 0) & (source.present == source.expected)
+    in_wh = np.where(source_known, source.wh, MISSING64)
+    out_wh = np.where(sink_known, sink.wh, MISSING64)
+    loss_wh = np.where(source_known & sink_known, source.wh - sink.wh, MISSING64)
+    return NodeBalance(names, in_wh, out_wh, loss_wh, source, sink)
+
+
+def _sum_if_all(hours: Int64) -> Int64:
+    known = (hours != MISSING64).all(axis=0, keepdims=True)
+    return np.where(known, np.where(hours == MISSING64, 0, hours).sum(axis=0, keepdims=True), MISSING64)
+
+
+def _ratio(part: Int64, whole: Int64) -> Float64:
+    """part / whole as float64, NaN where whole is not positive."""
+    positive = whole > 0
+    result: Float64 = np.where(positive, part / np.where(positive, whole, 1), np.nan)
+    return result
+
+
+@njit(nogil=True, cache=True)
+def _sum_by_node(values: Int32, quality: UInt32, node: Int32, nodes: int, slots_per_hour: int) -> tuple[Int64, Int64, Int64, Int64, Int64]:
+    """Wh, estimated Wh, intervals expected, present, estimated: int64 [hour, node]. A meter whose node is -1 counts nowhere."""
+    slots, meters = values.shape
+    hours = (slots + slots_per_hour - 1) // slots_per_hour
+    wh = np.zeros((hours, nodes), np.int64)
+    estimated_wh = np.zeros((hours, nodes), np.int64)
+    expected = np.zeros((hours, nodes), np.int64)
+    present = np.zeros((hours, nodes), np.int64)
+    estimated = np.zeros((hours, nodes), np.int64)
+    for slot in range(slots):
+        hour = slot // slots_per_hour
+        for meter in range(meters):
+            n = node[meter]
+            if n < 0:
+                continue
+            expected[hour, n] += 1
+            value = values[slot, meter]
+            if value == MISSING:
+                continue
+            wh[hour, n] += value
+            present[hour, n] += 1
+            if quality[slot, meter] & ESTIMATED_BITS:
+                estimated_wh[hour, n] += value
+                estimated[hour, n] += 1
+    return wh, estimated_wh, expected, present, estimated

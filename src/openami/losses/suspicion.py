@@ -1,0 +1,173 @@
+"""First suspicions: which transformers lose more than their peers, who hangs on another transformer, who is registered short.
+
+Every result here is a reason to look, with its evidence, never a verdict. A thief who keeps the day's energy (h5, h6) or who
+steals before any meter on a transformer without a meter cannot be seen; neither can a wrong mapping on a transformer without a meter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..readings import MISSING, Bool, Int32
+from ..registry import ShardIndex
+
+Float64 = npt.NDArray[np.float64]
+
+MAD_TO_SIGMA = 1.4826
+SPREAD_MIN = 0.005
+EVIDENCE_MIN = 5.0
+DIFFERENCES_MIN = 40
+
+
+def loss_outliers(loss_share: Float64) -> Float64:
+    """Robust z of each node's loss share among its peers: (x - median) / (1.4826 x MAD); float64, shape of the input.
+
+    The spread is taken as half a percentage point at least, because meters of accuracy class 1 cannot tell smaller differences.
+    NaN where the share is NaN (unknown) or fewer than five peers are known. A transformer above about +3.5 loses unlike its
+    peers; below -3.5, some of its consumers are fed from elsewhere (Iglewicz and Hoaglin's usual limit).
+    """
+    known = np.isfinite(loss_share)
+    if known.sum() < 5:
+        return np.full(loss_share.shape, np.nan)
+    centre = np.median(loss_share[known])
+    spread = max(MAD_TO_SIGMA * float(np.median(np.abs(loss_share[known] - centre))), SPREAD_MIN)
+    return np.where(known, (loss_share - centre) / spread, np.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A proposal: `meter` (its index) hangs on transformer `to`, not on `now` as the registry says (positions in the shard index).
+
+    explained: how much of the consumer's own variation both residuals lose by the move; 1 = all of it, as a wrong mapping would.
+    evidence: the weaker of the two regressions' t values; residual_reduction: share of the two residuals' joint variance removed.
+    """
+
+    meter: int
+    now: int
+    to: int
+    explained: float
+    evidence: float
+    residual_reduction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Understated:
+    """`meter`'s own ups and downs repeat in the loss of its transformer: for each Wh registered, `unregistered_per_wh` more flow.
+
+    Evidence is a t value. Innocent explanations: wrong current-transformer ratio, a neighbour on the same pattern, or the same
+    household's second connection without a meter.
+    """
+
+    meter: int
+    transformer: int
+    unregistered_per_wh: float
+    evidence: float
+
+
+def wrong_transformers(index: ShardIndex, validated: Int32) -> list[Move]:
+    """Consumers whose move to another transformer lowers the variance of both transformers' residuals; the best evidence first.
+
+    validated: int32 [slot, meter] import [Wh] over one day or several days in a row, MISSING where there is none. Works on
+    differences between neighbouring intervals, so that the daily shape, which all consumers share, does not speak.
+    At most one proposal for a consumer. Work grows with consumers x transformers of the shard.
+    """
+    found: list[Move] = []
+    steps = _Steps.of(index, validated)
+    for now in range(len(index.transformers)):
+        meters = np.flatnonzero(index.is_consumer & (index.transformer == now))
+        if not meters.size or not steps.known[:, now].any():
+            continue
+        x = np.where(steps.known[:, now : now + 1], steps.meter[:, meters], 0.0)
+        slope, error, power = _regress(x, steps.residual, steps.known, steps.known[:, now])
+        away, away_error = -slope[:, now], error[:, now]
+        evidence = np.minimum(_t(away, away_error)[:, None], _t(slope, error))
+        both_fall = (away[:, None] > 0.5) & (slope > 0.5) & (evidence >= EVIDENCE_MIN)
+        both_fall[:, now] = False
+        gain = (2 * away - 1)[:, None] * power[:, now : now + 1] + (2 * slope - 1) * power
+        joint = (steps.residual**2).sum(axis=0)
+        for k in np.flatnonzero(both_fall.any(axis=1)):
+            to = int(np.argmax(np.where(both_fall[k], gain[k], -np.inf)))
+            found.append(
+                Move(
+                    meter=int(meters[k]),
+                    now=now,
+                    to=to,
+                    explained=float(gain[k, to] / (power[k, now] + power[k, to])),
+                    evidence=float(evidence[k, to]),
+                    residual_reduction=float(gain[k, to] / (joint[now] + joint[to])),
+                )
+            )
+    return sorted(found, key=lambda m: (-m.evidence, m.meter))
+
+
+def understated(index: ShardIndex, validated: Int32, share_min: float = 0.15) -> list[Understated]:
+    """Consumers whose transformer loses in step with what they register, at least `share_min` Wh for each Wh; best evidence first.
+
+    validated as for `wrong_transformers`. Sees a meter that registers a constant part (h1) or a randomly varying part (h3) of
+    the use; a meter that stands still while energy flows (h2) shows in `loss_outliers` only.
+    """
+    found: list[Understated] = []
+    steps = _Steps.of(index, validated)
+    for now in range(len(index.transformers)):
+        meters = np.flatnonzero(index.is_consumer & (index.transformer == now))
+        if not meters.size or not steps.known[:, now].any():
+            continue
+        own = steps.known[:, now]
+        x = np.where(own[:, None], steps.meter[:, meters], 0.0)
+        slope, error, _ = _regress(x, steps.residual[:, now : now + 1], own[:, None], own)
+        for k, (value, t) in enumerate(zip(slope[:, 0], _t(slope, error)[:, 0], strict=True)):
+            if value >= share_min and t >= EVIDENCE_MIN:
+                found.append(Understated(int(meters[k]), now, float(value), float(t)))
+    return sorted(found, key=lambda u: (-u.evidence, u.meter))
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """Differences between neighbouring slots: of each meter [step, meter] (0 where unknown) and of each transformer's residual in - out
+    [step, transformer] (0 where unknown), and where the residual's step is known."""
+
+    meter: Float64
+    residual: Float64
+    known: Bool
+
+    @staticmethod
+    def of(index: ShardIndex, validated: Int32) -> _Steps:
+        there = validated != MISSING
+        values = np.where(there, validated, 0).astype(np.float64)
+        step = np.where(there[1:] & there[:-1], values[1:] - values[:-1], 0.0)
+        changed = there[1:] != there[:-1]
+        nodes = len(index.transformers)
+        residual = np.zeros((step.shape[0], nodes))
+        known = np.zeros(residual.shape, np.bool_)
+        for node in range(nodes):
+            own = index.is_transformer & (index.transformer == node)
+            below = index.is_consumer & (index.transformer == node)
+            if own.any():
+                known[:, node] = (there[1:, own] & there[:-1, own]).all(axis=1) & ~changed[:, below].any(axis=1)
+                raw = step[:, own].sum(axis=1) - step[:, below].sum(axis=1)
+                residual[:, node] = np.where(known[:, node], raw, 0.0)
+        return _Steps(step, residual, known)
+
+
+def _regress(x: Float64, residual: Float64, known: Bool, own: Bool) -> tuple[Float64, Float64, Float64]:
+    """Least-squares slope of each residual on each consumer, its standard error, and the consumer's power (sum of x squared), all
+    [consumer, node], over the steps that are known at the node and at the consumer's own transformer. NaN where too few."""
+    mask = (known & own[:, None]).astype(np.float64)
+    masked = residual * mask
+    count = mask.sum(axis=0)[None, :]
+    power = (x**2).T @ mask
+    usable = (power > 0) & (count >= DIFFERENCES_MIN)
+    safe = np.where(usable, power, 1.0)
+    slope = np.where(usable, (x.T @ masked) / safe, np.nan)
+    left = np.maximum((masked**2).sum(axis=0)[None, :] - np.where(usable, slope, 0.0) ** 2 * power, 0.0)
+    error = np.where(usable, np.sqrt(left / np.maximum(count - 1, 1) / safe), np.nan)
+    return slope, error, power
+
+
+def _t(slope: Float64, error: Float64) -> Float64:
+    """slope / error; 0 where it cannot be told, a large finite number where nothing is left to err."""
+    t: Float64 = np.where(np.isfinite(slope), slope / np.maximum(np.nan_to_num(error), 1e-9), 0.0)
+    return t
