@@ -1,0 +1,17 @@
+"""Billing: a tariff and energies in, charge lines in paise out. Integers only; pure; vectorised over accounts.
+
+    tariff.py        what a tariff is; `load_tariffs`, `TariffBook.on`
+    tariff_file.py   reads and checks the effective-dated TOML
+    tou.py           hours to time-of-use periods (`tou_index`) and day blocks to energies (`fold`)
+    bill.py          `B`, the whole bill of a billing period to date
+    charge.py        a day's charge = B(to the day) - B(to the day before); splits at a change of tariff
+
+What always holds: each line is rounded half up once, the total is the sum of the printed lines, and the days add up to the month.
+"""
+
+from .bill import Bill, bill
+from .charge import Segment, charge, segment
+from .tariff import Tariff, TariffBook, load_tariffs
+from .tou import fold, fold_columns, tou_index
+
+__all__ = ["Bill", "Segment", "Tariff", "TariffBook", "bill", "charge", "fold", "fold_columns", "load_tariffs", "segment", "tou_index"]
