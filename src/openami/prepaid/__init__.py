@@ -1,0 +1,25 @@
+"""Prepaid: balances and charges in; daily statements, low-balance notices and the list of who is due out.
+
+    statement.py   opening + recharges - charges = closing, for all accounts at once
+    notices.py     who is told what, by policy, in the account's language
+    due.py         who would be due for disconnection (whether they may be cut is `control.decide`)
+
+What always holds: the closing balance is exactly the opening balance, plus recharges, less the sum of the printed charge lines; the
+closing balance of a day is the opening balance of the next.
+"""
+
+from .due import Due, due_for_disconnection
+from .notices import NoticePolicy, Notices, load_notice_policies, low_balance, notice_text
+from .statement import Statements, daily_statements
+
+__all__ = [
+    "Due",
+    "NoticePolicy",
+    "Notices",
+    "Statements",
+    "daily_statements",
+    "due_for_disconnection",
+    "load_notice_policies",
+    "low_balance",
+    "notice_text",
+]
