@@ -10,11 +10,12 @@ The order is: invalidate -> find gaps -> estimate -> validate again. What always
     checks.py         the checks, one function each
     estimate.py       the estimates: linear, like day, class profile, scaled to the register
     kernel.py         the same, fused for speed; `run` is what the day calls (its loops are in blocks.py)
+    edit.py           a person's correction, with its reason
     quality_codes.py  `Quality` as IEC 61968-9 quality codes
 """
 
 from .blocks import MISSING64
-from .kernel import VeeResult, estimate, run, validate
+from .kernel import VeeResult, run
 from .rules import MeterLimits, RuleBook, RuleSet, load_rules, meter_limits
 
-__all__ = ["MISSING64", "MeterLimits", "RuleBook", "RuleSet", "VeeResult", "estimate", "load_rules", "meter_limits", "run", "validate"]
+__all__ = ["MISSING64", "MeterLimits", "RuleBook", "RuleSet", "VeeResult", "load_rules", "meter_limits", "run"]

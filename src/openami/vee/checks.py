@@ -21,20 +21,25 @@ Limit = int | float | npt.NDArray[np.number]
 
 def missing(wh: Int32, outage: Bool) -> Bool:
     """No value came, and no outage explains it: an interval without supply is not missing."""
-    return (wh == MISSING) & ~outage
+    failed: Bool = (wh == MISSING) & ~outage
+    return failed
 
 
 def duplicate(wh: Int32, conflict: Bool) -> Bool:
     """Two different values claim the slot; `conflict` is what the day grid saw when it wrote them. Which is true cannot be told."""
-    return conflict & (wh != MISSING)
+    failed: Bool = conflict & (wh != MISSING)
+    return failed
 
 
 def plausibility(wh: Int32, connected_load_w: npt.NDArray[np.integer], hours: float, factor: Limit, net_metered: Bool) -> Bool:
-    """Outside 0 <= Wh <= connected load x hours x factor. Load 0 = unknown: no upper bound. Negative down to the same bound only where net-metered."""
+    """Outside 0 <= Wh <= connected load x hours x factor.
+
+    Load 0 = unknown: no upper bound. Negative down to the same bound only where net-metered."""
     most = np.minimum(np.asarray(connected_load_w, np.int64) * hours * factor, 2**31 - 1).astype(np.int64)
     high = np.where(np.asarray(connected_load_w) > 0, most, 2**31 - 1)
     low = np.where(net_metered, -high, 0)
-    return (wh != MISSING) & ((wh < low) | (wh > high))
+    failed: Bool = (wh != MISSING) & ((wh < low) | (wh > high))
+    return failed
 
 
 def spike(wh: Int32, usable: Bool, tolerance: Limit, wh_min: Limit) -> Bool:
@@ -46,18 +51,23 @@ def spike(wh: Int32, usable: Bool, tolerance: Limit, wh_min: Limit) -> Bool:
         return np.zeros(wh.shape, np.bool_)
     third = np.sort(np.where(usable, wh, MISSING), axis=0)[-3].astype(np.int64)
     over = (wh.astype(np.int64) - third) * 1000 > third * np.round(np.asarray(tolerance) * 1000).astype(np.int64)
-    return usable & (third > 0) & over & (wh >= wh_min)
+    failed: Bool = usable & (third > 0) & over & (wh >= wh_min)
+    return failed
 
 
 def frozen(wh: Int32, run_min: Limit) -> Bool:
-    """Every reading of a run of at least run_min equal non-zero readings within the day. Meters that count in 10 Wh repeat innocently: see docs/vee.md."""
-    return (wh != MISSING) & (wh != 0) & (_run_lengths(wh) >= run_min)
+    """Every reading of a run of at least run_min equal non-zero readings within the day.
+
+    Meters that count in 10 Wh repeat innocently, so run_min must be long: docs/vee.md has what was measured."""
+    failed: Bool = (wh != MISSING) & (wh != 0) & (_run_lengths(wh) >= run_min)
+    return failed
 
 
 def zero(wh: Int32, excused: Bool, run_min: Limit) -> Bool:
     """Every reading of a run of at least run_min zeros. An outage or a disconnected meter (`excused`) explains a zero and ends a run (Texas)."""
     marked = np.where(wh == 0, np.where(excused, 2, 1), 0).astype(np.int32)
-    return (marked == 1) & (_run_lengths(marked) >= run_min)
+    failed: Bool = (marked == 1) & (_run_lengths(marked) >= run_min)
+    return failed
 
 
 def register_sum(wh: Int32, register_wh: Int64, tolerance_wh: Limit) -> Bool:
@@ -66,7 +76,8 @@ def register_sum(wh: Int32, register_wh: Int64, tolerance_wh: Limit) -> Bool:
     With a slot missing only an excess can be told. A register of MISSING64 judges nothing."""
     total, incomplete = _totals(wh)
     over = total - np.where(register_wh == MISSING64, total, register_wh)
-    return (over > tolerance_wh) | (~incomplete & (-over > tolerance_wh))
+    failed: Bool = (over > tolerance_wh) | (~incomplete & (-over > tolerance_wh))
+    return failed
 
 
 def high_low(wh: Int32, usual_wh: Int64, ratio_min: Limit, ratio_max: Limit, wh_min: Limit) -> Bool:
@@ -77,13 +88,15 @@ def high_low(wh: Int32, usual_wh: Int64, ratio_min: Limit, ratio_max: Limit, wh_
     judged = (usual_wh != MISSING64) & (usual_wh >= wh_min) & ~incomplete
     usual = np.where(judged, usual_wh, 0)
     low, high = (np.round(np.asarray(r) * 1000).astype(np.int64) for r in (ratio_min, ratio_max))
-    return judged & ((total * 1000 < usual * low) | (total * 1000 > usual * high))
+    failed: Bool = judged & ((total * 1000 < usual * low) | (total * 1000 > usual * high))
+    return failed
 
 
 def usual_day(days_wh: Int64) -> Int64:
-    """The usual energy of such a day: the median of the same weekday's totals, int64 [day, meter], MISSING64 where unknown. MISSING64 where none is known.
+    """The usual energy of such a day [meter]: the median of the same weekday's totals, int64 [day, meter].
 
-    Of an even number the lower of the two middle days, so that it is a day that really was."""
+    MISSING64 = unknown; so is the result where no day is known. Of an even
+    number the lower of the two middle days, so that it is a day that really was."""
     ordered = np.sort(np.where(days_wh == MISSING64, np.iinfo(np.int64).max, days_wh), axis=0)
     known = (days_wh != MISSING64).sum(axis=0)
     at = np.maximum(known - 1, 0) // 2
@@ -93,32 +106,40 @@ def usual_day(days_wh: Int64) -> Int64:
 
 def voltage_energy(wh: Int32, voltage_cv: Int32, voltage_cv_max: Limit, wh_min: Limit) -> Bool:
     """Energy without voltage: the sibling channels disagree. voltage_cv [0.01 V], MISSING = not judged."""
-    return (wh > wh_min) & (voltage_cv != MISSING) & (voltage_cv < voltage_cv_max)
+    failed: Bool = (wh > wh_min) & (voltage_cv != MISSING) & (voltage_cv < voltage_cv_max)
+    return failed
 
 
 def reverse(export_wh: Int32, wh_min: Limit, net_metered: Bool) -> Bool:
     """Energy flows out where nothing is net-metered: a reversed connection, or generation that nobody has registered."""
-    return (export_wh > wh_min) & ~net_metered
+    failed: Bool = (export_wh > wh_min) & ~net_metered
+    return failed
 
 
 def clock_drift(drift_s: Int32, s_max: Limit) -> Bool:
     """Meters [meter] whose clock is further than s_max from ours, either way: their intervals are shifted."""
-    return np.abs(drift_s.astype(np.int64)) > s_max
+    failed: Bool = np.abs(drift_s.astype(np.int64)) > s_max
+    return failed
 
 
 def inactive_meter(wh: Int32, inactive: Bool, wh_min: Limit) -> Bool:
     """Energy from a meter that stands disconnected (or was taken down)."""
-    return inactive & (wh > wh_min)
+    failed: Bool = inactive & (wh > wh_min)
+    return failed
 
 
 def meter_exchange(exchange_slot: Int32, slots: int) -> Bool:
     """The slot [slot, meter] in which a meter was exchanged: its reading holds parts of two meters. -1 = no exchange."""
-    return np.arange(slots)[:, None] == exchange_slot[None, :]
+    failed: Bool = np.arange(slots)[:, None] == exchange_slot[None, :]
+    return failed
 
 
 def out_of_day(stamp_s: Int64, calendar: Calendar, first: date, days: int) -> Bool:
-    """Stamps [reading], UTC seconds, that are no end of an interval of the `days` days from `first`. Decided before the grid, which has no slot for them."""
-    return calendar.locate(stamp_s, first, days)[1] < 0
+    """Stamps [reading], UTC seconds, that are no end of an interval of the `days` days from `first`.
+
+    Decided before the grid, which has no slot for them."""
+    failed: Bool = calendar.locate(stamp_s, first, days)[1] < 0
+    return failed
 
 
 def _totals(wh: Int32) -> tuple[Int64, Bool]:

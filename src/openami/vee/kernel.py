@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..readings import Bool, Int32, Int64, Quality, UInt32
-from .blocks import MISSING64, estimate_blocks, run_blocks, validate_blocks
+from .blocks import estimate_blocks, run_blocks, validate_blocks
 from .rules import MeterLimits, Row
 
 _CODES: tuple[Quality, ...] = tuple(q for q in Quality if q)

@@ -174,7 +174,8 @@ def _entry(table: object, where: str) -> _Entry:
             raise DataError(f"{at}: must be a table, written [rule_set.{section}]")
         for key, value in body.items():
             if key == "action":
-                actions[_check(section, at)] = _action(section, value, at)
+                check = _check(section, at)
+                actions[check] = _action(check, value, at)
                 continue
             field = f"{section}_{key}"
             if field not in _NUMBERS:
@@ -197,10 +198,9 @@ def _check(section: str, at: str) -> Quality:
     return check
 
 
-def _action(section: str, value: object, at: str) -> str:
+def _action(check: Quality, value: object, at: str) -> str:
     if value not in ACTIONS:
         raise DataError(f"{at}: action must be one of {', '.join(ACTIONS)}, got {value!r}")
-    check = Quality[section.upper()]
     if check in _ONLY_ESTIMATE and value != "estimate":
         raise DataError(f"{at}: action must be 'estimate', for there is no value to keep")
     if check in _ONLY_FLAG and value != "flag":
@@ -311,7 +311,7 @@ def meter_limits(
     columns = np.minimum(np.array([_column(s, k, 60 // interval_minutes) for k, s in enumerate(sets)], np.int64), 2**31 - 1)
     table = columns.T[:, at].astype(np.int32) if meters else np.zeros((Row.COUNT, 0), np.int32)
     factor = np.array([s.plausibility_factor for s in sets])[at] if meters else np.zeros(0)
-    most = np.minimum(load * interval_minutes / 60 * factor, 2**31 - 1).astype(np.int64)
+    most = np.minimum(load * (interval_minutes / 60) * factor, 2**31 - 1).astype(np.int64)
     high = np.where(load > 0, most, 2**31 - 1)
     table[Row.HIGH_WH] = high
     table[Row.LOW_WH] = np.where(free, -high, 0)
