@@ -27,6 +27,9 @@ Bool = npt.NDArray[np.bool_]
 MISSING = np.int32(-(2**31))
 """No value, in every int32 day block. Files hold null instead."""
 
+MISSING64 = np.int64(-(2**63))
+"""No value, in every int64 array. Files hold null instead."""
+
 
 @dataclass(frozen=True, slots=True)
 class Channel:

@@ -21,6 +21,8 @@ from .households import DAYS, SLOTS_PER_DAY, load_households, true_consumption
 CONSUMERS_PER_TRANSFORMER = 25
 TRANSFORMERS_PER_FEEDER = 8
 RATINGS_KVA = (63, 100, 160, 200, 250, 315, 500, 630, 1000)
+CURRENT_A_MAX = 600.0
+"""Where a single-phase meter's current register ends (a long-unsigned in 0.01 A holds 655.35)."""
 HEADEND_TITLE = b"OAM\x00\x00PUSH"[:8]
 
 NO_LOAD_SHARE = 0.002
@@ -196,7 +198,7 @@ def _accounts(rng: np.random.Generator, town: Town, tariffs: tuple[str, ...]) ->
     days_left = rng.choice([-1.5, 0.6, 1.5, 3.0, 8.0, 20.0], town.consumers, p=[0.05, 0.10, 0.15, 0.20, 0.25, 0.25])
     for k in range(town.consumers):
         number = f"{2_000_000_000 + k + 1}"
-        opening = int(round(paise_a_day[k] * days_left[k] / 100)) * 100 + int(rng.integers(0, 100))
+        opening = round(float(paise_a_day[k] * days_left[k] / 100)) * 100 + int(rng.integers(0, 100))
         accounts.append(
             Account(
                 number=number,
@@ -247,5 +249,5 @@ def measure(town: Town) -> None:
         IMPORT_WH.name: town.metered_wh,
         IMPORT_VAH.name: vah.astype(np.int32),
         VOLTAGE_V.name: (10 * np.rint(10 * volt)).astype(np.int32),
-        CURRENT_A.name: (10 * np.rint(100 * vah * 4 / volt)).astype(np.int32),
+        CURRENT_A.name: (10 * np.rint(100 * np.minimum(vah * 4 / volt, CURRENT_A_MAX))).astype(np.int32),
     }

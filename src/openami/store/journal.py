@@ -123,6 +123,11 @@ class Journal:
                 self._db.execute("ROLLBACK")
             raise _explained(error, self.path) from error
 
+    def refuse(self, refusals: Sequence[Refusal]) -> None:
+        """Add refusals found after admission: frames that were genuine but whose readings cannot be used. Idempotent."""
+        if refusals:
+            self.settle(self.settled(), (), refusals)
+
     def batches(self, after: int = 0) -> Iterator[Batch]:
         """All batches with seq > `after`, in order."""
         try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -26,13 +27,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
 
 from ..errors import DataError, StorageError
 from ..readings import CHANNEL_BY_NAME, MISSING, DayBlock
 
 KEYS = ("day", "shard")
+COMMIT_ATTEMPTS = 20
 
 
 def slot_names(slots: int) -> list[str]:
@@ -80,6 +82,7 @@ class Lake:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._committing = threading.Lock()
 
     def replace(self, table: str, day: date, shard: int, rows: pa.Table) -> int:
         """Make `rows` the whole content of (day, shard) in `table`, as one new version; gives the version.
@@ -100,12 +103,8 @@ class Lake:
                 data_change=True,
                 stats=json.dumps({"numRecords": rows.num_rows}),
             )
-            delta = self._open_or_create(table, rows.schema)
-            filters = [("day", "=", day.isoformat()), ("shard", "=", str(shard))]
-            delta.create_write_transaction(
-                [add], mode="overwrite", schema=delta.schema(), partition_by=list(KEYS), partition_filters=filters
-            )
-            return int(DeltaTable(str(folder)).version())
+            with self._committing:
+                return self._commit(table, day, shard, rows.schema, add)
         except (OSError, pa.ArrowException) as error:
             (folder / name).unlink(missing_ok=True)
             raise StorageError(
@@ -115,6 +114,23 @@ class Lake:
         except DeltaError as error:
             (folder / name).unlink(missing_ok=True)
             raise DataError(f"table {folder} refuses the commit ({_short(error)}); check its _delta_log or restore it") from error
+
+    def _commit(self, table: str, day: date, shard: int, schema: pa.Schema, add: AddAction) -> int:
+        """Make the written file visible in place of the (day, shard)'s older ones. Another writer's commit in between is met by trying again:
+        writers of different (day, shard)s never touch the same rows."""
+        filters = [("day", "=", day.isoformat()), ("shard", "=", str(shard))]
+        for attempt in range(COMMIT_ATTEMPTS):
+            try:
+                delta = self._open_or_create(table, schema)
+                delta.create_write_transaction(
+                    [add], mode="overwrite", schema=delta.schema(), partition_by=list(KEYS), partition_filters=filters
+                )
+                return int(DeltaTable(str(self.root / table)).version())
+            except CommitFailedError:
+                if attempt == COMMIT_ATTEMPTS - 1:
+                    raise
+                time.sleep(0.02 * (attempt + 1))
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def read(self, table: str, day: date, shard: int, version: int | None = None) -> pa.Table:
         """The rows of (day, shard), without the partition columns; an empty DataError sentence where there are none."""

@@ -1,0 +1,5 @@
+"""`python -m openami` is `openami`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,152 @@
+"""`openami ...`: the command line. Bad input ends with one clear sentence on standard error and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import sys
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import __version__
+from .errors import InputError, OpenAMIError
+
+DEMO_FOLDER = Path("data/demo")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="**OpenAMI**, the open AMI platform: reads every smart meter, checks every reading, accounts for every unit and every rupee.\n\n"
+    "Start with `openami demo`: a town of real households, from ciphered meter frames to prepaid statements and losses.",
+)
+
+DataOption = Annotated[Path, typer.Option("--data", help="The data folder.", show_default=True)]
+
+
+class Role(StrEnum):
+    WEB = "web"
+    HEADEND = "headend"
+
+
+def main() -> None:
+    """The console script: runs the command, turns our errors into one sentence and exit code 2."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    try:
+        app()
+    except OpenAMIError as error:
+        print(f"openami: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if show:
+        print(f"openami {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    days: Annotated[int, typer.Option(help="How many days, 1 to 49.")] = 3,
+    meters: Annotated[int, typer.Option(help="How many consumers, 10 to 2800; transformers' and feeders' meters come on top.")] = 400,
+    seed: Annotated[int, typer.Option(help="Same seed, same town, same faults, same result.")] = 1,
+    start: Annotated[str, typer.Option(help="First day, as 2025-12-01.")] = "2025-12-01",
+    tariff: Annotated[list[str] | None, typer.Option(help="Tariff of the consumers; twice = the second for three in ten.")] = None,
+    data: DataOption = DEMO_FOLDER,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the console at the end.")] = True,
+    port: Annotated[int, typer.Option(help="Port of the console; 0 = any free one.")] = 8080,
+    as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object on standard output.")] = False,
+) -> None:
+    """A town's days, end to end: ciphered meter frames in, prepaid statements and losses out.
+
+    Every quarter-hour reading of real households is pushed by its own simulated meter over TCP, as ciphered DLMS/COSEM; the head-end journals
+    and confirms it; readings are checked, stored, billed and balanced; what was planted (lost and forged frames, theft, wrong mapping) is
+    compared with what was found. Then the console is served.
+    """
+    from .demo.run import TARIFFS, Wish, run_demo
+    from .demo.table import print_report, stages
+
+    first_day = _day(start)
+    if serve:
+        _check_port("127.0.0.1", port)
+    wish = Wish(data, meters, days, _seed(seed), first_day, tuple(tariff) if tariff else TARIFFS)
+    with stages(quiet=as_json) as stage:
+        report = run_demo(wish, stage)
+    if as_json:
+        print(json.dumps(report, indent=1))
+    else:
+        print_report(report)
+    if not all(report["holds"].values()):
+        raise InputError("the result does not agree with what was planted: " + "; ".join(k for k, ok in report["holds"].items() if not ok))
+    if serve:
+        _serve_console(data, "127.0.0.1", port)
+
+
+@app.command()
+def serve(
+    data: DataOption = DEMO_FOLDER,
+    role: Annotated[Role, typer.Option(help="web: the console. headend: the push listener for meters.")] = Role.WEB,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="Port; 0 = any free one. Default 8080 for web, 4059 for headend.")] = None,
+) -> None:
+    """Serve a data folder: the console, or the head-end that takes meters' pushes."""
+    from .store.deployment import Folder
+
+    if role is Role.HEADEND:
+        from .headend.process import run_headend
+
+        run_headend(Folder(data), host, 4059 if port is None else port)
+    else:
+        _serve_console(data, host, 8080 if port is None else port)
+
+
+def _serve_console(data: Path, host: str, port: int) -> None:
+    import uvicorn
+
+    from .store.deployment import Folder
+    from .web import create_app
+    from .web.reader import LakeTown
+
+    town = LakeTown(Folder(data))
+    listener = _bind(host, port)
+    actual = listener.getsockname()[1]
+    print(f"The console is at http://{host}:{actual}/ - stop it with Ctrl-C", file=sys.stderr, flush=True)
+    config = uvicorn.Config(create_app(town), log_level="warning", access_log=False, server_header=False)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(512)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot listen on {host}:{port} ({why}); give another --port, or 0 for any free one") from None
+    return listener
+
+
+def _check_port(host: str, port: int) -> None:
+    """Before the long work: the port that the console will want is free."""
+    _bind(host, port).close()
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"--start {text!r} is not a date; write year-month-day, as 2025-12-01") from None
+
+
+def _seed(seed: int) -> int:
+    if seed < 0:
+        raise InputError(f"--seed {seed} is negative; give 0 or more")
+    return seed

@@ -1,0 +1,180 @@
+"""The money part of closing a (day, shard): energy to date by time-of-use period, the day's charge lines, the daily statement.
+
+What always holds: a statement's closing balance = opening + recharges - charges, and the next day's opening is this closing; a day's charge is
+the bill to date today less the bill to date yesterday, so the days add up to the month; where more of a day is missing than the rules allow,
+its energy waits (charged 0 Wh, `held`) and is charged when it is known, by adjustment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from ..billing.bill import Bill, bill
+from ..billing.charge import Segment, charge, segment
+from ..billing.tariff import load_tariffs
+from ..billing.tou import fold, tou_index
+from ..prepaid.statement import daily_statements
+from ..readings import ESTIMATED_BITS, MISSING, Bool, DayBlock, Int64
+from ..registry import Account, PaymentMode, ShardIndex
+from ..vee import load_rules
+from .site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """Rows of a (day, shard).
+
+    usage: account, tariff, period, day_wh, to_date_wh. charges: account, tariff, line, amount_paise (of the day), to_date_paise (of the
+    billing period). statements: account, meter, the balance before and after, energy, what was estimated or missing, `held`, and `pending`
+    (the bill could not be computed: nothing is charged).
+    """
+
+    usage: pa.Table
+    charges: pa.Table
+    statements: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class _Accounts:
+    """The accounts of a shard that hold on a day, in account order, and their meters' columns in the day block."""
+
+    accounts: list[Account]
+    meter: Int64
+    load_w: Int64
+    prepaid: Bool
+
+    def of_tariff(self, name: str) -> Int64:
+        return np.array([k for k, a in enumerate(self.accounts) if a.tariff == name], np.int64)
+
+
+def charge_day(site: Site, index: ShardIndex, energy: DayBlock) -> Charged:
+    """Charge every account of a shard for one validated day. Reads the usage and statements of the day before, where there are any."""
+    day, shard = energy.day, energy.shard
+    own = _accounts(site, index, day)
+    usage_before = _usage_before(site, day, shard)
+    missing_share_max = load_rules().on(day, "domestic").billing_missing_share_max
+    slots = energy.values.shape[0]
+    missing = (energy.values == MISSING).sum(axis=0)[own.meter]
+    held = missing > missing_share_max * slots
+    book = load_tariffs()
+    usage, charges = [], []
+    charged_paise = np.zeros(len(own.accounts), np.int64)
+    pending = np.zeros(len(own.accounts), np.bool_)
+    for name in sorted({a.tariff for a in own.accounts}):
+        at = own.of_tariff(name)
+        part = segment(book, name, day)
+        day_wh, _ = fold(energy.values[:, own.meter[at]], tou_index(part.tariff, site.calendar, day), len(part.tariff.periods))
+        day_wh[:, held[at]] = 0
+        numbers = [own.accounts[k].number for k in at]
+        before_wh = _before_wh(usage_before, part, numbers, day)
+        lines = charge(part, day, before_wh, day_wh, own.load_w[at], own.prepaid[at])
+        to_date = bill(
+            part.tariff,
+            before_wh + day_wh,
+            part.days_to(day),
+            part.days_in_period,
+            own.load_w[at],
+            own.prepaid[at],
+            span_days=part.span_days,
+        )
+        usage.append(_usage_rows(name, part, numbers, day_wh, before_wh + day_wh))
+        charges.append(_charge_rows(name, numbers, lines, to_date))
+        charged_paise[at], pending[at] = lines.total_paise, lines.refused
+    statements = _statements(site, own, day, shard, charged_paise, pending)
+    estimated = np.where(energy.quality & ESTIMATED_BITS, energy.values, 0).sum(axis=0, dtype=np.int64)[own.meter]
+    total = np.where(energy.values == MISSING, 0, energy.values).sum(axis=0, dtype=np.int64)[own.meter]
+    facts = {
+        "wh": pa.array(total),
+        "estimated_wh": pa.array(estimated),
+        "missing_slots": pa.array(missing.astype(np.int32)),
+        "held": pa.array(held),
+    }
+    for name, column in facts.items():
+        statements = statements.append_column(name, column)
+    return Charged(pa.concat_tables(usage), pa.concat_tables(charges), statements)
+
+
+def _accounts(site: Site, index: ShardIndex, day: date) -> _Accounts:
+    column = {name: k for k, name in enumerate(index.usage_points) if name and index.is_consumer[k]}
+    held = [a for a in site.rows.accounts() if a.usage_point in column and a.since <= day]
+    meter = np.array([column[a.usage_point] for a in held], np.int64)
+    prepaid = np.array([a.payment_mode is PaymentMode.PREPAID for a in held], np.bool_)
+    return _Accounts(held, meter, index.connected_load_w[meter], prepaid)
+
+
+def _usage_before(site: Site, day: date, shard: int) -> dict[tuple[str, str, str], int]:
+    """(account, tariff, period) -> energy of the segment to the end of the day before [Wh]; empty where nothing is known."""
+    yesterday = day - timedelta(days=1)
+    if not site.lake.has("usage", yesterday, shard):
+        return {}
+    rows = site.lake.read("usage", yesterday, shard)
+    keys = zip(rows["account"].to_pylist(), rows["tariff"].to_pylist(), rows["period"].to_pylist(), strict=True)
+    return dict(zip(keys, rows["to_date_wh"].to_pylist(), strict=True))
+
+
+def _before_wh(usage: dict[tuple[str, str, str], int], part: Segment, numbers: list[str], day: date) -> Int64:
+    """int64 [period, account]: the segment's energy before `day`; a segment that begins on `day` starts from nothing."""
+    if part.first == day:
+        return np.zeros((len(part.tariff.periods), len(numbers)), np.int64)
+    name = part.tariff.name
+    return np.array([[usage.get((n, name, p), 0) for n in numbers] for p in part.tariff.periods], np.int64)
+
+
+def _usage_rows(name: str, part: Segment, numbers: list[str], day_wh: Int64, to_date_wh: Int64) -> pa.Table:
+    periods = part.tariff.periods
+    return pa.table(
+        {
+            "account": pa.array(numbers * len(periods)),
+            "tariff": pa.array([name] * day_wh.size, pa.string()),
+            "period": pa.array([p for p in periods for _ in numbers], pa.string()),
+            "day_wh": pa.array(day_wh.ravel()),
+            "to_date_wh": pa.array(to_date_wh.ravel()),
+        }
+    )
+
+
+def _charge_rows(name: str, numbers: list[str], lines: Bill, to_date: Bill) -> pa.Table:
+    return pa.table(
+        {
+            "account": pa.array(numbers * len(lines.lines)),
+            "tariff": pa.array([name] * lines.amount_paise.size, pa.string()),
+            "line": pa.array([line for line in lines.lines for _ in numbers], pa.string()),
+            "amount_paise": pa.array(lines.amount_paise.ravel()),
+            "to_date_paise": pa.array(to_date.amount_paise.ravel()),
+        }
+    )
+
+
+def _statements(site: Site, own: _Accounts, day: date, shard: int, charged_paise: Int64, pending: Bool) -> pa.Table:
+    """account, meter, opening_paise, recharges_paise, charges_paise, closing_paise, pending."""
+    yesterday = day - timedelta(days=1)
+    closing: dict[str, int] = {}
+    if site.lake.has("statements", yesterday, shard):
+        rows = site.lake.read("statements", yesterday, shard)
+        closing = dict(zip(rows["account"].to_pylist(), rows["closing_paise"].to_pylist(), strict=True))
+    recharged: dict[str, int] = {}
+    for transfer in site.rows.transfers(day, day):
+        recharged[transfer.account] = recharged.get(transfer.account, 0) + transfer.amount_paise
+    numbers = [a.number for a in own.accounts]
+    statements = daily_statements(
+        np.array([closing.get(a.number, a.opening_paise) for a in own.accounts], np.int64),
+        np.array([recharged.get(n, 0) for n in numbers], np.int64),
+        charged_paise[None, :],
+        ("charge",),
+        pending,
+    )
+    return pa.table(
+        {
+            "account": pa.array(numbers),
+            "meter": pa.array(own.meter.astype(np.int32)),
+            "opening_paise": pa.array(statements.opening_paise),
+            "recharges_paise": pa.array(statements.recharges_paise),
+            "charges_paise": pa.array(statements.charges_paise),
+            "closing_paise": pa.array(statements.closing_paise),
+            "pending": pa.array(statements.pending),
+        }
+    )

@@ -1,0 +1,133 @@
+"""Raw -> validated -> charges and statements -> balance: one (day, shard) at a time.
+
+What always holds: `close` reads only its shard's raw, the validated days just before and the statements of the day before, so shards run side
+by side and a day may be closed again at any time with the same result; every table of a (day, shard) is replaced as a whole; nobody is
+charged for an interval that has neither a reading nor an estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from ..losses.balance import NodeBalance, balance
+from ..readings import CHANNEL_BY_NAME, ESTIMATED_BITS, IMPORT_WH, MISSING, MISSING64, VOLTAGE_V, DayBlock, Int32, Quality
+from ..registry import ShardIndex
+from ..vee import load_rules, meter_limits
+from ..vee import run as vee_run
+from ..vee.estimate import like_day as average_of_like_days
+from .charge import charge_day
+from .site import Site
+
+
+def close_all(site: Site, progress: Callable[[int], None] | None = None, threads: int = 2) -> None:
+    """Close every open day, shards side by side, days in order (a day needs the statements of the day before)."""
+    shards = site.rows.shards()
+    with ThreadPoolExecutor(threads, thread_name_prefix="close") as pool:
+        for day in site.deployment.open_days:
+            for _ in pool.map(lambda shard, day=day: close(site, day, shard), shards):
+                if progress:
+                    progress(1)
+
+
+def close(site: Site, day: date, shard: int) -> None:
+    """One (day, shard) from raw readings to statements and losses."""
+    index = site.rows.shard_index(shard, day)
+    raw = site.lake.read_blocks("raw", day, shard)
+    validated = validate(site, day, index, raw)
+    site.lake.write_blocks("validated", list(validated.values()))
+    energy = validated[IMPORT_WH.name]
+    charged = charge_day(site, index, energy)
+    site.lake.replace("usage", day, shard, charged.usage)
+    site.lake.replace("charges", day, shard, charged.charges)
+    site.lake.replace("statements", day, shard, charged.statements)
+    site.lake.replace("balance", day, shard, balance_rows(site, index, energy))
+
+
+def validate(site: Site, day: date, index: ShardIndex, raw: dict[str, DayBlock]) -> dict[str, DayBlock]:
+    """VEE of every channel of a (day, shard): energies by the rule book, averages as they came with their gaps marked."""
+    book = load_rules()
+    sets = [book.on(day, "domestic"), book.on(day, "network")]
+    limits = meter_limits(
+        sets, index.connected_load_w, site.deployment.interval_minutes, rule_of_meter=np.where(index.is_consumer, 0, 1).astype(np.int64)
+    )
+    validated = {}
+    voltage = raw.get(VOLTAGE_V.name)
+    for name, block in raw.items():
+        channel = CHANNEL_BY_NAME[name]
+        if not channel.additive:
+            validated[name] = block
+            continue
+        before = _days_before(site, day, index.shard, name, sets[0].like_day_days)
+        result = vee_run(
+            block.values,
+            limits,
+            conflict=(block.quality & np.uint32(Quality.DUPLICATE)) != 0,
+            voltage_cv=voltage.values if voltage else None,
+            like_day=average_of_like_days(np.stack(before)) if before else None,
+            class_profile=_class_profile(block.values, index),
+        )
+        validated[name] = DayBlock(day, index.shard, channel, result.validated, result.quality)
+    return validated
+
+
+def _days_before(site: Site, day: date, shard: int, channel: str, count: int) -> list[Int32]:
+    """Measured values of up to `count` days before `day`, newest last; estimates are left out (MISSING), so that no estimate feeds another."""
+    found = []
+    for back in range(count, 0, -1):
+        earlier = day - timedelta(days=back)
+        if site.lake.has("validated", earlier, shard):
+            block = site.lake.read_blocks("validated", earlier, shard).get(channel)
+            if block is not None:
+                found.append(np.where(block.quality & ESTIMATED_BITS, MISSING, block.values))
+    return found
+
+
+def _class_profile(values: Int32, index: ShardIndex) -> Int32:
+    """The average consumer's day, int32 [slot, rule set]: what fills a meter of which nothing is known; MISSING for the network's meters."""
+    own = values[:, index.is_consumer]
+    there = (own != MISSING) & (own >= 0)
+    count = there.sum(axis=1)
+    mean = np.where(there, own, 0).sum(axis=1) // np.maximum(count, 1)
+    profile = np.full((len(values), 2), MISSING, np.int32)
+    profile[:, 0] = np.where(count > 0, mean, MISSING)
+    return profile
+
+
+def balance_rows(site: Site, index: ShardIndex, energy: DayBlock) -> pa.Table:
+    """The balance of a (day, shard) as rows (kind, node, hour; hour null = the whole day), null where unknown."""
+    found = balance(index, energy.values, energy.quality, 60 // site.deployment.interval_minutes)
+    held = set(index.feeder[index.feeder >= 0].tolist())
+    own_transformers = [k for k, f in enumerate(index.transformer_feeder) if int(f) in held]
+    parts = []
+    for kind, hours, whole, nodes in (
+        ("transformer", found.transformers, found.transformers_day, own_transformers),
+        ("feeder", found.feeders, found.feeders_day, sorted(held)),
+    ):
+        parts += [_node_rows(kind, hours, nodes, whole_day=False), _node_rows(kind, whole, nodes, whole_day=True)]
+    return pa.concat_tables(parts)
+
+
+def _node_rows(kind: str, node: NodeBalance, nodes: list[int], *, whole_day: bool) -> pa.Table:
+    spans = node.in_wh.shape[0]
+    hour = np.tile(np.arange(spans, dtype=np.int32)[:, None], (1, len(nodes)))
+
+    def energy(values: np.ndarray) -> pa.Array:
+        flat = values[:, nodes].ravel()
+        return pa.array(flat, mask=flat == MISSING64)
+
+    return pa.table(
+        {
+            "kind": pa.array([kind] * hour.size),
+            "node": pa.array([node.names[k] for k in nodes] * spans),
+            "hour": pa.array(hour.ravel(), mask=np.full(hour.size, whole_day)),
+            "in_wh": energy(node.in_wh),
+            "out_wh": energy(node.out_wh),
+            "loss_wh": energy(node.loss_wh),
+            "coverage": pa.array(np.nan_to_num(node.coverage()[:, nodes].ravel())),
+        }
+    )

@@ -1,0 +1,28 @@
+"""An open data folder: its settings, its registry and its lake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..readings import Calendar
+from ..store.deployment import Deployment, Folder
+from ..store.lake import Lake
+from ..store.rows import Rows
+
+
+@dataclass(slots=True)
+class Site:
+    """An open data folder: its settings, registry and lake."""
+
+    folder: Folder
+    deployment: Deployment
+    rows: Rows
+    lake: Lake
+
+    @staticmethod
+    def open(folder: Folder) -> Site:
+        return Site(folder, folder.load(), Rows(folder.rows), Lake(folder.lake))
+
+    @property
+    def calendar(self) -> Calendar:
+        return self.deployment.calendar

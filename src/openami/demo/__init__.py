@@ -1,0 +1,6 @@
+"""The demo: a simulated town's days through the whole house, judged against what was planted.
+
+run.py     builds the town's data folder, starts the head-end as its own process, lets the fleet push, closes the days
+judge.py   compares what the house found with what was planted; gives one report, the same for the same seed
+table.py   the report as a table for people
+"""

@@ -1,0 +1,300 @@
+"""The judge: what the house found against what was planted. Everything here is counted twice, from the plan and from the stores.
+
+The report is the same for the same seed, byte for byte; timings are added elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..day import Site
+from ..fleet.faults import TAKEN_IN, Plan, cause_of, expected_grid, expected_refusals
+from ..fleet.run import Outcome
+from ..fleet.town import Town
+from ..losses.suspicion import understated, wrong_transformers
+from ..readings import CHANNEL_BY_NAME, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Int32, UInt32
+from ..store.journal import Journal
+
+
+def truth(town: Town, plan: Plan) -> dict[str, Any]:
+    """What was planted, by meter serial: the file beside the report."""
+
+    def serial(k: int) -> str:
+        return town.meters[k].serial
+
+    return {
+        "silent": {serial(k): span for k, span in plan.silent.items()},
+        "wrong_key": [serial(k) for k in plan.wrong_key],
+        "clock_reset": {serial(k): span for k, span in plan.clock_reset.items()},
+        "clock_fast": {serial(k): span for k, span in plan.clock_fast.items()},
+        "theft": {serial(k): shape for k, shape in plan.theft.items()},
+        "mapped_wrong": {serial(k): {"true": true, "registry": town.points[k].transformer} for k, true in plan.mapped_wrong.items()},
+        "sent_by_kind": plan.sent_by_kind(),
+        "refusals": expected_refusals(town, plan),
+    }
+
+
+def report(site: Site, town: Town, plan: Plan, outcome: Outcome) -> dict[str, Any]:
+    """One object: counts, planted against found, money, losses, and the statements that must be true (`holds`)."""
+    place = np.array([(m.shard, m.index) for m in town.meters])
+    raw, _ = _whole(site, town, place, "raw", IMPORT_WH.name)
+    validated, quality = _whole(site, town, place, "validated", IMPORT_WH.name)
+    expected, conflicts = expected_grid(town, plan, IMPORT_WH.name)
+    journal = Journal(site.folder.journal)
+    quarantine = journal.quarantine()
+    frames = journal.frames()
+    journal.close()
+    refusals = expected_refusals(town, plan)
+    money = _money(site)
+    balance = _balance(site)
+    holds = {
+        "every reading that arrived is in raw exactly once": bool((raw == expected).all()) and _other_channels(site, town, plan, place),
+        "every reading of a healthy meter is in validated, as sent or estimated for a named check": _healthy(
+            town, plan, expected, validated, quality
+        ),
+        "every quarantined frame has the planted cause": dict(Counter(r.cause for r in quarantine)) == refusals
+        and _causes_by_meter(quarantine) == _planted_by_meter(town, plan),
+        "every confirmed push is in the journal": len(outcome.confirmed) <= frames,
+        **money.pop("holds"),
+        "feeder energy = sum of its transformers + loss, to the Wh": balance.pop("adds_up"),
+    }
+    flagged = {str(c.name).lower(): int(((quality & np.uint32(c)) != 0).sum()) for c in CHECKS}
+    return {
+        "seed": town.seed,
+        "first_day": town.first_day.isoformat(),
+        "days": town.days,
+        "consumers": town.consumers,
+        "meters": len(town.meters),
+        "frames": {"planned": plan.sent_by_kind(), "received": frames - outcome.again},
+        "quarantine": {
+            cause: {"planted": refusals.get(cause, 0), "found": sum(r.cause == cause for r in quarantine)}
+            for cause in sorted({*refusals, *(r.cause for r in quarantine)})
+        },
+        "completeness": _completeness(town, raw, validated, quality),
+        "checks": _checks(town, plan, expected, conflicts, flagged),
+        "energy_kwh": {
+            "consumers_measured": _kwh(raw[: town.consumers]),
+            "consumers_validated": _kwh(validated[: town.consumers]),
+            "consumers_estimated": _kwh(np.where(quality & ESTIMATED_BITS, validated, 0)[: town.consumers]),
+            "transformers": _kwh(validated[town.consumers : town.consumers + len(town.transformers)]),
+            "feeders": _kwh(validated[town.consumers + len(town.transformers) :]),
+        },
+        "money": money,
+        "losses": balance,
+        "suspicion": _suspicion(site, town, plan, place, validated),
+        "holds": holds,
+        "fingerprint": _fingerprint(validated, quality),
+    }
+
+
+def _whole(site: Site, town: Town, place: np.ndarray, table: str, channel: str) -> tuple[Int32, UInt32]:
+    """All days of one channel in the town's meter order: values and quality, [meter, slot]."""
+    values = np.full(town.metered_wh.shape, MISSING, np.int32)
+    quality = np.zeros(values.shape, np.uint32)
+    at = 0
+    for day in site.deployment.open_days:
+        slots = site.calendar.slots(day)
+        for shard in site.rows.shards():
+            own = place[:, 0] == shard
+            block = site.lake.read_blocks(table, day, shard)[channel]
+            values[own, at : at + slots] = block.values[:, place[own, 1]].T
+            quality[own, at : at + slots] = block.quality[:, place[own, 1]].T
+        at += slots
+    return values, quality
+
+
+def _other_channels(site: Site, town: Town, plan: Plan, place: np.ndarray) -> bool:
+    """The same for voltage, current and apparent energy of the consumers' meters (a network meter's layout has them by phase)."""
+    for name in town.channels:
+        if name == IMPORT_WH.name:
+            continue
+        raw, _ = _whole(site, town, place, "raw", name)
+        expected, _ = expected_grid(town, plan, name)
+        rows = slice(0, None) if CHANNEL_BY_NAME[name].additive else slice(0, town.consumers)
+        if not (raw[rows] == expected[rows]).all():
+            return False
+    return True
+
+
+def _healthy(town: Town, plan: Plan, expected: Int32, validated: Int32, quality: UInt32) -> bool:
+    """Each reading that a meter without a planted fault of its own sent stands in validated as sent, unless a check says otherwise."""
+    faulty = {*plan.clock_fast, *plan.clock_reset, *plan.wrong_key}
+    for k in range(len(town.meters)):
+        if k in faulty:
+            continue
+        sent = sorted({s.slot for s in plan.sends[k] if s.kind in TAKEN_IN})
+        got, marks = validated[k, sent], quality[k, sent]
+        replaced = (marks & ESTIMATED_BITS) != 0
+        named = (marks & np.uint32(0xFFFF)) != 0
+        if not ((got == expected[k, sent]) | (replaced & named)).all():
+            return False
+    return True
+
+
+def _causes_by_meter(quarantine: list[Any]) -> dict[tuple[str, str], int]:
+    return dict(Counter((r.serial or "", r.cause) for r in quarantine if r.cause not in ("unknown_meter", "malformed")))
+
+
+def _planted_by_meter(town: Town, plan: Plan) -> dict[tuple[str, str], int]:
+    """(serial, cause) -> frames, for the causes at which the head-end can know whose frame it was."""
+    found: Counter[tuple[str, str]] = Counter()
+    for k, own in enumerate(plan.sends[:-1]):
+        for send in own:
+            cause = cause_of(town, k, send)
+            if cause and cause != "malformed":
+                found[town.meters[k].serial, cause] += 1
+    return dict(found)
+
+
+def _completeness(town: Town, raw: Int32, validated: Int32, quality: UInt32) -> dict[str, Any]:
+    per_day = raw.shape[1] // town.days
+    return {
+        "intervals": int(raw.size),
+        "measured": int((raw != MISSING).sum()),
+        "measured_share": round(float((raw != MISSING).mean()), 6),
+        "by_day": {
+            (town.first_day + timedelta(days=d)).isoformat(): round(float((raw[:, d * per_day : (d + 1) * per_day] != MISSING).mean()), 6)
+            for d in range(town.days)
+        },
+        "estimated": int(((quality & ESTIMATED_BITS) != 0).sum()),
+        "without_any_value": int((validated == MISSING).sum()),
+    }
+
+
+def _checks(town: Town, plan: Plan, expected: Int32, conflicts: np.ndarray, flagged: dict[str, int]) -> dict[str, Any]:
+    """Planted (or in the data set) against flagged. A count of null means that nothing of the kind was planted."""
+    own = expected[: town.consumers]
+    planted: dict[str, int] = {
+        "missing": int((expected == MISSING).sum()),
+        "duplicate": int(conflicts.sum()),
+        "plausibility": int(((own != MISSING) & (own < 0)).sum()),
+    }
+    return {name: {"planted": planted.get(name), "flagged": count} for name, count in flagged.items() if count or planted.get(name)}
+
+
+def _money(site: Site) -> dict[str, Any]:
+    """Statements and charges of all days, the month's bill to date, and whether the three agree to the paisa."""
+    shards = site.rows.shards()
+    days = site.deployment.open_days
+    statements = pa.concat_tables([site.lake.read("statements", d, s) for d in days for s in shards])
+    charges = pa.concat_tables([site.lake.read("charges", d, s) for d in days for s in shards])
+    last = pa.concat_tables([site.lake.read("statements", days[-1], s) for s in shards])
+    bill = pa.concat_tables([site.lake.read("charges", days[-1], s) for s in shards])
+    totals = {name: int(pc.sum(statements[name]).as_py() or 0) for name in ("recharges_paise", "charges_paise")}
+    opening = sum(a.opening_paise for a in site.rows.accounts())
+    closing = int(pc.sum(last["closing_paise"]).as_py() or 0)
+    lines = charges.group_by("line").aggregate([("amount_paise", "sum")])
+    month_to_date = int(pc.sum(bill["to_date_paise"]).as_py() or 0)
+    one_month = days[0].replace(day=1) == days[-1].replace(day=1) and days[0].day == 1
+    holds = {
+        "statements = charges, to the paisa": totals["charges_paise"] == int(pc.sum(charges["amount_paise"]).as_py() or 0),
+        "opening + recharges - charges = closing, to the paisa": opening + totals["recharges_paise"] - totals["charges_paise"] == closing,
+    }
+    if one_month:
+        holds["charges = the month's bill to date, to the paisa"] = month_to_date == totals["charges_paise"]
+    return {
+        "opening_paise": opening,
+        **totals,
+        "closing_paise": closing,
+        "by_line_paise": dict(sorted(zip(lines["line"].to_pylist(), lines["amount_paise_sum"].to_pylist(), strict=True))),
+        "holds": holds,
+    }
+
+
+def _balance(site: Site) -> dict[str, Any]:
+    """Loss of each feeder and transformer over all days, with coverage, and whether each hour adds up."""
+    rows = pa.concat_tables([site.lake.read("balance", d, s) for d in site.deployment.open_days for s in site.rows.shards()])
+    hours, whole = rows.filter(pc.is_valid(rows["hour"])), rows.filter(pc.is_null(rows["hour"]))
+    known = hours.filter(pc.is_valid(hours["loss_wh"]))
+    sums = pc.equal(known["in_wh"], pc.add(known["out_wh"], known["loss_wh"]))
+    nodes: dict[str, dict[str, Any]] = {"feeder": {}, "transformer": {}}
+    for kind, by_node in nodes.items():
+        own = whole.filter(pc.equal(whole["kind"], kind))
+        for node in sorted(set(own["node"].to_pylist())):
+            days = own.filter(pc.equal(own["node"], node)).to_pylist()
+            complete = [d for d in days if d["loss_wh"] is not None]
+            in_wh, loss_wh = sum(d["in_wh"] for d in complete), sum(d["loss_wh"] for d in complete)
+            by_node[node] = {
+                "in_wh": in_wh,
+                "loss_wh": loss_wh,
+                "loss_share": round(loss_wh / in_wh, 5) if in_wh else None,
+                "coverage": round(float(np.mean([d["coverage"] for d in days])), 5),
+                "days_known": len(complete),
+            }
+    return {
+        "feeders": nodes["feeder"],
+        "transformers": nodes["transformer"],
+        "adds_up": bool(pc.all(sums).as_py()) and _feeders_add_up(site),
+    }
+
+
+def _feeders_add_up(site: Site) -> bool:
+    """A feeder's out is the sum of its transformers' in, in every hour in which both are known."""
+    feeder_of = {t.name: t.feeder for t in site.rows.transformers()}
+    for day in site.deployment.open_days:
+        for shard in site.rows.shards():
+            rows = site.lake.read("balance", day, shard).to_pylist()
+            sums: Counter[tuple[str, int | None]] = Counter()
+            for row in rows:
+                if row["kind"] == "transformer" and row["in_wh"] is not None:
+                    sums[feeder_of[row["node"]], row["hour"]] += row["in_wh"]
+            for row in rows:
+                if (
+                    row["kind"] == "feeder"
+                    and row["loss_wh"] is not None
+                    and sums[row["node"], row["hour"]] + row["loss_wh"] != row["in_wh"]
+                ):
+                    return False
+    return True
+
+
+def _suspicion(site: Site, town: Town, plan: Plan, place: np.ndarray, validated: Int32) -> dict[str, Any]:
+    """Where the planted thieves and wrongly mapped meters stand in the lists that an auditor would see, by shard."""
+    first = site.deployment.first_day
+    moves: list[dict[str, Any]] = []
+    short: list[dict[str, Any]] = []
+    for shard in site.rows.shards():
+        own = np.flatnonzero(place[:, 0] == shard)
+        block = np.ascontiguousarray(validated[own[np.argsort(place[own, 1])]].T)
+        index = site.rows.shard_index(shard, first)
+        moves += [
+            {
+                "meter": index.serials[m.meter],
+                "registry": index.transformers[m.now],
+                "proposed": index.transformers[m.to],
+                "evidence": round(m.evidence, 1),
+            }
+            for m in wrong_transformers(index, block)
+        ]
+        short += [
+            {"meter": index.serials[u.meter], "transformer": index.transformers[u.transformer], "evidence": round(u.evidence, 1)}
+            for u in understated(index, block)
+        ]
+    thieves = {town.meters[k].serial: shape for k, shape in plan.theft.items()}
+    wrong = {town.meters[k].serial: true for k, true in plan.mapped_wrong.items()}
+    moves.sort(key=lambda m: (-m["evidence"], m["meter"]))
+    short.sort(key=lambda u: (-u["evidence"], u["meter"]))
+    return {
+        "mapping_proposals": moves[:10],
+        "mapped_wrong_found": sorted(m["meter"] for m in moves if wrong.get(m["meter"]) == m["proposed"]),
+        "mapped_wrong_planted": sorted(wrong),
+        "understated": short[:10],
+        "thieves_found": {s: next((k + 1 for k, u in enumerate(short) if u["meter"] == s), None) for s in sorted(thieves)},
+        "thieves_planted": dict(sorted(thieves.items())),
+    }
+
+
+def _kwh(values: Int32) -> float:
+    return round(float(np.where(values == MISSING, 0, values).sum(dtype=np.int64)) / 1000, 3)
+
+
+def _fingerprint(validated: Int32, quality: UInt32) -> str:
+    """SHA-256 over all validated values and quality bits: the same seed must give the same one."""
+    return hashlib.sha256(np.ascontiguousarray(validated).tobytes() + np.ascontiguousarray(quality).tobytes()).hexdigest()

@@ -1,0 +1,199 @@
+"""The main job: town -> fleet -> head-end (a process of its own) -> collect -> close -> report.
+
+What always holds: everything is written into `<folder>.partial` and becomes `<folder>` in one rename at the end, so a demo that fails or is
+killed leaves what was there before; the same seed gives the same report, timings aside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ..billing.tariff import load_tariffs
+from ..day import Site, close_all, collect
+from ..errors import DataError, InputError, OpenAMIError, StorageError
+from ..fleet.faults import Plan, plant
+from ..fleet.run import Fleet, Outcome
+from ..fleet.town import HEADEND_TITLE, Town, build_town, measure
+from ..store.deployment import Deployment, Folder
+from ..store.keys import load_master_key
+from ..store.rows import Rows
+from . import judge
+
+TARIFFS = ("BR-DS2", "BR-DS2-TOU")
+REPORT = "report.json"
+TRUTH = "truth.json"
+
+Stage = Callable[[str, int], Callable[[int], None]]
+"""Begins a stage of so many steps under a name; the function it gives moves the stage on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the user asked for."""
+
+    folder: Path
+    consumers: int
+    days: int
+    seed: int
+    first_day: date
+    tariffs: tuple[str, ...] = TARIFFS
+
+
+def run_demo(wish: Wish, stage: Stage) -> dict[str, Any]:
+    """Run the whole demo into `wish.folder` and give its report. Raises an OpenAMIError with nothing half-written."""
+    book = load_tariffs()
+    for name in wish.tariffs:
+        book.on(name, wish.first_day)
+    partial = Folder(wish.folder.with_name(wish.folder.name + ".partial"))
+    _refuse_foreign(wish.folder)
+    started = time.perf_counter()
+    step = stage("Build the town", 3)
+    town = build_town(wish.seed, wish.consumers, wish.first_day, wish.days, wish.tariffs)
+    step(1)
+    plan = plant(town)
+    measure(town)
+    step(1)
+    with _storage_errors(wish.folder):
+        shutil.rmtree(partial.root, ignore_errors=True)
+        try:
+            _found(partial, town)
+            step(1)
+            report = _work(partial, town, plan, stage, started)
+            _replace(partial.root, wish.folder)
+        except BaseException:
+            shutil.rmtree(partial.root, ignore_errors=True)
+            raise
+    return report
+
+
+def _work(partial: Folder, town: Town, plan: Plan, stage: Stage, started: float) -> dict[str, Any]:
+    times = {"town_s": time.perf_counter() - started}
+    sends = sum(len(own) for own in plan.sends)
+    with headend_process(partial) as port:
+        at = time.perf_counter()
+        fleet = Fleet(town, plan, "127.0.0.1", lambda: port, tick=stage("Meters push, the head-end confirms", sends))
+        outcome = asyncio.run(_together(fleet))
+        times["push_s"] = time.perf_counter() - at
+    site = Site.open(partial)
+    at = time.perf_counter()
+    collect(site, stage("Decode the journal into day grids", outcome.frames))
+    times["collect_s"] = time.perf_counter() - at
+    at = time.perf_counter()
+    close_all(site, stage("Validate, bill, balance", town.days * len(site.rows.shards())))
+    times["close_s"] = time.perf_counter() - at
+    step = stage("Compare with what was planted", 1)
+    report = judge.report(site, town, plan, outcome)
+    step(1)
+    times["total_s"] = time.perf_counter() - started
+    report["timings"] = {name: round(value, 3) for name, value in times.items()} | {
+        "frames_per_s": round(outcome.frames / times["push_s"]),
+        "pushed_again": outcome.again,
+    }
+    (partial.root / REPORT).write_text(json.dumps(report, indent=1), encoding="utf-8")
+    (partial.root / TRUTH).write_text(json.dumps(judge.truth(town, plan), indent=1), encoding="utf-8")
+    site.rows.close()
+    return report
+
+
+async def _together(fleet: Fleet) -> Outcome:
+    """The fleet to its end; the first error of any meter as itself, not as a group."""
+    try:
+        return await fleet.run()
+    except BaseExceptionGroup as group:
+        ours, _ = group.split(OpenAMIError)
+        raise (ours or group).exceptions[0] from None
+
+
+def _found(folder: Folder, town: Town) -> None:
+    """Settings, registry, wrapped keys and recharges of the town: what a utility would have imported before its meters speak."""
+    folder.save(
+        Deployment(
+            name="Demo town (constructed; consumption of real Swiss households)",
+            zone=town.calendar.zone,
+            interval_minutes=town.calendar.interval_minutes,
+            first_day=town.first_day,
+            days=town.days,
+            policy="bihar",
+            headend_title=HEADEND_TITLE.hex(),
+            seed=town.seed,
+        )
+    )
+    master = load_master_key(folder.master_key, create=True)
+    rows = Rows(folder.rows, create=True)
+    wrapped = [(serial, master.wrap(s.keys.ek), master.wrap(s.keys.ak)) for serial, s in town.secrets.items()]
+    rows.add_registry(town.feeders, town.transformers, town.meters, town.points, town.accounts, wrapped)
+    rows.post(town.recharges)
+    rows.close()
+
+
+@contextmanager
+def headend_process(folder: Folder, port: int = 0) -> Iterator[int]:
+    """The head-end of `folder` as a process of its own; gives its port. At the end it is told to stop, stores what it has, and must say so."""
+    command = [sys.executable, "-m", "openami", "serve", "--role", "headend", "--data", str(folder.root), "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own program
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        line = process.stdout.readline()
+        if not line:
+            process.wait(30)
+            raise StorageError(f"the head-end did not start: {process.stderr.read().strip() or 'it gave no reason'}")
+        yield int(json.loads(line)["port"])
+        if process.poll() is not None:
+            raise StorageError(f"the head-end stopped in the middle of its work: {process.stderr.read().strip() or 'it gave no reason'}")
+        process.send_signal(signal.SIGTERM)
+        if process.wait(60) != 0:
+            raise StorageError(f"the head-end did not stop in good order: {process.stderr.read().strip()}")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """A folder that holds something else than an earlier demo is never replaced."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file; give --data a folder")
+    if any(folder.iterdir()):
+        try:
+            if Folder(folder).load().seed is not None:
+                return
+        except DataError:
+            pass
+        raise InputError(f"{folder} holds something else than a demo; give --data a new or empty folder")
+
+
+def _replace(partial: Path, final: Path) -> None:
+    old = final.with_name(final.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    partial.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"the data folder {folder} cannot be written ({error.strerror or error}); free space, or give --data a writable folder"
+        ) from error
