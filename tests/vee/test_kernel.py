@@ -96,7 +96,7 @@ def as_lists(result: vee.VeeResult, meter: int) -> tuple[list, list[Quality]]:
     return column, [Quality(int(q)) for q in result.quality[:, meter]]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(days())
 def test_kernel_agrees_with_its_plain_loop_twin(meters):
     values, limits, found, known = as_arrays(meters)

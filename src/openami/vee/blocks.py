@@ -107,6 +107,7 @@ def _check_block(values, table, conflict, outage, inactive, edited, voltage, exp
         _bounds(values[t, first:last], low, high, wv[t], wq[t])
         if conflict.size:
             _mark_where(conflict[t, first:last], wv[t], wq[t], _DUPLICATE)
+        state[8, :n] = 0  # what excuses a zero in this slot
         if inactive.size:
             _mark_inactive(inactive[t, first:last], table[_INACTIVE_WH, first:last], wv[t], wq[t], state[8])
         if outage.size:
@@ -147,7 +148,7 @@ def _mark_where(mask, wv, wq, bit):  # type: ignore[no-untyped-def]
 @_compiled
 def _mark_inactive(mask, wh_min, wv, wq, excused):  # type: ignore[no-untyped-def]
     for i in range(mask.size):
-        excused[i] = mask[i]
+        excused[i] |= mask[i]
         if mask[i] and wv[i] > wh_min[i]:
             wq[i] |= _INACTIVE
 
