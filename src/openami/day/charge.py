@@ -1,8 +1,8 @@
 """The money part of closing a (day, shard): energy to date by time-of-use period, the day's charge lines, the daily statement.
 
 What always holds: a statement's closing balance = opening + recharges - charges, and the next day's opening is this closing; a day's charge is
-the bill to date today less the bill to date yesterday, so the days add up to the month; where more of a day is missing than the rules allow,
-its energy waits (charged 0 Wh, `held`) and is charged when it is known, by adjustment.
+the bill to date today less the bill to date yesterday, so the days add up to the month; where more of a day is missing, or only
+known from other consumers' profile, than the rules allow, its energy waits (charged 0 Wh, `held`) and is charged when it is known, by adjustment.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from ..billing.bill import Bill, bill
 from ..billing.charge import Segment, charge, segment
 from ..billing.tariff import load_tariffs
 from ..billing.tou import fold, tou_index
+from ..errors import DataError
 from ..prepaid.statement import daily_statements
-from ..readings import ESTIMATED_BITS, MISSING, Bool, DayBlock, Int64
+from ..readings import ESTIMATED_BITS, IMPORT_WH, MISSING, Bool, DayBlock, Int64, Quality
 from ..registry import Account, PaymentMode, ShardIndex
 from ..vee import load_rules
 from .site import Site
@@ -51,15 +52,18 @@ class _Accounts:
         return np.array([k for k, a in enumerate(self.accounts) if a.tariff == name], np.int64)
 
 
-def charge_day(site: Site, index: ShardIndex, energy: DayBlock) -> Charged:
-    """Charge every account of a shard for one validated day. Reads the usage and statements of the day before, where there are any."""
+def charge_day(site: Site, index: ShardIndex, validated: dict[str, DayBlock]) -> Charged:
+    """Charge every account of a shard for one validated day, given by channel name (a tariff says which channel it prices). Reads the usage
+    and statements of the day before, where there are any. DataError where a tariff's channel was never read."""
+    energy = validated[IMPORT_WH.name]
     day, shard = energy.day, energy.shard
     own = _accounts(site, index, day)
     usage_before = _usage_before(site, day, shard)
     missing_share_max = load_rules().on(day, "domestic").billing_missing_share_max
     slots = energy.values.shape[0]
     missing = (energy.values == MISSING).sum(axis=0)[own.meter]
-    held = missing > missing_share_max * slots
+    unfounded = (missing_or_profile(energy)).sum(axis=0)[own.meter]
+    held = unfounded > missing_share_max * slots
     book = load_tariffs()
     usage, charges = [], []
     charged_paise = np.zeros(len(own.accounts), np.int64)
@@ -67,7 +71,8 @@ def charge_day(site: Site, index: ShardIndex, energy: DayBlock) -> Charged:
     for name in sorted({a.tariff for a in own.accounts}):
         at = own.of_tariff(name)
         part = segment(book, name, day)
-        day_wh, _ = fold(energy.values[:, own.meter[at]], tou_index(part.tariff, site.calendar, day), len(part.tariff.periods))
+        priced = _priced(validated, part, shard)
+        day_wh, _ = fold(priced.values[:, own.meter[at]], tou_index(part.tariff, site.calendar, day), len(part.tariff.periods))
         day_wh[:, held[at]] = 0
         numbers = [own.accounts[k].number for k in at]
         before_wh = _before_wh(usage_before, part, numbers, day)
@@ -87,15 +92,58 @@ def charge_day(site: Site, index: ShardIndex, energy: DayBlock) -> Charged:
     statements = _statements(site, own, day, shard, charged_paise, pending)
     estimated = np.where(energy.quality & ESTIMATED_BITS, energy.values, 0).sum(axis=0, dtype=np.int64)[own.meter]
     total = np.where(energy.values == MISSING, 0, energy.values).sum(axis=0, dtype=np.int64)[own.meter]
+    carried = _carried(site, own, day, shard, statements, (estimated > 0) | (missing > 0))
     facts = {
         "wh": pa.array(total),
         "estimated_wh": pa.array(estimated),
         "missing_slots": pa.array(missing.astype(np.int32)),
         "held": pa.array(held),
+        "measured_until": _measured_until(site, energy, own.meter),
+        **carried,
     }
     for name, column in facts.items():
         statements = statements.append_column(name, column)
     return Charged(pa.concat_tables(usage), pa.concat_tables(charges), statements)
+
+
+def _priced(validated: dict[str, DayBlock], part: Segment, shard: int) -> DayBlock:
+    """The day block that a tariff prices: kWh or kVAh."""
+    if part.tariff.channel not in validated:
+        raise DataError(
+            f"tariff {part.tariff.name} prices {part.tariff.channel}, which no meter of shard {shard} has sent; "
+            "give the accounts another tariff, or the meters a layout with that channel"
+        )
+    return validated[part.tariff.channel]
+
+
+def missing_or_profile(energy: DayBlock) -> Bool:
+    """Intervals [slot, meter] of which the consumer's own meter says nothing: no value at all, or the average of other consumers."""
+    return (energy.values == MISSING) | ((energy.quality & np.uint32(Quality.ESTIMATED_CLASS_PROFILE)) != 0)
+
+
+def _measured_until(site: Site, energy: DayBlock, meter: Int64) -> pa.Array:
+    """The end of each account's last interval that was truly metered on this day [UTC]; null where there is none."""
+    metered = (energy.values != MISSING) & ((energy.quality & ESTIMATED_BITS) == 0)
+    slots = energy.values.shape[0]
+    last = np.where(metered.any(axis=0), slots - 1 - np.argmax(metered[::-1], axis=0), -1)[meter]
+    end_us = (site.calendar.day_start(energy.day) + (last + 1) * site.calendar.interval_s).astype(np.int64) * 1_000_000
+    return pa.array(end_us, mask=last < 0).cast(pa.timestamp("us", "UTC"))
+
+
+def _carried(site: Site, own: _Accounts, day: date, shard: int, statements: pa.Table, uncertain: Bool) -> dict[str, pa.Array]:
+    """What a statement carries on from the day before: `below_since` (the first day at whose end the balance was below zero, and has been
+    since; null = it is not below) and `uncertain_to_date` (an estimate or a gap is in the month's reckoning)."""
+    yesterday = day - timedelta(days=1)
+    before: dict[str, tuple[date | None, bool]] = {}
+    if site.lake.has("statements", yesterday, shard):
+        rows = site.lake.read("statements", yesterday, shard).select(["account", "below_since", "uncertain_to_date"])
+        before = {r["account"]: (r["below_since"], r["uncertain_to_date"]) for r in rows.to_pylist()}
+    below, doubt = [], []
+    for k, account in enumerate(own.accounts):
+        since, doubtful = before.get(account.number, (None, False))
+        below.append((since or day) if statements["closing_paise"][k].as_py() < 0 else None)
+        doubt.append(bool(uncertain[k]) or (doubtful and day.day != 1))
+    return {"below_since": pa.array(below, pa.date32()), "uncertain_to_date": pa.array(doubt, pa.bool_())}
 
 
 def _accounts(site: Site, index: ShardIndex, day: date) -> _Accounts:

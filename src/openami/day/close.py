@@ -22,6 +22,7 @@ from ..vee import run as vee_run
 from ..vee.estimate import like_day as average_of_like_days
 from .charge import charge_day
 from .site import Site
+from .tell import tell
 
 
 def close_all(site: Site, progress: Callable[[int], None] | None = None, threads: int = 2) -> None:
@@ -41,10 +42,13 @@ def close(site: Site, day: date, shard: int) -> None:
     validated = validate(site, day, index, raw)
     site.lake.write_blocks("validated", list(validated.values()))
     energy = validated[IMPORT_WH.name]
-    charged = charge_day(site, index, energy)
+    charged = charge_day(site, index, validated)
     site.lake.replace("usage", day, shard, charged.usage)
     site.lake.replace("charges", day, shard, charged.charges)
     site.lake.replace("statements", day, shard, charged.statements)
+    told = tell(site, day, shard, charged.statements, charged.usage)
+    site.lake.replace("notices", day, shard, told.notices)
+    site.lake.replace("due", day, shard, told.due)
     site.lake.replace("balance", day, shard, balance_rows(site, index, energy))
 
 
@@ -114,6 +118,7 @@ def balance_rows(site: Site, index: ShardIndex, energy: DayBlock) -> pa.Table:
 
 def _node_rows(kind: str, node: NodeBalance, nodes: list[int], *, whole_day: bool) -> pa.Table:
     spans = node.in_wh.shape[0]
+    estimated_share = node.estimated_share()[:, nodes].ravel()
     hour = np.tile(np.arange(spans, dtype=np.int32)[:, None], (1, len(nodes)))
 
     def energy(values: np.ndarray) -> pa.Array:
@@ -129,5 +134,6 @@ def _node_rows(kind: str, node: NodeBalance, nodes: list[int], *, whole_day: boo
             "out_wh": energy(node.out_wh),
             "loss_wh": energy(node.loss_wh),
             "coverage": pa.array(np.nan_to_num(node.coverage()[:, nodes].ravel())),
+            "estimated_share": pa.array(estimated_share, mask=np.isnan(estimated_share)),
         }
     )

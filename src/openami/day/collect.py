@@ -102,10 +102,10 @@ def _write(grids: dict[int, DayGrid], taken: list[_Taken], refused: list[Refusal
                 values[row, COLUMN[name]] = value
         stamps = np.fromiter((t.stamp_s for t in own), np.int64, len(own))
         inside = grid.write(stamps, np.fromiter((t.meter.index for t in own), np.int64, len(own)), values)
-        for row in np.flatnonzero(~inside):
-            local = grid.calendar.local(own[row].stamp_s)
+        for outside in np.flatnonzero(~inside).tolist():
+            local = grid.calendar.local(own[outside].stamp_s)
             why = f"stamped {local:%Y-%m-%d %H:%M:%S}, off the grid or outside the days open for readings"
-            refused.append(_because(own[row].otherwise, "out_of_day", why))
+            refused.append(_because(own[outside].otherwise, "out_of_day", why))
 
 
 def _because(frame: Refusal, cause: str, detail: str) -> Refusal:

@@ -126,7 +126,7 @@ def _found(folder: Folder, town: Town) -> None:
             interval_minutes=town.calendar.interval_minutes,
             first_day=town.first_day,
             days=town.days,
-            policy="bihar",
+            policy="BR",
             headend_title=HEADEND_TITLE.hex(),
             seed=town.seed,
         )

@@ -115,9 +115,7 @@ def expected_refusals(town: Town, plan: Plan) -> dict[str, int]:
     """cause -> number of frames that must be in quarantine."""
     causes: Counter[str] = Counter()
     for k, own in enumerate(plan.sends):
-        for send in own:
-            if (cause := cause_of(town, k, send)) is not None:
-                causes[cause] += 1
+        causes.update(c for c in (cause_of(town, k, send) for send in own) if c is not None)
     return dict(sorted(causes.items()))
 
 
@@ -139,7 +137,7 @@ def _lively(town: Town) -> Bool:
     """Consumers whose use is large and steady enough that a planted fault can be told from an empty house."""
     own = town.true_wh[: town.consumers]
     sound = (own == town.metered_wh[: town.consumers]).all(axis=1)
-    return sound & (own.sum(axis=1) > 12_000 * town.days) & ((own == 0).mean(axis=1) < 0.02)
+    return np.asarray(sound & (own.sum(axis=1) > 12_000 * town.days) & ((own == 0).mean(axis=1) < 0.02), np.bool_)
 
 
 def _taken(plan: Plan) -> set[int]:

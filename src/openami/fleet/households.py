@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError
-from ..readings import Int32, Int64
+from ..readings import Bool, Int32, Int64
 
 SLOTS_PER_DAY = 96
 DAYS = 49
@@ -60,8 +60,8 @@ def true_consumption(metered_wh: Int32) -> Int32:
     return true
 
 
-def spikes(metered_wh: Int32) -> np.ndarray:
+def spikes(metered_wh: Int32) -> Bool:
     """True where a value is above 7 kWh and more than three times anything in the hour on either side: a meter's fault, not a load."""
     padded = np.pad(metered_wh, ((0, 0), (4, 4)), mode="edge")
     around = np.maximum.reduce([padded[:, 4 + k : 4 + k + metered_wh.shape[1]] for k in (-4, -3, -2, -1, 1, 2, 3, 4)])
-    return (metered_wh > 7_000) & (metered_wh > 3 * np.maximum(around, 1))
+    return np.asarray((metered_wh > 7_000) & (metered_wh > 3 * np.maximum(around, 1)), np.bool_)

@@ -165,7 +165,7 @@ class Rows:
 
     def accounts(self) -> list[Account]:
         rows = self._all(sa.select(account).order_by(account.c.number))
-        return [Account(*r[:5], PaymentMode(r.payment_mode), *r[6:]) for r in rows]
+        return [Account(**{**r._mapping, "payment_mode": PaymentMode(r.payment_mode)}) for r in rows]
 
     def wrapped_keys(self) -> dict[str, tuple[bytes, bytes]]:
         """serial -> (wrapped encryption key, wrapped authentication key)."""

@@ -1,0 +1,175 @@
+"""After the statements: whom to tell that the balance runs low, and who would be due for disconnection, with the guard's reasons.
+
+No relay is operated here and no order is made: `due` is a list for people. The guard is asked for noon of the next day; what the platform does
+not know (is a life-support device there, does recharging work) is left unknown, and the guard refuses on it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+
+from ..billing.tariff import FreeUnits, Tariff, load_tariffs
+from ..control.guard import Decision, decide
+from ..control.policy import load_policies
+from ..control.rules import NEVER, Facts
+from ..errors import InputError
+from ..prepaid.due import due_for_disconnection
+from ..prepaid.notices import NoticePolicy, Notices, load_notice_policies, low_balance
+from ..readings import Int64
+from ..registry import Account, PaymentMode
+from .site import Site
+
+RECENT_DAYS = 7
+JUDGED_AT = time(12, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Rows of a (day, shard). notices: account, level (-1 = none), send, days_left (null = cannot be told). due: account, balance_paise,
+    shortfall_paise, days_below, judged_at, allowed, reasons (JSON: every rule that was asked, with its answer and source)."""
+
+    notices: pa.Table
+    due: pa.Table
+
+
+def tell(site: Site, day: date, shard: int, statements: pa.Table, usage: pa.Table) -> Told:
+    """Notices and the due list of one closed (day, shard)."""
+    by_number = {a.number: a for a in site.rows.accounts()}
+    accounts = [by_number[n] for n in statements["account"].to_pylist()]
+    prepaid = np.array([a.payment_mode is PaymentMode.PREPAID for a in accounts], np.bool_)
+    closing = statements["closing_paise"].to_numpy()
+    recent = _recent_charges(site, day, shard, statements)
+    policy = _notice_policy(site.deployment.policy)
+    last_recharge = _last_recharge(site, day, accounts)
+    notices = low_balance(policy, closing, recent, last_recharge, _told(site, day, shard, accounts), prepaid)
+    found = due_for_disconnection(closing, prepaid, statements["pending"].to_numpy(zero_copy_only=False))
+    month_wh: dict[str, int] = {}
+    for number, wh in zip(usage["account"].to_pylist(), usage["to_date_wh"].to_pylist(), strict=True):
+        month_wh[number] = month_wh.get(number, 0) + wh
+    rows = []
+    for at, shortfall in zip(found.account.tolist(), found.shortfall_paise.tolist(), strict=True):
+        statement = {name: statements[name][at].as_py() for name in ("closing_paise", "below_since", "uncertain_to_date", "measured_until")}
+        decision = _judge(site, day, accounts[at], statement, month_wh[accounts[at].number], int(recent[:, at].mean()))
+        rows.append(_due_row(day, accounts[at].number, statement, shortfall, decision))
+    return Told(_notice_rows(accounts, notices), pa.Table.from_pylist(rows, DUE_SCHEMA))
+
+
+def _notice_policy(name: str) -> NoticePolicy:
+    known = load_notice_policies()
+    if name not in known:
+        raise InputError(f"there is no notice policy {name!r}; put one of {', '.join(sorted(known))} into openami.toml")
+    return known[name]
+
+
+DUE_SCHEMA = pa.schema(
+    [
+        ("account", pa.string()),
+        ("balance_paise", pa.int64()),
+        ("shortfall_paise", pa.int64()),
+        ("days_below", pa.int32()),
+        ("judged_at", pa.timestamp("us", "UTC")),
+        ("policy", pa.string()),
+        ("allowed", pa.bool_()),
+        ("reasons", pa.string()),
+    ]
+)
+
+
+def _judge(site: Site, day: date, account: Account, statement: dict[str, Any], month_wh: int, daily_use_paise: int) -> Decision:
+    """Ask the guard whether this account's supply might be cut at noon of the next day."""
+    now = datetime.combine(day + timedelta(days=1), JUDGED_AT, ZoneInfo(site.calendar.zone))
+    tariff = load_tariffs().on(account.tariff, day)
+    facts = Facts(
+        payment_mode=account.payment_mode.value,
+        category=tariff.category,
+        sanctioned_load_w=None,
+        kill_switch_on=False,
+        balance_paise=statement["closing_paise"],
+        balance_as_of=statement["measured_until"],
+        below_floor_since=statement["below_since"],
+        old_arrears_paise=0,
+        daily_use_paise=daily_use_paise,
+        converted_on=account.since,
+        migration_settled=True,
+        estimate_in_reckoning=statement["uncertain_to_date"],
+        within_free_units=_within_free_units(tariff, month_wh),
+        notice_delivered_at=NEVER,
+        payment_in_flight=False,
+        feeder_cuts_last_hour=0,
+        batch_size=1,
+        approvers=0,
+    )
+    return decide(load_policies().on(site.deployment.policy, now.date()), facts, now)
+
+
+def _within_free_units(tariff: Tariff, month_wh: int) -> bool:
+    limits = [line.rule.limit_wh for line in tariff.lines if isinstance(line.rule, FreeUnits)]
+    return any(month_wh <= limit for limit in limits)
+
+
+def _due_row(day: date, number: str, statement: dict[str, Any], shortfall_paise: int, decision: Decision) -> dict[str, Any]:
+    reasons = [
+        {"code": r.code, "ok": r.ok, "en": r.en, "hi": r.hi, "source": r.source, **({"verify": r.verify} if r.verify else {})}
+        for r in decision.reasons
+    ]
+    return {
+        "account": number,
+        "balance_paise": statement["closing_paise"],
+        "shortfall_paise": shortfall_paise,
+        "days_below": (day - statement["below_since"]).days + 1,
+        "judged_at": decision.now_local,
+        "policy": decision.policy,
+        "allowed": decision.allowed,
+        "reasons": json.dumps(reasons, ensure_ascii=False),
+    }
+
+
+def _notice_rows(accounts: list[Account], notices: Notices) -> pa.Table:
+    return pa.table(
+        {
+            "account": pa.array([a.number for a in accounts]),
+            "level": pa.array(notices.level.astype(np.int32)),
+            "send": pa.array(notices.send),
+            "days_left": pa.array(notices.days_left, mask=notices.days_left < 0),
+        }
+    )
+
+
+def _recent_charges(site: Site, day: date, shard: int, statements: pa.Table) -> Int64:
+    """int64 [day, account]: the charges of up to the last seven days, this one included, in the order of `statements`."""
+    numbers = statements["account"].to_pylist()
+    days = [statements["charges_paise"].to_numpy()]
+    for back in range(1, RECENT_DAYS):
+        earlier = day - timedelta(days=back)
+        if not site.lake.has("statements", earlier, shard):
+            break
+        rows = site.lake.read("statements", earlier, shard)
+        known = dict(zip(rows["account"].to_pylist(), rows["charges_paise"].to_pylist(), strict=True))
+        days.append(np.array([known.get(n, 0) for n in numbers], np.int64))
+    return np.stack(days)
+
+
+def _last_recharge(site: Site, day: date, accounts: list[Account]) -> Int64:
+    """int64 [account]: the latest recharge [paise], 0 = none."""
+    latest: dict[str, int] = {}
+    for transfer in site.rows.transfers(site.deployment.first_day, day):
+        if transfer.kind == "recharge":
+            latest[transfer.account] = transfer.amount_paise
+    return np.array([latest.get(a.number, 0) for a in accounts], np.int64)
+
+
+def _told(site: Site, day: date, shard: int, accounts: list[Account]) -> np.ndarray:
+    """int8 [account]: the level told the day before, -1 = none."""
+    yesterday = day - timedelta(days=1)
+    before: dict[str, int] = {}
+    if site.lake.has("notices", yesterday, shard):
+        rows = site.lake.read("notices", yesterday, shard)
+        before = dict(zip(rows["account"].to_pylist(), rows["level"].to_pylist(), strict=True))
+    return np.array([before.get(a.number, -1) for a in accounts], np.int8)
