@@ -114,4 +114,7 @@ def adjustment(now: Bill, posted: Bill) -> Bill:
             f"bills of different segments: lines {', '.join(now.lines)} against {', '.join(posted.lines)}; compare within a segment"
         )
     refused = now.refused | posted.refused
-    return Bill(now.lines, np.where(refused, 0, now.amount_paise - posted.amount_paise), refused)
+    amount = now.amount_paise - posted.amount_paise
+    if refused.any():
+        amount[:, refused] = 0
+    return Bill(now.lines, amount, refused)

@@ -1,8 +1,8 @@
-"""The arithmetic of a bill, compiled: one pass over the accounts, line after line, in int64.
+"""The arithmetic of a bill, compiled: blocks of accounts, line after line, in int64.
 
 Amounts are paise, rates milli-paise, energies Wh: Wh x milli-paise per kWh = millionths of a paisa. Products that could pass 63 bits
 go through a 128-bit division (`share`), so the result is exact for any account that can exist. `tests/billing/reference.py` says
-the same in fractions.
+the same in fractions. A block's lines stay in the first-level cache; what a line is, is decided once a block, not once an account.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ PER_UNIT, FIXED, DEMAND, TIME_OF_USE, PERCENT, FREE_UNITS, MINIMUM, ROUNDING = r
 OP, PAYMENT, OVER_WH, UP_TO_WH, OVER_W, UP_TO_W, NEEDS_LOAD, OF, A, B, C, FIRST, LAST, FIELDS = range(14)
 _CONNECTION, _KW, _KVA, _LOAD_BAND, _CONSUMPTION_BAND = range(5)
 _MICRO = 1_000_000
+_BLOCK = 256
 
 
 @nb.njit(nogil=True, cache=True)
@@ -36,133 +37,173 @@ def run(
     amount: Int64,
     refused: Bool,
 ) -> None:
-    """Fills amount [line, account] and refused [account]; `span` = (days, days in the period). Inputs as in `bill`."""
+    """Fills amount [line, account] and refused [account]; `span` = (days, days in the period). Inputs as in `bill`.
+
+    free: what each line would be for the free units alone; base, free_base: sums of the lines that a line refers to.
+    """
     lines, accounts = amount.shape
-    days, in_period = span[0], span[1]
-    free_limit = np.int64(0)
+    free_limit, needs_load, needs_kva = np.int64(0), False, False
     for k in range(lines):
         if code[k, OP] == FREE_UNITS:
             free_limit = code[k, A]
-    value, free = np.zeros(lines, np.int64), np.zeros(lines, np.int64)
-    hours = np.zeros(energy_wh.shape[0], np.int64)
-    for i in range(accounts):
-        wh = np.int64(0)
-        bad = False
-        for p in range(hours.size):
-            hours[p] = energy_wh[p, i]
-            bad |= hours[p] < 0
-            wh += hours[p]
-        load = load_w[i]
+        needs_load |= code[k, NEEDS_LOAD] != 0
+        needs_kva |= code[k, OP] == DEMAND or (code[k, OP] == FIXED and code[k, A] == _KVA)
+    free = np.zeros((lines, _BLOCK), np.int64)
+    base, free_base = np.zeros(_BLOCK, np.int64), np.zeros(_BLOCK, np.int64)
+    wh, given, weighted = np.zeros(_BLOCK, np.int64), np.zeros(_BLOCK, np.int64), np.zeros(_BLOCK, np.int64)
+    for low in range(0, accounts, _BLOCK):
+        size = min(_BLOCK, accounts - low)
+        wh[:size] = 0
+        for p in range(energy_wh.shape[0]):
+            for i in range(size):
+                refused[low + i] |= energy_wh[p, low + i] < 0
+                wh[i] += energy_wh[p, low + i]
+        for i in range(size):
+            refused[low + i] |= needs_load and load_w[low + i] <= 0
+            refused[low + i] |= needs_kva and (contract_va[low + i] <= 0 or demand_va[low + i] < 0)
+            given[i] = min(wh[i], free_limit)
         for k in range(lines):
-            bad |= code[k, NEEDS_LOAD] != 0 and load <= 0
-            if code[k, OP] == DEMAND or (code[k, OP] == FIXED and code[k, A] == _KVA):
-                bad |= contract_va[i] <= 0 or demand_va[i] < 0
-        refused[i] = bad
-        if bad:
-            continue
-        given = min(wh, free_limit)
-        for k in range(lines):
-            value[k] = 0
-            free[k] = 0
-            row = code[k]
-            if not _applies(row, prepaid[i], wh, load):
-                continue
-            op = row[OP]
+            op = code[k, OP]
             if op == PER_UNIT:
-                value[k] = _divide(per_unit(slabs, row[FIRST], row[LAST], row[A], wh, wh), _MICRO)
-                if given > 0:
-                    free[k] = _divide(per_unit(slabs, row[FIRST], row[LAST], row[A], given, wh), _MICRO)
+                _per_units(slabs, code, k, wh, wh, amount[k, low : low + size])
+                if free_limit > 0:
+                    _per_units(slabs, code, k, given, wh, free[k, :size])
             elif op == FIXED:
-                value[k] = _fixed(slabs, row, wh, load, contract_va[i], days, in_period)
+                _fixed(slabs, code, k, wh, load_w[low:], contract_va[low:], span, amount[k, low : low + size])
+                free[k, :size] = 0
             elif op == DEMAND:
-                value[k] = _demand(row, demand_va[i], contract_va[i], days, in_period)
+                _demand(code, k, demand_va[low:], contract_va[low:], span, amount[k, low : low + size])
+                free[k, :size] = 0
             elif op == TIME_OF_USE:
-                value[k] = _time_of_use(row, periods, hours, wh, _sum(value, row[OF]))
-                if given > 0:
-                    free[k] = share(value[k], given, wh)
+                _sum(amount[:, low : low + size], code[k, OF], base)
+                _weigh(code, k, periods, energy_wh[:, low : low + size], weighted)
+                _time_of_use(code, k, weighted, wh, base, amount[k, low : low + size])
+                for i in range(size):
+                    free[k, i] = share(amount[k, low + i], given[i], wh[i]) if given[i] > 0 else 0
             elif op == PERCENT:
-                value[k] = _divide(_sum(value, row[OF]) * row[A], 100_000)
-                if given > 0:
-                    free[k] = _divide(_sum(free, row[OF]) * row[A], 100_000)
+                _sum(amount[:, low : low + size], code[k, OF], base)
+                _sum(free[:, :size], code[k, OF], free_base)
+                for i in range(size):
+                    amount[k, low + i] = _percent(base[i] * code[k, A])
+                    free[k, i] = _percent(free_base[i] * code[k, A])
             elif op == FREE_UNITS:
-                if wh <= row[A]:
-                    value[k] = -_sum(value, row[OF] | row[B])
-                elif row[C] != 0:
-                    value[k] = -_sum(free, row[OF])
+                _sum(amount[:, low : low + size], code[k, OF] | code[k, B], base)
+                _sum(free[:, :size], code[k, OF], free_base)
+                for i in range(size):
+                    beyond = -free_base[i] if code[k, C] != 0 else 0
+                    amount[k, low + i] = -base[i] if wh[i] <= code[k, A] else beyond
+                free[k, :size] = 0
             elif op == MINIMUM:
-                quantity = load if row[B] != 0 else np.int64(1000)
-                value[k] = max(np.int64(0), share(row[A] * days, quantity, in_period * _MICRO) - _sum(value, row[OF]))
+                _sum(amount[:, low : low + size], code[k, OF], base)
+                for i in range(size):
+                    quantity = load_w[low + i] if code[k, B] != 0 else np.int64(1000)
+                    least = share(code[k, A] * span[0], quantity, span[1] * _MICRO)
+                    amount[k, low + i] = max(np.int64(0), least - base[i])
+                free[k, :size] = 0
             elif op == ROUNDING:
-                before = _sum(value, (np.int64(1) << k) - 1)
-                value[k] = _divide(before, row[A]) * row[A] - before
+                _sum(amount[:, low : low + size], (np.int64(1) << k) - 1, base)
+                for i in range(size):
+                    amount[k, low + i] = _divide(base[i], code[k, A]) * code[k, A] - base[i]
+                free[k, :size] = 0
+            _where_it_applies(code, k, prepaid[low:], wh, load_w[low:], amount[k, low : low + size], free[k, :size])
         for k in range(lines):
-            amount[k, i] = value[k]
-
-
-@nb.njit(nogil=True, cache=True, inline="always")
-def _applies(row: Int64, prepaid: I64, wh: I64, load: I64) -> I64:
-    if (row[PAYMENT] == 1 and not prepaid) or (row[PAYMENT] == 2 and prepaid):
-        return False
-    return row[OVER_WH] < wh <= row[UP_TO_WH] and row[OVER_W] < load <= row[UP_TO_W]
+            for i in range(size):
+                if refused[low + i]:
+                    amount[k, low + i] = 0
 
 
 @nb.njit(nogil=True, cache=True)
-def per_unit(slabs: Int64, first: I64, last: I64, whole: I64, wh: I64, all_wh: I64) -> I64:
-    """Millionths of a paisa for `wh`, of an account that consumed `all_wh` (which decides the slab of a whole-bill rate)."""
-    total, below = np.int64(0), np.int64(0)
-    for s in range(first, last):
-        if whole != 0:
-            if all_wh <= slabs[s, 0]:
-                return wh * slabs[s, 1]
-        else:
-            total += max(np.int64(0), min(wh, slabs[s, 0]) - below) * slabs[s, 1]
+def _where_it_applies(code: Int64, k: I64, prepaid: Bool, wh: Int64, load: Int64, amount: Int64, free: Int64) -> None:
+    """Zero where the line's condition does not hold; a line without a condition is left alone."""
+    payment, over, up_to, over_w, up_to_w = code[k, PAYMENT], code[k, OVER_WH], code[k, UP_TO_WH], code[k, OVER_W], code[k, UP_TO_W]
+    if payment == 0 and over < 0 and up_to == NO_LIMIT and over_w < 0 and up_to_w == NO_LIMIT:
+        return
+    for i in range(amount.size):
+        paid = payment == 0 or (payment == 1) == prepaid[i]
+        if not (paid and over < wh[i] <= up_to and over_w < load[i] <= up_to_w):
+            amount[i] = 0
+            free[i] = 0
+
+
+@nb.njit(nogil=True, cache=True)
+def _per_units(slabs: Int64, code: Int64, k: I64, wh: Int64, all_wh: Int64, out: Int64) -> None:
+    """Paise for `wh`, of accounts that consumed `all_wh` (which decides the slab of a whole-bill rate)."""
+    first, last = code[k, FIRST], code[k, LAST]
+    if last == first + 1:
+        rate = slabs[first, 1]
+        for i in range(out.size):
+            out[i] = _millionths(wh[i] * rate)
+    elif code[k, A] != 0:
+        for i in range(out.size):
+            s = first
+            while all_wh[i] > slabs[s, 0]:
+                s += 1
+            out[i] = _millionths(wh[i] * slabs[s, 1])
+    else:
+        out[:] = 0
+        below = np.int64(0)
+        for s in range(first, last):
+            for i in range(out.size):
+                out[i] += max(np.int64(0), min(wh[i], slabs[s, 0]) - below) * slabs[s, 1]
             below = slabs[s, 0]
-    return total
+        for i in range(out.size):
+            out[i] = _millionths(out[i])
 
 
 @nb.njit(nogil=True, cache=True)
-def _fixed(slabs: Int64, row: Int64, wh: I64, load: I64, contract_va: I64, days: I64, in_period: I64) -> I64:
-    per, s = row[A], row[FIRST]
-    quantity = np.int64(1000)
-    if per in (_KW, _KVA):
-        quantity = load if per == _KW else contract_va
-        quantity = (quantity + row[B] - 1) // row[B] * row[B]
-    elif per == _LOAD_BAND:
-        while load > slabs[s, 0]:
-            s += 1
-    elif per == _CONSUMPTION_BAND:
-        while wh > slabs[s, 0]:
-            s += 1
-    return share(slabs[s, 1] * days, quantity, in_period * _MICRO)
+def _fixed(slabs: Int64, code: Int64, k: I64, wh: Int64, load: Int64, contract_va: Int64, span: Int64, out: Int64) -> None:
+    per, first, step = code[k, A], code[k, FIRST], code[k, B]
+    for i in range(out.size):
+        s, quantity = first, np.int64(1000)
+        if per in (_KW, _KVA):
+            quantity = load[i] if per == _KW else contract_va[i]
+            quantity = (quantity + step - 1) // step * step
+        elif per == _LOAD_BAND:
+            while load[i] > slabs[s, 0]:
+                s += 1
+        elif per == _CONSUMPTION_BAND:
+            while wh[i] > slabs[s, 0]:
+                s += 1
+        out[i] = share(slabs[s, 1] * span[0], quantity, span[1] * _MICRO)
 
 
 @nb.njit(nogil=True, cache=True)
-def _demand(row: Int64, recorded_va: I64, contract_va: I64, days: I64, in_period: I64) -> I64:
-    floor = contract_va * row[B]  # thousandths of a VA
-    billing = max(recorded_va * 1000, floor)
-    excess = max(np.int64(0), billing - contract_va * 1000)
-    weighted = (billing - excess) * 1000 + excess * row[C]  # millionths of a VA
-    return share(row[A] * days, weighted, in_period * _MICRO * _MICRO)
+def _demand(code: Int64, k: I64, recorded_va: Int64, contract_va: Int64, span: Int64, out: Int64) -> None:
+    for i in range(out.size):
+        billing = max(recorded_va[i] * 1000, contract_va[i] * code[k, B])  # thousandths of a VA
+        excess = max(np.int64(0), billing - contract_va[i] * 1000)
+        weighted = (billing - excess) * 1000 + excess * code[k, C]  # millionths of a VA
+        out[i] = share(code[k, A] * span[0], weighted, span[1] * _MICRO * _MICRO)
 
 
 @nb.njit(nogil=True, cache=True)
-def _time_of_use(row: Int64, periods: Int64, hours: Int64, wh: I64, base: I64) -> I64:
-    weighted = np.int64(0)
-    column = 0 if row[A] != 0 else 1
-    for p in range(hours.size):
-        weighted += hours[p] * (periods[p, column] - (1000 if column == 0 else 0))
-    if column == 1:
-        return _divide(weighted, _MICRO)
-    return share(base, weighted, wh * 1000) if wh > 0 else np.int64(0)
+def _weigh(code: Int64, k: I64, periods: Int64, hours: Int64, weighted: Int64) -> None:
+    """Wh x (thousandths more or less than the base), or Wh x milli-paise added, summed over the periods."""
+    weighted[:] = 0
+    for p in range(hours.shape[0]):
+        weight = periods[p, 0] - 1000 if code[k, A] != 0 else periods[p, 1]
+        for i in range(hours.shape[1]):
+            weighted[i] += hours[p, i] * weight
 
 
 @nb.njit(nogil=True, cache=True)
-def _sum(value: Int64, mask: I64) -> I64:
-    total = np.int64(0)
-    for k in range(value.size):
+def _time_of_use(code: Int64, k: I64, weighted: Int64, wh: Int64, base: Int64, out: Int64) -> None:
+    if code[k, A] == 0:
+        for i in range(out.size):
+            out[i] = _millionths(weighted[i])
+    else:
+        for i in range(out.size):
+            out[i] = share(base[i], weighted[i], wh[i] * 1000) if wh[i] > 0 else 0
+
+
+@nb.njit(nogil=True, cache=True)
+def _sum(value: Int64, mask: I64, out: Int64) -> None:
+    """out[account] = the sum of the lines whose bit is set in `mask`."""
+    out[:] = 0
+    for k in range(value.shape[0]):
         if (mask >> k) & 1:
-            total += value[k]
-    return total
+            for i in range(value.shape[1]):
+                out[i] += value[k, i]
 
 
 @nb.njit(nogil=True, cache=True)
@@ -174,6 +215,22 @@ def _divide(numerator: I64, denominator: I64) -> I64:
     if rest >= denominator - rest:
         quotient += 1
     return quotient if numerator >= 0 else -quotient
+
+
+@nb.njit(nogil=True, cache=True)
+def _millionths(numerator: I64) -> I64:
+    """`_divide` by a million: a divisor that the compiler knows costs a multiplication instead of a division."""
+    size = np.uint64(abs(numerator))
+    whole = np.int64((size + np.uint64(500_000)) // np.uint64(1_000_000))
+    return whole if numerator >= 0 else -whole
+
+
+@nb.njit(nogil=True, cache=True)
+def _percent(numerator: I64) -> I64:
+    """`_divide` by 100,000, thousandths of a percent."""
+    size = np.uint64(abs(numerator))
+    whole = np.int64((size + np.uint64(50_000)) // np.uint64(100_000))
+    return whole if numerator >= 0 else -whole
 
 
 @nb.njit(nogil=True, cache=True)

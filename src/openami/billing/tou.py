@@ -16,8 +16,6 @@ from ..readings import MISSING, Calendar, Int32, Int64
 from .tariff import Tariff, TimeOfUse
 from .tariff_rules import holds_at, in_season
 
-_BLOCK = 1024  # meters whose sums stay in the first-level cache while the slots pass by
-
 
 def tou_index(tariff: Tariff, calendar: Calendar, day: date, holidays: frozenset[date] = frozenset()) -> Int64:
     """The time-of-use period of each slot of `day`: int64 [slot], positions in `tariff.periods`; all 0 without time of use.
@@ -55,9 +53,7 @@ def fold(values: Int32, tou: Int64, periods: int) -> tuple[Int64, Int64]:
         raise RequestError(
             f"the day block is {values.shape}, but the tariff's hours are for {tou.size} slots; use the calendar of the readings"
         )
-    energy, missing = np.zeros((periods, values.shape[1]), np.int64), np.zeros(values.shape[1], np.int64)
-    _fold(np.ascontiguousarray(values), tou, energy, missing)
-    return energy, missing
+    return fold_columns(list(np.ascontiguousarray(values)), tou, periods)
 
 
 def fold_columns(columns: Sequence[Int32], tou: Int64, periods: int) -> tuple[Int64, Int64]:
@@ -76,19 +72,6 @@ def fold_columns(columns: Sequence[Int32], tou: Int64, periods: int) -> tuple[In
         for column in own[len(own) - len(own) % 4 :]:
             _add(column, energy[period], missing)
     return energy, missing
-
-
-@nb.njit(nogil=True, cache=True)
-def _fold(values: Int32, tou: Int64, energy: Int64, missing: Int64) -> None:
-    slots, meters = values.shape
-    for low in range(0, meters, _BLOCK):
-        high = min(meters, low + _BLOCK)
-        for slot in range(slots):
-            row, total = values[slot], energy[tou[slot]]
-            for m in range(low, high):
-                gap = row[m] == MISSING
-                total[m] += 0 if gap else row[m]
-                missing[m] += gap
 
 
 @nb.njit(nogil=True, cache=True)
