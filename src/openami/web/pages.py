@@ -1,0 +1,291 @@
+"""Pages: a template filled with a town's answer, in the reader's language; and the sentences for what went wrong.
+
+In: the request (for its language), a template's name, an answer from `townbook`. Out: a complete HTML page. Templates escape everything;
+what they may call beyond the answer stands in `_helpers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, timedelta
+from functools import partial
+from urllib.parse import quote, urlencode
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from ..errors import OpenAMIError
+from ..readings import CHECKS, Quality
+from . import charts
+from .townbook import ChannelDay, HourFigures, MeterState, NodeFigures, TownReader
+from .wording import (
+    KIND_NAMES,
+    LANGUAGES,
+    LINE_REASONS,
+    QUALITY_NAMES,
+    STATE_NAMES,
+    Language,
+    is_estimated,
+    is_flagged,
+    language,
+    negotiate,
+)
+
+LOSS_STEPS = (0.03, 0.06, 0.10, 0.20)
+"""Loss shares at which the tree's colour changes."""
+
+STANDS_OUT_Z = 3.5
+HOURS_BETWEEN_TICKS = 3
+
+
+class NotThere(Exception):
+    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account" or "day"."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(kind, name)
+        self.kind, self.name = kind, name
+
+
+class NotUsable(Exception):
+    """A parameter that cannot be used: its name and what was given."""
+
+    def __init__(self, field: str, given: str) -> None:
+        super().__init__(field, given)
+        self.field, self.given = field, given
+
+
+class Console:
+    """Fills pages for one town. static_versions: file name -> version, so that browsers may keep a file for ever."""
+
+    def __init__(self, town: TownReader, static_versions: Mapping[str, str]) -> None:
+        self._town = town
+        self._static = dict(static_versions)
+        self._environments = {code: _environment(language(code)) for code in LANGUAGES}
+
+    def day(self, asked: str) -> date:
+        """The asked day, or the last one for "". Raises NotUsable if it is no date, NotThere where it has no data."""
+        days = self._town.days()
+        if not asked:
+            if not days:
+                raise NotThere("day", "")
+            return days[-1]
+        try:
+            day = date.fromisoformat(asked)
+        except ValueError:
+            raise NotUsable("day", asked) from None
+        if day not in days:
+            raise NotThere("day", day.isoformat())
+        return day
+
+    def page(
+        self, request: Request, template: str, day: date | None, own_language: str = "", status: int = 200, **answer: object
+    ) -> Response:
+        """`template` filled. own_language: what the page's subject speaks, if the reader has not asked for another."""
+        asked = request.query_params.get("lang", "")
+        asked = asked if asked in LANGUAGES else ""
+        code = asked or (own_language if own_language in LANGUAGES else negotiate(request.headers.get("accept-language", "")))
+        environment = self._environments[code]
+        days = self._town.days()
+        context = {
+            **_helpers(language(code), self._town.calendar.interval_minutes),
+            "href": partial(_href, asked),
+            "switch": [(other, _switched(request, other)) for other in LANGUAGES],
+            "static": self._static,
+            "path": request.url.path,
+            "day": day,
+            "days": days,
+            "before": max((d for d in days if day and d < day), default=None),
+            "after": min((d for d in days if day and d > day), default=None),
+            "asked_language": asked,
+            "zone": self._town.calendar.zone,
+        }
+        html = environment.get_template(template).render(**context, **answer)
+        return HTMLResponse(html, status, headers={"cache-control": "private, no-cache", "vary": "accept-language"})
+
+    def failure(self, request: Request, status: int, failure: Exception) -> Response:
+        """A page that says what is wrong and what would be right."""
+        asked = request.query_params.get("lang", "")
+        words = language(asked if asked in LANGUAGES else negotiate(request.headers.get("accept-language", "")))
+        title, sentence = _say_failure(words, status, failure, self._town)
+        return self.page(request, "failure.html", None, status=status, failure_title=title, sentence=sentence)
+
+
+def _environment(words: Language) -> Environment:
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        extensions=["jinja2.ext.i18n"],
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    install: Callable[..., None] = environment.install_gettext_translations  # type: ignore[attr-defined]
+    install(words.translations, newstyle=True)
+    return environment
+
+
+def _helpers(words: Language, interval_minutes: int) -> dict[str, object]:
+    return {
+        "L": words,
+        "loss_class": loss_class,
+        "stands_out": lambda f: f.z is not None and abs(f.z) >= STANDS_OUT_Z,
+        "LOSS_STEPS": LOSS_STEPS,
+        "share_bar": charts.share_bar,
+        "is_estimated": is_estimated,
+        "is_flagged": is_flagged,
+        "kind_names": {kind.value: words.say(name) for kind, name in KIND_NAMES.items()},
+        "state_names": {state.value: words.say(name) for state, name in STATE_NAMES.items()},
+        "check_names": {str(q.name).lower(): words.say(QUALITY_NAMES[q]) for q in CHECKS},
+        "line_reasons": {line: words.say(reason) for line, reason in LINE_REASONS.items()},
+        "interval_minutes": interval_minutes,
+        "channel_figure": partial(channel_figure, words, interval_minutes),
+        "hours_figure": partial(hours_figure, words),
+        "day_counts": day_counts,
+        "Quality": Quality,
+        "MeterState": MeterState,
+    }
+
+
+def loss_class(figures: NodeFigures) -> str:
+    """The style sheet's class for a loss: "l-unknown", "l-negative", or "l0" to "l4" by LOSS_STEPS."""
+    share = figures.loss_share
+    if share is None:
+        return "l-unknown"
+    return "l-negative" if share < 0 else f"l{sum(share >= step for step in LOSS_STEPS)}"
+
+
+def day_counts(day: ChannelDay) -> dict[str, int]:
+    """How many intervals of a channel's day are missing, estimated, flagged, or plain."""
+    counts = {"missing": 0, "estimated": 0, "flagged": 0, "plain": 0}
+    for slot in day.slots:
+        counts["missing"] += slot.value is None
+        counts["estimated"] += slot.value is not None and is_estimated(slot.quality)
+        counts["flagged"] += is_flagged(slot.quality)
+        counts["plain"] += slot.value is not None and not is_estimated(slot.quality) and not is_flagged(slot.quality)
+    return counts
+
+
+def channel_figure(words: Language, interval_minutes: int, name: str, title: str, day: ChannelDay) -> Markup:
+    """One channel's day: bars for energies, a step line for averages. The description is the picture in words."""
+    factor = 10.0**day.channel.scaler
+    values = [None if s.value is None else s.value * factor for s in day.slots]
+    ticks = _ticks([s.end - timedelta(minutes=interval_minutes) for s in day.slots], HOURS_BETWEEN_TICKS)
+    counts = day_counts(day)
+    description = words.say(
+        "%(slots)s intervals: %(missing)s missing, %(estimated)s estimated, %(flagged)s flagged.",
+        slots=len(day.slots),
+        missing=counts["missing"],
+        estimated=counts["estimated"],
+        flagged=counts["flagged"],
+    )
+    known = [(v, s.end) for v, s in zip(values, day.slots, strict=True) if v is not None]
+    if known:
+        top, low = max(known), min(known)
+        description += " " + words.say(
+            "Highest %(top)s %(unit)s at %(top_time)s, lowest %(low)s %(unit)s at %(low_time)s.",
+            top=words.number(top[0], 0 if day.channel.additive else 1),
+            low=words.number(low[0], 0 if day.channel.additive else 1),
+            unit=day.channel.unit,
+            top_time=words.time(top[1]),
+            low_time=words.time(low[1]),
+        )
+    if not day.channel.additive:
+        return charts.step_line(name, title, description, values, ticks, day.channel.unit)
+    data = [charts.Bar(v, is_estimated(s.quality), is_flagged(s.quality)) for v, s in zip(values, day.slots, strict=True)]
+    return charts.bars(name, title, description, data, ticks, day.channel.unit)
+
+
+def hours_figure(words: Language, name: str, title: str, hours: tuple[HourFigures, ...]) -> Markup:
+    """In, out and loss of a node by hour, in kWh."""
+
+    def kwh(wh: int | None) -> float | None:
+        return None if wh is None else wh / 1000
+
+    data = [charts.HourBar(kwh(h.figures.in_wh), kwh(h.figures.out_wh)) for h in hours]
+    ticks = _ticks([h.end - timedelta(hours=1) for h in hours], HOURS_BETWEEN_TICKS)
+    losses = [(h.figures.loss_wh, h.end) for h in hours if h.figures.loss_wh is not None]
+    description = words.say("%(known)s of %(hours)s hours are known.", known=len(losses), hours=len(hours))
+    if losses:
+        worst = max(losses)
+        description += " " + words.say(
+            "Highest loss %(loss)s in the hour to %(time)s.", loss=words.kwh(worst[0]), time=words.time(worst[1])
+        )
+    return charts.in_out(name, title, description, data, ticks, "kWh")
+
+
+def _ticks(starts: list[datetime], every_hours: int) -> list[charts.Tick]:
+    marks = [charts.Tick(k, f"{s:%H}") for k, s in enumerate(starts) if s.minute == 0 and s.hour % every_hours == 0]
+    return [*marks, charts.Tick(len(starts), "24")]
+
+
+def _href(asked_language: str, *segments: str, **parameters: object) -> str:
+    """A link inside the console: path segments and parameters, empty ones left out; keeps the language that the reader asked for."""
+    given = {key: str(value) for key, value in parameters.items() if value not in (None, "")}
+    if asked_language:
+        given["lang"] = asked_language
+    path = "/" + "/".join(quote(segment, safe="") for segment in segments if segment)
+    return path + (f"?{urlencode(given)}" if given else "")
+
+
+def _switched(request: Request, code: str) -> str:
+    """This very page in another language."""
+    parameters = [(key, value) for key, value in request.query_params.multi_items() if key != "lang"]
+    return f"{quote(request.url.path)}?{urlencode([*parameters, ('lang', code)])}"
+
+
+def _say_failure(words: Language, status: int, failure: Exception, town: TownReader) -> tuple[str, str]:
+    """Title and sentence for a failure page."""
+    if isinstance(failure, NotThere):
+        return words.say("Not found"), _say_not_there(words, failure, town.days())
+    if isinstance(failure, NotUsable):
+        return words.say("This cannot be used"), _say_not_usable(words, failure.field, failure.given)
+    if isinstance(failure, RequestValidationError):
+        error = failure.errors()[0]
+        return words.say("This cannot be used"), _say_not_usable(words, str(error["loc"][-1]), str(error.get("input", "")))
+    if status == 404:
+        return words.say("Not found"), words.say("There is no page at this address. Start at the town overview.")
+    if isinstance(failure, OpenAMIError) or status == 503:
+        return (
+            words.say("Not available now"),
+            words.say("The stored data cannot be read just now. Nothing is lost; try again in a minute. The operator's log says more."),
+        )
+    if status == 500:
+        return words.say("Our mistake"), words.say("Something went wrong on our side. Nothing was changed. The operator's log says more.")
+    return words.say("This is not possible"), words.say(
+        "This address does not answer this kind of request (status %(status)s).", status=status
+    )
+
+
+def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -> str:
+    if failure.kind == "day" and not days:
+        return words.say("No day has been stored yet. Pages fill as soon as the first readings are checked.")
+    sentences = {
+        "day": words.say(
+            "There is no data for %(name)s. There are days from %(first)s to %(last)s.",
+            name=failure.name,
+            first=words.day(days[0]) if days else "",
+            last=words.day(days[-1]) if days else "",
+        ),
+        "meter": words.say("There is no meter %(name)s. Look for it in the list of meters.", name=failure.name),
+        "transformer": words.say("There is no transformer %(name)s. The town overview shows them all.", name=failure.name),
+        "feeder": words.say("There is no feeder %(name)s. The town overview shows them all.", name=failure.name),
+        "account": words.say("There is no account %(name)s. Check the number on your bill.", name=failure.name),
+    }
+    return sentences[failure.kind]
+
+
+def _say_not_usable(words: Language, field: str, given: str) -> str:
+    given = given if len(given) <= 60 else given[:57] + "..."
+    sentences = {
+        "day": words.say("“%(given)s” is not a day. Write it as in 2026-01-31.", given=given),
+        "lang": words.say("“%(given)s” is not a language of this page. Choose en or hi.", given=given),
+        "offset": words.say("“%(given)s” is not a place in the list. Give a number from 0 up.", given=given),
+    }
+    if field in ("serial", "name", "account"):
+        return words.say("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens.", given=given)
+    return sentences.get(field) or words.say(
+        "“%(given)s” cannot be used for “%(field)s”. Choose from the list on the page.", given=given, field=field
+    )

@@ -1,0 +1,192 @@
+"""Words and numbers as a person reads them, in English and Hindi.
+
+Sentences live in the templates and here as English message ids; `locale/hi.po` holds the Hindi. The catalogue is compiled in memory
+at first use, so a translator edits one text file and nothing has to be built.
+What always holds: a value that is unknown reads "unknown", never 0; amounts use the Indian grouping; digits are Latin in both
+languages, as on Indian bills.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import lru_cache
+from gettext import GNUTranslations, NullTranslations
+from importlib import resources
+
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_date, format_datetime, format_time
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_decimal, format_percent
+
+from ..money import rupees as grouped_rupees
+from ..readings import CHECK_BITS, ESTIMATED_BITS, Quality
+from ..registry import NodeKind
+from .townbook import MeterState
+
+LANGUAGES = ("en", "hi")
+
+
+def _mark(message: str) -> str:
+    """The message itself: marks it for extraction where it is named before it is translated."""
+    return message
+
+
+QUALITY_NAMES: dict[Quality, str] = {
+    Quality.MISSING: _mark("missing"),
+    Quality.DUPLICATE: _mark("two different values"),
+    Quality.OUT_OF_DAY: _mark("out of day"),
+    Quality.SPIKE: _mark("spike"),
+    Quality.SUM: _mark("sum against register"),
+    Quality.HIGH_LOW: _mark("high or low usage"),
+    Quality.PLAUSIBILITY: _mark("not plausible"),
+    Quality.FROZEN: _mark("frozen value"),
+    Quality.ZERO: _mark("long zero run"),
+    Quality.VOLTAGE_ENERGY: _mark("voltage against energy"),
+    Quality.REVERSE: _mark("reverse energy"),
+    Quality.CLOCK_DRIFT: _mark("clock drift"),
+    Quality.INACTIVE_METER: _mark("inactive meter"),
+    Quality.METER_EXCHANGE: _mark("meter exchange"),
+    Quality.OUTAGE: _mark("outage"),
+    Quality.ESTIMATED_LINEAR: _mark("estimated, straight line"),
+    Quality.ESTIMATED_LIKE_DAY: _mark("estimated, like day"),
+    Quality.ESTIMATED_CLASS_PROFILE: _mark("estimated, class profile"),
+    Quality.SCALED_TO_REGISTER: _mark("scaled to register"),
+    Quality.EDITED: _mark("edited"),
+}
+
+CAUSE_NAMES = {
+    "unknown_meter": _mark("unknown meter"),
+    "malformed": _mark("malformed frame"),
+    "policy": _mark("security policy not met"),
+    "bad_tag": _mark("authentication failed"),
+    "undecipherable": _mark("cannot be deciphered"),
+    "replayed_counter": _mark("counter replayed"),
+    "layout": _mark("unknown layout"),
+    "out_of_day": _mark("outside the open days"),
+}
+
+KIND_NAMES = {
+    NodeKind.CONSUMER: _mark("consumer"),
+    NodeKind.TRANSFORMER: _mark("transformer"),
+    NodeKind.FEEDER: _mark("feeder"),
+}
+
+STATE_NAMES = {
+    MeterState.ALL: _mark("all"),
+    MeterState.SILENT: _mark("silent"),
+    MeterState.INCOMPLETE: _mark("incomplete"),
+    MeterState.FLAGGED: _mark("flagged"),
+    MeterState.ESTIMATED: _mark("estimated"),
+}
+
+LINE_REASONS = {
+    "energy": _mark("for the units that you used"),
+    "time_of_use": _mark("cheaper or dearer by the hour in which you used them"),
+    "subsidy": _mark("paid for you by the state government"),
+    "prepaid_discount": _mark("because you pay in advance"),
+    "fixed": _mark("this day's part of the monthly charge for your connection"),
+    "fuel_surcharge": _mark("changes with the price of fuel and bought power"),
+    "duty": _mark("tax of the state on electricity"),
+    "free_units": _mark("units of this month that are free for you"),
+}
+
+
+@dataclass(frozen=True)
+class Language:
+    """One language: its sentences (`say`, `say_n`) and its numbers and dates. Unknown values read "unknown" or "—"."""
+
+    code: str
+    locale: Locale
+    translations: NullTranslations
+
+    def say(self, message: str, **values: object) -> str:
+        text = self.translations.gettext(message)
+        return text % values if values else text
+
+    def say_n(self, one: str, many: str, n: int, **values: object) -> str:
+        return self.translations.ngettext(one, many, n) % {"n": self.integer(n), **values}
+
+    def integer(self, value: int) -> str:
+        return format_decimal(value, format="#,##,##0", locale=self.locale)
+
+    def number(self, value: float, decimals: int = 1) -> str:
+        return format_decimal(round(value, decimals) + 0.0, format="#,##,##0." + "0" * decimals, locale=self.locale)
+
+    def kwh(self, wh: int | None, decimals: int = 1) -> str:
+        """Energy in kWh, with its unit: a person's "unit" of electricity."""
+        return self.say("unknown") if wh is None else f"{self.number(wh / 1000, decimals)} kWh"
+
+    def percent(self, share: float | None, decimals: int = 1) -> str:
+        if share is None:
+            return self.say("unknown")
+        return format_percent(
+            round(share, decimals + 2) + 0.0, format="0." + "0" * decimals + "%" if decimals else "0%", locale=self.locale
+        )
+
+    def share_met(self, share: float) -> str:
+        """A coverage: rounded down to one decimal, so that what is not whole never reads 100 %."""
+        cut = int(share * 1000 + 1e-6) / 1000
+        return self.percent(cut, 0 if cut in (0.0, 1.0) else 1)
+
+    def rupees(self, paise: int | None) -> str:
+        return self.say("unknown") if paise is None else grouped_rupees(paise).replace("-", "\u2212")
+
+    def day(self, day: date) -> str:
+        return format_date(day, "EEE d MMM y", locale=self.locale)
+
+    def day_short(self, day: date) -> str:
+        return format_date(day, "EEE d MMM", locale=self.locale)
+
+    def time(self, moment: datetime) -> str:
+        return format_time(moment, "HH:mm", tzinfo=moment.tzinfo, locale=self.locale)
+
+    def instant(self, moment: datetime | None) -> str:
+        if moment is None:
+            return self.say("never")
+        return format_datetime(moment, "d MMM y, HH:mm", tzinfo=moment.tzinfo, locale=self.locale)
+
+    def quality(self, bits: int) -> list[str]:
+        """What is known against a value, in words; empty for a plain valid one."""
+        return [self.say(name) for flag, name in QUALITY_NAMES.items() if bits & flag]
+
+    def cause(self, cause: str) -> str:
+        return self.say(CAUSE_NAMES[cause]) if cause in CAUSE_NAMES else cause.replace("_", " ")
+
+
+def is_estimated(bits: int) -> bool:
+    return bool(bits & int(ESTIMATED_BITS))
+
+
+def is_flagged(bits: int) -> bool:
+    """True if a check other than "missing" failed."""
+    return bool(bits & int(CHECK_BITS) & ~int(Quality.MISSING))
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def language(code: str) -> Language:
+    """The language of `code`, one of LANGUAGES."""
+    locale = Locale(code, "IN")
+    if code == "en":
+        return Language(code, locale, NullTranslations())
+    source = resources.files(__package__).joinpath("locale", f"{code}.po").read_bytes()
+    compiled = io.BytesIO()
+    write_mo(compiled, read_po(io.BytesIO(source), locale=code))
+    compiled.seek(0)
+    return Language(code, locale, GNUTranslations(compiled))
+
+
+def negotiate(accept_language: str, offered: Iterable[str] = LANGUAGES) -> str:
+    """The first offered language that an Accept-Language header prefers; "en" if it names none of them."""
+    wanted: list[tuple[float, int, str]] = []
+    for at, part in enumerate(accept_language[:500].split(",")):
+        tag, _, weight = part.strip().partition(";q=")
+        try:
+            code = Locale.parse(tag, sep="-").language
+            wanted.append((-float(weight or 1), at, code))
+        except (ValueError, UnknownLocaleError, TypeError):
+            continue
+    return next((code for _, _, code in sorted(wanted) if code in tuple(offered)), "en")
