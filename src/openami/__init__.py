@@ -14,7 +14,8 @@
     headend/      shell   talks to meters: the push listener and its admission of frames
     store/        shell   journal, day blocks, registry and ledger rows
     web/          shell   the consoles
-    day.py        glue    the whole way, one page
+    day/          glue    the whole way, one page: collect, close, charge
+    demo/         glue    the main job: a town from frames to rupees, compared with what was planted
     cli.py        glue    `openami ...`
 
 Imports run one way: cli > web > day > headend > fleet|store > the kernels > registry > readings|money > errors.

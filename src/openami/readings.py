@@ -120,13 +120,17 @@ class Calendar:
         return datetime.fromtimestamp(stamp_s, UTC).astimezone(ZoneInfo(self.zone))
 
     def locate(self, stamp_s: Int64, first: date, days: int) -> tuple[Int64, Int64]:
-        """Stamps to (day index from `first`, slot), int64 each, both -1 where a stamp is off the grid or outside those days."""
+        """Stamps to (day index from `first`, slot), int64 each, both -1 where a stamp is off the grid or outside those days.
+
+        Where a day is no whole number of intervals (hours on a day of 24.5), what is left at its end is off the grid.
+        """
         edges = np.array([self.day_start(first + timedelta(days=k)) for k in range(days + 1)], np.int64)
         start = np.asarray(stamp_s, np.int64) - self.interval_s
         index = np.searchsorted(edges, start, side="right") - 1
         inside = (index >= 0) & (index < days)
         offset = start - edges[np.clip(index, 0, days)]
-        on_grid = inside & (offset % self.interval_s == 0)
+        whole = start <= edges[np.clip(index + 1, 0, days)] - self.interval_s
+        on_grid = inside & whole & (offset % self.interval_s == 0)
         return np.where(on_grid, index, -1), np.where(on_grid, offset // self.interval_s, -1)
 
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from .errors import DataError
 from .readings import Bool, Int32, Int64
 
 
@@ -127,10 +128,21 @@ class ShardIndex:
 def shard_index(
     shard: int, day: date, feeders: list[Feeder], transformers: list[Transformer], meters: list[Meter], points: list[UsagePoint]
 ) -> ShardIndex:
-    """The arrays of `shard` as the registry stands on `day`. A meter with no usage point on that day gets -1, no kind and no load."""
-    held = {p.meter: p for p in points if p.since <= day and (p.until is None or day < p.until)}
+    """The arrays of `shard` as the registry stands on `day`. A meter with no usage point on that day gets -1, no kind and no load.
+
+    DataError where the registry contradicts itself: indexes that are not dense, a meter at two points, a transformer on no feeder.
+    """
+    held = _held(points, day)
     own = sorted((m for m in meters if m.shard == shard), key=lambda m: m.index)
+    for row, m in enumerate(own):
+        if m.index != row:
+            raise DataError(
+                f"meter {m.serial} has index {m.index} in shard {shard}, where {row} is next; give its meters 0, 1, 2 ... once each"
+            )
     feeder_at = {f.name: k for k, f in enumerate(feeders)}
+    for t in transformers:
+        if t.feeder not in feeder_at:
+            raise DataError(f"transformer {t.name} is on feeder {t.feeder}, which is not in the registry; add the feeder or mend the name")
     transformer_at = {t.name: k for k, t in enumerate(transformers)}
     at = [held.get(m.serial) for m in own]
 
@@ -151,3 +163,16 @@ def shard_index(
         is_feeder=is_kind(NodeKind.FEEDER),
         connected_load_w=np.array([p.connected_load_w if p else 0 for p in at], np.int64),
     )
+
+
+def _held(points: list[UsagePoint], day: date) -> dict[str, UsagePoint]:
+    """meter -> its usage point on `day`."""
+    held: dict[str, UsagePoint] = {}
+    for point in points:
+        if point.since <= day and (point.until is None or day < point.until):
+            other = held.setdefault(point.meter, point)
+            if other is not point:
+                raise DataError(
+                    f"meter {point.meter} is at {other.name} and at {point.name} on {day}; end one of the two before the other begins"
+                )
+    return held

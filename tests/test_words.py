@@ -1,0 +1,235 @@
+"""The words: readings (calendar, quality), money, registry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openami.errors import DataError
+from openami.money import round_half_up, rupees
+from openami.readings import CHANNEL_BY_NAME, CHANNEL_BY_OBIS, CHANNELS, CHECK_BITS, CHECKS, ESTIMATED_BITS, Calendar, Quality
+from openami.registry import Feeder, Meter, NodeKind, ShardIndex, Transformer, UsagePoint, shard_index
+
+INDIA = Calendar("Asia/Kolkata", 30)
+ZURICH = Calendar("Europe/Zurich", 15)
+SPRING, AUTUMN = date(2025, 3, 30), date(2025, 10, 26)
+
+
+# Calendar
+
+
+def test_an_indian_day_begins_at_half_past_six_in_the_evening_utc() -> None:
+    assert INDIA.day_start(date(2025, 12, 1)) == datetime(2025, 11, 30, 18, 30, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("calendar", "day", "slots"),
+    [
+        (INDIA, date(2025, 12, 1), 48),
+        (Calendar("Asia/Kolkata", 15), date(2025, 12, 1), 96),
+        (ZURICH, date(2025, 12, 1), 96),
+        (ZURICH, SPRING, 92),
+        (ZURICH, AUTUMN, 100),
+        (Calendar("Australia/Lord_Howe", 30), date(2025, 4, 6), 49),
+    ],
+)
+def test_slots_belong_to_the_day(calendar: Calendar, day: date, slots: int) -> None:
+    assert calendar.slots(day) == slots
+
+
+def test_a_stamp_at_midnight_belongs_to_the_day_before() -> None:
+    day, slot = INDIA.locate(np.array([INDIA.day_start(date(2025, 12, 2))]), date(2025, 12, 1), 2)
+    assert (day.tolist(), slot.tolist()) == ([0], [47])
+
+
+def test_the_first_stamp_of_a_day_is_one_interval_after_midnight() -> None:
+    assert INDIA.stamp(date(2025, 12, 1), 0) == INDIA.day_start(date(2025, 12, 1)) + 1800
+
+
+def test_midnight_before_the_first_open_day_is_outside() -> None:
+    day, slot = INDIA.locate(np.array([INDIA.day_start(date(2025, 12, 1))]), date(2025, 12, 1), 2)
+    assert (day.tolist(), slot.tolist()) == ([-1], [-1])
+
+
+def test_a_stamp_between_two_slots_is_off_the_grid() -> None:
+    day, slot = INDIA.locate(np.array([INDIA.stamp(date(2025, 12, 1), 5) + 1]), date(2025, 12, 1), 2)
+    assert (day.tolist(), slot.tolist()) == ([-1], [-1])
+
+
+def test_both_passes_of_the_repeated_hour_have_their_own_slots() -> None:
+    """On 26 October 2025 Zurich's clocks show 02:15 twice: first in summer time (slot 8), an hour later in winter time (slot 12)."""
+    twice = [datetime(2025, 10, 26, 2, 15, tzinfo=ZoneInfo("Europe/Zurich"), fold=fold).timestamp() for fold in (0, 1)]
+    day, slot = ZURICH.locate(np.array(twice, np.int64), AUTUMN, 1)
+    assert (day.tolist(), slot.tolist()) == ([0, 0], [8, 12])
+
+
+def test_a_day_that_is_no_whole_number_of_intervals_keeps_its_rest_off_the_grid() -> None:
+    """Lord Howe Island shifts by half an hour: hours of the next day must not take the rest's place."""
+    calendar, day = Calendar("Australia/Lord_Howe", 60), date(2025, 4, 6)
+    beyond = calendar.day_start(day) + 25 * 3600
+    at, slot = calendar.locate(np.array([beyond]), day, 1)
+    assert calendar.slots(day) == 24
+    assert (at.tolist(), slot.tolist()) == ([-1], [-1])
+
+
+@pytest.mark.parametrize("stamp_s", [-(2**63), 2**63 - 1, 0, -1])
+def test_absurd_stamps_are_outside(stamp_s: int) -> None:
+    day, slot = INDIA.locate(np.array([stamp_s], np.int64), date(2025, 12, 1), 2)
+    assert (day.tolist(), slot.tolist()) == ([-1], [-1])
+
+
+def locate_by_search(calendar: Calendar, stamp_s: int, first: date, days: int) -> tuple[int, int]:
+    """The twin: tries every slot of every day."""
+    for k in range(days):
+        day = first + timedelta(days=k)
+        for slot in range(calendar.slots(day)):
+            if calendar.stamp(day, slot) == stamp_s:
+                return k, slot
+    return -1, -1
+
+
+@given(
+    calendar=st.sampled_from([INDIA, ZURICH, Calendar("Australia/Lord_Howe", 30), Calendar("Australia/Lord_Howe", 60)]),
+    first=st.sampled_from([SPRING, AUTUMN, date(2025, 4, 5), date(2025, 12, 31)]),
+    days=st.integers(1, 3),
+    offsets=st.lists(st.one_of(st.integers(-200, 400).map(lambda k: 900 * k), st.integers(-100_000, 400_000)), min_size=1, max_size=6),
+)
+def test_locate_agrees_with_its_twin(calendar: Calendar, first: date, days: int, offsets: list[int]) -> None:
+    stamps = [calendar.day_start(first) + offset for offset in offsets]
+    day, slot = calendar.locate(np.array(stamps, np.int64), first, days)
+    assert list(zip(day.tolist(), slot.tolist(), strict=True)) == [locate_by_search(calendar, s, first, days) for s in stamps]
+
+
+def test_local_time_is_the_deployments() -> None:
+    local = ZURICH.local(int(datetime(2025, 7, 1, 22, 0, tzinfo=UTC).timestamp()))
+    assert local.isoformat() == "2025-07-02T00:00:00+02:00"
+
+
+# Channels and quality
+
+
+def test_channels_have_a_name_and_an_obis_code_of_their_own() -> None:
+    assert len(CHANNEL_BY_NAME) == len(CHANNEL_BY_OBIS) == len(CHANNELS)
+
+
+def test_every_quality_bit_is_one_bit_of_a_uint32() -> None:
+    assert all(bit.bit_count() == 1 and bit < 1 << 31 for bit in Quality if bit)
+
+
+def test_a_bit_is_either_a_failed_check_or_says_where_a_value_came_from() -> None:
+    checks = sum(CHECKS)
+    assert checks & int(ESTIMATED_BITS) == 0
+    assert checks & ~int(CHECK_BITS) == 0
+    assert int(ESTIMATED_BITS) & int(CHECK_BITS) == 0
+
+
+# Money
+
+
+@given(numerator=st.integers(-(10**18), 10**18), denominator=st.integers(1, 10**9))
+def test_rounding_is_to_the_nearest_and_halves_go_away_from_zero(numerator: int, denominator: int) -> None:
+    exact = Fraction(numerator, denominator)
+    got = round_half_up(numerator, denominator)
+    assert abs(got - exact) <= Fraction(1, 2)
+    if abs(got - exact) == Fraction(1, 2):
+        assert abs(got) > abs(exact)
+
+
+@given(numerator=st.integers(-(10**15), 10**15), denominator=st.integers(1, 10**6))
+def test_a_refund_undoes_a_charge(numerator: int, denominator: int) -> None:
+    assert round_half_up(-numerator, denominator) == -round_half_up(numerator, denominator)
+
+
+@pytest.mark.parametrize("denominator", [0, -1])
+def test_a_rate_over_nothing_is_refused(denominator: int) -> None:
+    with pytest.raises(ZeroDivisionError, match="must be positive"):
+        round_half_up(1, denominator)
+
+
+@pytest.mark.parametrize(
+    ("paise", "text"),
+    [
+        (0, "₹0.00"),
+        (5, "₹0.05"),
+        (-5, "-₹0.05"),
+        (99_999, "₹999.99"),
+        (100_000, "₹1,000.00"),
+        (12_345_678, "₹1,23,456.78"),
+        (-1_000_000_000, "-₹1,00,00,000.00"),
+        (123_456_789_012_345, "₹12,34,56,78,90,123.45"),
+    ],
+)
+def test_rupees_are_grouped_the_indian_way(paise: int, text: str) -> None:
+    assert rupees(paise) == text
+
+
+# Registry
+
+
+FEEDERS = [Feeder("F1", "SS"), Feeder("F2", "SS")]
+TRANSFORMERS = [Transformer("T1", "F1", 100), Transformer("T2", "F2", 100)]
+DAY = date(2025, 12, 10)
+
+
+def meter(serial: str, index: int, shard: int = 0) -> Meter:
+    return Meter(serial, serial.encode().rjust(8, b"0"), "XMA", "XMA-1P", shard, index, 0x20, 1)
+
+
+def consumer(serial: str, transformer: str = "T1", since: date = date(2025, 1, 1), until: date | None = None) -> UsagePoint:
+    return UsagePoint(f"UP-{serial}", NodeKind.CONSUMER, serial, "F1", transformer, "R", 5000, since, until)
+
+
+def index_of(meters: list[Meter], points: list[UsagePoint], day: date = DAY) -> ShardIndex:
+    return shard_index(0, day, FEEDERS, TRANSFORMERS, meters, points)
+
+
+def test_rows_stand_at_their_meters_index_whatever_the_order() -> None:
+    assert index_of([meter("B", 1), meter("A", 0)], []).serials == ("A", "B")
+
+
+def test_meters_of_other_shards_stay_out() -> None:
+    assert index_of([meter("A", 0), meter("X", 0, shard=1)], []).serials == ("A",)
+
+
+@pytest.mark.parametrize(
+    ("day", "transformer"),
+    [
+        (date(2025, 12, 9), -1),
+        (date(2025, 12, 10), 0),
+        (date(2025, 12, 19), 0),
+        (date(2025, 12, 20), 1),
+    ],
+)
+def test_an_edge_holds_from_since_until_the_day_before_until(day: date, transformer: int) -> None:
+    moved = [consumer("A", "T1", date(2025, 12, 10), date(2025, 12, 20)), consumer("A", "T2", date(2025, 12, 20))]
+    assert index_of([meter("A", 0)], moved, day).transformer.tolist() == [transformer]
+
+
+def test_a_meter_without_a_usage_point_has_no_kind_and_no_load() -> None:
+    index = index_of([meter("A", 0)], [])
+    kinds = (index.is_consumer[0], index.is_transformer[0], index.is_feeder[0])
+    assert (kinds, index.connected_load_w.tolist(), index.feeder.tolist(), index.usage_points) == ((False,) * 3, [0], [-1], ("",))
+
+
+@pytest.mark.parametrize("indexes", [(0, 2), (1, 2), (0, 0)])
+def test_an_index_that_is_not_dense_is_refused(indexes: tuple[int, int]) -> None:
+    """Arrays are addressed by position and the day grid by `Meter.index`: where they differ, readings would change meters."""
+    with pytest.raises(DataError, match="shard 0"):
+        index_of([meter("A", indexes[0]), meter("B", indexes[1])], [])
+
+
+def test_a_meter_at_two_usage_points_on_one_day_is_refused() -> None:
+    with pytest.raises(DataError, match=r"meter A.*UP-A.*UP-other"):
+        index_of([meter("A", 0)], [consumer("A"), replace(consumer("A"), name="UP-other")])
+
+
+def test_a_transformer_on_an_unknown_feeder_is_refused() -> None:
+    with pytest.raises(DataError, match=r"T9.*F9"):
+        shard_index(0, DAY, FEEDERS, [Transformer("T9", "F9", 100)], [], [])
