@@ -118,7 +118,8 @@ def _priced(validated: dict[str, DayBlock], part: Segment, shard: int) -> DayBlo
 
 def missing_or_profile(energy: DayBlock) -> Bool:
     """Intervals [slot, meter] of which the consumer's own meter says nothing: no value at all, or the average of other consumers."""
-    return (energy.values == MISSING) | ((energy.quality & np.uint32(Quality.ESTIMATED_CLASS_PROFILE)) != 0)
+    profile = (energy.quality & np.uint32(Quality.ESTIMATED_CLASS_PROFILE)) != 0
+    return np.asarray((energy.values == MISSING) | profile, np.bool_)
 
 
 def _measured_until(site: Site, energy: DayBlock, meter: Int64) -> pa.Array:

@@ -82,18 +82,27 @@ def _checks(table: Table, report: dict[str, Any]) -> None:
     for name, count in report["checks"].items():
         planted = "" if count["planted"] is None else f"{count['planted']:,}"
         table.add_row(f"  check: {name.replace('_', ' ')}", planted, f"{count['flagged']:,}", "")
+    defects = report["data_defects"]
+    table.add_row(
+        "  impossible readings of the data set", f"{defects['planted']:,}", f"{defects['flagged']:,}", "by the spike or plausibility check"
+    )
 
 
 def _suspicion(table: Table, report: dict[str, Any]) -> None:
     found = report["suspicion"]
     _section(table, "Suspicion (a reason to look, never a verdict)")
     table.add_row("  meters on the wrong transformer", str(len(found["mapped_wrong_planted"])), str(len(found["mapped_wrong_found"])), "")
-    places = [
-        f"{found['thieves_planted'][s]} at place {p}" if p else f"{found['thieves_planted'][s]} not seen"
-        for s, p in found["thieves_found"].items()
-    ]
-    seen = sum(p is not None for p in found["thieves_found"].values())
-    table.add_row("  meters that count too little", str(len(places)), str(seen), ", ".join(places))
+    seen = sum(place is not None for place in found["thieves_found"].values())
+    table.add_row("  meters that count too little, by their own curve", str(len(found["thieves_found"])), str(seen), "")
+    for serial, shape in found["thieves_planted"].items():
+        at = found["thieves_transformer"][serial]
+        share = "unknown" if at["loss_share"] is None else f"{at['loss_share']:.2%}"
+        table.add_row(
+            f"  theft of shape {shape}, in the balance",
+            "",
+            share,
+            f"{at['transformer']}: place {at['place']} of {at['of']} by loss" if at["place"] else "",
+        )
 
 
 def _figures(table: Table, report: dict[str, Any]) -> None:
@@ -101,7 +110,7 @@ def _figures(table: Table, report: dict[str, Any]) -> None:
     _section(table, "Energy and money")
     note = f"of which {energy['consumers_estimated']:,.0f} kWh estimated"
     table.add_row("  consumers' energy", "", f"{energy['consumers_validated']:,.0f} kWh", note)
-    for line, paise in money["by_line_paise"].items():
+    for line, paise in ((k, v) for k, v in money["by_line_paise"].items() if v):
         table.add_row(f"  charged: {line.replace('_', ' ')}", "", rupees(paise), "")
     table.add_row("  charged in all", "", rupees(money["charges_paise"]), f"recharged {rupees(money['recharges_paise'])}")
 

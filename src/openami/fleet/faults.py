@@ -101,7 +101,7 @@ def expected_grid(town: Town, plan: Plan, channel: str) -> tuple[np.ndarray, Boo
     for k in range(len(town.meters)):
         for send in plan.arriving(k):
             at = send.stamp_slot
-            if at is None or not 0 <= at < values.shape[1]:
+            if at is None or not 0 <= at < town.slots:
                 continue
             value = truth[k, send.slot]
             if values[k, at] == MISSING:
