@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-import numpy as np
-
 from ..errors import RequestError
 from ..readings import Bool, Int64
 from .bill import Bill, bill
@@ -33,6 +31,15 @@ class Segment:
     @property
     def span_days(self) -> int:
         return (self.until - self.first).days
+
+    def starting(self, day: date) -> Segment:
+        """The same segment for accounts whose supply, payment mode or tariff began on `day`, inside it: only the days from then on are
+        charged, and slabs and free units shrink with them. A day before the segment changes nothing."""
+        if day >= self.until:
+            raise RequestError(
+                f"{day} is after the segment {self.first} until {self.until} of tariff {self.tariff.name}; take a later segment"
+            )
+        return Segment(self.tariff, max(self.first, day), self.until, self.days_in_period)
 
     def days_to(self, day: date) -> int:
         """How many days of the segment have passed when `day` ends."""
@@ -98,10 +105,9 @@ def charge(
             contract_va=contract_va,
         )
 
-    now = to_date(before_wh + day_wh, days, demand_va)
-    if days == 1:
-        return now
-    return adjustment(now, to_date(before_wh, days - 1, demand_before_va))
+    if days == 1 and demand_before_va is None and demand_va is not None:
+        demand_before_va = demand_va * 0  # nothing was recorded before the first day
+    return adjustment(to_date(before_wh + day_wh, days, demand_va), to_date(before_wh, days - 1, demand_before_va))
 
 
 def adjustment(now: Bill, posted: Bill) -> Bill:

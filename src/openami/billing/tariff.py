@@ -78,11 +78,13 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A time-of-use period: `times_mille` thousandths of the base rate, or `add_mp` milli-paise on every kWh (negative: a rebate)."""
+    """A time-of-use period: `times_mille` thousandths of the base rate, or `add_mp` milli-paise on every kWh (negative: a rebate).
+    hi: its name in Hindi."""
 
     name: str
     times_mille: int
     add_mp: int
+    hi: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,18 @@ Rule = PerUnit | Fixed | Demand | TimeOfUse | Percent | FreeUnits | Minimum | Ro
 
 
 @dataclass(frozen=True, slots=True)
+class NetMetering:
+    """Exported energy is set off against imported energy: at most `cap_mille` thousandths of the import; the rest is banked until the
+    end of `settle_month`, and then paid at `settle_mp` milli-paise per kWh."""
+
+    cap_mille: int
+    settle_month: int
+    settle_mp: int
+    source: str
+    verify: str
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """When a line applies at all; outside it the line is 0. `over` exclusive, `up_to` inclusive, None = no limit."""
 
@@ -195,6 +209,7 @@ class Tariff:
     source: str
     lines: tuple[Line, ...]
     verify: tuple[str, ...] = field(compare=False)
+    net_metering: NetMetering | None = None
 
     @property
     def line_names(self) -> tuple[str, ...]:

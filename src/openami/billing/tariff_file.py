@@ -16,10 +16,23 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from ..errors import InputError
-from .tariff import Condition, Line, Payment, Tariff
-from .tariff_rules import KINDS, Refused, Table, read_rule
+from .tariff import Condition, Line, NetMetering, Payment, Tariff
+from .tariff_rules import KINDS, NET_METERING, Refused, Table, net_metering, read_rule
 
-HEADING = {"tariff", "extends", "title_en", "title_hi", "utility", "category", "currency", "energy_unit", "period_months", "order", "line"}
+HEADING = {
+    "tariff",
+    "extends",
+    "title_en",
+    "title_hi",
+    "utility",
+    "category",
+    "currency",
+    "energy_unit",
+    "period_months",
+    "net_metering",
+    "order",
+    "line",
+}
 ORDER = {"since", "until", "number", "source", "verify"}
 LINE = {"name", "kind", "after", "since", "until", "label_en", "label_hi", "source", "verify", "payment"} | {
     "over_units",
@@ -127,6 +140,7 @@ def _tariff(file: str, text: str, raw: dict[str, Any], base: tuple[str, str, dic
     months = heading.get("period_months", 1)
     if not isinstance(months, int) or months not in {1, 2, 3}:
         where.refuse("period_months", f"{months!r} is not 1, 2 or 3")
+    heading["netting"] = _netting(where, heading.get("net_metering"))
     source_of_orders = (base[0], base[1], base[2]) if base else (file, text, raw)
     orders = _orders(*source_of_orders)
     span = (orders[0].since, orders[-1].until)
@@ -153,6 +167,8 @@ def _snapshot(heading: dict[str, Any], order: _Order, since: date, until: date, 
         seen.append(item.line.name)
     notes = [f"order {order.number}: {order.verify}"] if order.verify else []
     notes += [f"{item.line.name}: {item.line.verify}" for item in dated if item.line.verify]
+    netting: NetMetering | None = heading.get("netting")
+    notes += [f"net_metering: {netting.verify}"] if netting and netting.verify else []
     return Tariff(
         name=heading["tariff"],
         title_en=heading["title_en"],
@@ -168,7 +184,24 @@ def _snapshot(heading: dict[str, Any], order: _Order, since: date, until: date, 
         source=order.source,
         lines=tuple(item.line for item in dated),
         verify=tuple(notes),
+        net_metering=netting,
     )
+
+
+def _netting(where: _Where, raw: object) -> NetMetering | None:
+    if raw is None:
+        return None
+    if not isinstance(raw, dict):
+        where.refuse("net_metering", "give a table like { cap_percent = 90, settle_month = 3, settle_rs = 3.59, source = ... }")
+    for key in raw:
+        if key not in NET_METERING:
+            where.refuse("net_metering", f"{key!r} is unknown; known are {', '.join(sorted(NET_METERING))}")
+    if not raw.get("source") and not raw.get("verify"):
+        where.refuse("net_metering", 'source is missing; give it, or verify = "what is not confirmed"')
+    try:
+        return net_metering(Table(raw, "net_metering"))
+    except Refused as error:
+        where.refuse("net_metering", f"{error.key}: {error.why}")
 
 
 def _orders(file: str, text: str, raw: dict[str, Any]) -> list[_Order]:

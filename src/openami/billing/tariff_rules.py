@@ -7,7 +7,22 @@ from datetime import time
 from decimal import Decimal
 from typing import Any
 
-from .tariff import Demand, Fixed, FixedPer, FreeUnits, Minimum, Percent, Period, PerUnit, Rounding, Rule, Slab, TimeOfUse, Window
+from .tariff import (
+    Demand,
+    Fixed,
+    FixedPer,
+    FreeUnits,
+    Minimum,
+    NetMetering,
+    Percent,
+    Period,
+    PerUnit,
+    Rounding,
+    Rule,
+    Slab,
+    TimeOfUse,
+    Window,
+)
 
 DAY_TYPES = ("weekday", "saturday", "sunday", "holiday")
 
@@ -124,15 +139,18 @@ def demand(table: Table) -> Demand:
 
 
 def time_of_use(table: Table) -> TimeOfUse:
-    rows = table.tables("periods", {"name", "times", "add_rs"})
+    rows = table.tables("periods", {"name", "hi", "times", "add_rs"})
     adds = sum("add_rs" in row.raw for row in rows)
     if adds not in (0, len(rows)) or any(("add_rs" in row.raw) == ("times" in row.raw) for row in rows):
         raise Refused("periods", "give every period times, or every period add_rs")
     periods = tuple(
-        Period(str(r.raw.get("name")), 1000, r.rate("add_rs"))
-        if adds
-        else Period(str(r.raw.get("name")), r.exact("times", 1000, "times"), 0)
-        for r in rows
+        Period(
+            str(row.raw.get("name")),
+            1000 if adds else row.exact("times", 1000, "times"),
+            row.rate("add_rs") if adds else 0,
+            str(row.raw.get("hi", "")),
+        )
+        for row in rows
     )
     names = tuple(p.name for p in periods)
     if len(set(names)) != len(names):
@@ -230,6 +248,18 @@ def rounding(table: Table) -> Rounding:
     if to_paise <= 0:
         raise Refused("to_rs", "must be positive")
     return Rounding(to_paise)
+
+
+NET_METERING = {"cap_percent", "settle_month", "settle_rs", "source", "verify"}
+
+
+def net_metering(table: Table) -> NetMetering:
+    month, cap = table.raw.get("settle_month"), table.exact("cap_percent", 10, "percent")
+    if type(month) is not int or not 1 <= month <= 12:
+        raise Refused("settle_month", f"{month!r} is not a month from 1 to 12")
+    if not 0 <= cap <= 1000:
+        raise Refused("cap_percent", f"{table.raw['cap_percent']} is not from 0 to 100")
+    return NetMetering(cap, month, table.rate("settle_rs"), table.raw.get("source", ""), table.raw.get("verify", ""))
 
 
 KINDS: dict[str, set[str]] = {

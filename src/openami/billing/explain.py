@@ -1,0 +1,340 @@
+"""Why a day cost what it did: the full derivation of an account's charge as a tree, in English and Hindi.
+
+What always holds: a node with children is exactly the sum of its children, in paise; the lines are those of `bill`, and what the parts
+of a line lack of it is shown as the rounding of that line. A part that does not fit its line is a mistake of the program and stops it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ..errors import RequestError
+from ..money import round_half_up, rupees
+from .bill import Bill, bill
+from .charge import Segment
+from .tariff import Demand, Fixed, FixedPer, FreeUnits, Line, Minimum, Payment, Percent, PerUnit, Rounding, Tariff, TimeOfUse
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step of the derivation: a stable `code`, a sentence in both languages, its paise, and the steps that it is the sum of.
+    `quantities`: the numbers behind it, for machines; `source`, `verify`: of a line;
+    `note`: says something and costs nothing."""
+
+    code: str
+    en: str
+    hi: str
+    amount_paise: int
+    children: tuple[Node, ...] = ()
+    quantities: tuple[tuple[str, int | str], ...] = ()
+    source: str = ""
+    verify: str = ""
+    note: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The tree as plain values; amounts stay integers in paise."""
+        body: dict[str, Any] = {"code": self.code, "en": self.en, "hi": self.hi, "amount_paise": self.amount_paise, **dict(self.quantities)}
+        body |= {key: value for key, value in (("source", self.source), ("verify", self.verify)) if value}
+        return body | ({"children": [child.to_json() for child in self.children]} if self.children else {})
+
+    def text(self, language: str, depth: int = 0) -> Iterator[str]:
+        """The tree as lines of text: Hindi for "hi", else English; amounts in rupees, children indented by two."""
+        amount = "" if self.note else f": {rupees(self.amount_paise)}"
+        yield f"{'  ' * depth}{self.hi if language == 'hi' else self.en}{amount}"
+        for child in self.children:
+            yield from child.text(language, depth + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is needed to explain one account's day. before_wh, day_wh: by time-of-use period; estimated_wh: how much of the day's energy
+    is estimated, by period; demand_*_va as in `charge`."""
+
+    before_wh: tuple[int, ...]
+    day_wh: tuple[int, ...]
+    estimated_wh: tuple[int, ...]
+    connected_load_w: int
+    prepaid: bool
+    demand_before_va: int = 0
+    demand_va: int = 0
+    contract_va: int = 0
+
+
+def explain_day(part: Segment, day: date, account: Account) -> Node:
+    """The day's charge: per line, the bill to date less the bill to the day before, and how each came about; the readings come first."""
+    days = part.days_to(day)
+    now_wh = tuple(a + b for a, b in zip(account.before_wh, account.day_wh, strict=True))
+    after = explain_bill(part, days, now_wh, account, account.demand_va)
+    before = explain_bill(part, days - 1, account.before_wh, account, account.demand_before_va)
+    lines = []
+    for new, old in zip(after.children, before.children, strict=True):
+        old_part = replace(old, amount_paise=-old.amount_paise, children=tuple(_negative(child) for child in old.children))
+        children = (
+            replace(new, code=f"{new.code}.to_date", en=f"{new.en}, to the end of {day}", hi=f"{new.hi}, {day} के अंत तक"),
+            replace(old_part, code=f"{old.code}.posted", en=f"{old.en}, charged before {day}", hi=f"{old.hi}, {day} से पहले लिया गया"),
+        )
+        lines.append(replace(new, amount_paise=new.amount_paise - old.amount_paise, children=children, quantities=()))
+    notes = tuple(_readings(part.tariff, account)) + tuple(_crossings(part, sum(account.before_wh), sum(now_wh)))
+    total = sum(line.amount_paise for line in lines)
+    return _checked(Node("day", f"Charge of {day}", f"{day} का कुल शुल्क", total, (*notes, *lines)))
+
+
+def explain_bill(part: Segment, days: int, energy_wh: tuple[int, ...], account: Account, demand_va: int = 0) -> Node:
+    """The bill of the segment's first `days` days, line by line."""
+    tariff = part.tariff
+    one = np.ones(1, np.int64)
+    printed = bill(
+        tariff,
+        np.array(energy_wh, np.int64)[:, None],
+        days,
+        part.days_in_period,
+        account.connected_load_w * one,
+        np.array([account.prepaid]),
+        span_days=part.span_days,
+        demand_va=demand_va * one,
+        contract_va=account.contract_va * one,
+    )
+    if printed.refused[0]:
+        raise RequestError(f"this account cannot be billed by {tariff.name}: its sanctioned load is unknown or an energy is negative")
+    step = _Step(part, days, energy_wh, account, demand_va, printed)
+    lines = tuple(step.line(k, line) for k, line in enumerate(tariff.lines))
+    return _checked(Node("bill", tariff.title_en, tariff.title_hi, int(printed.total_paise[0]), lines))
+
+
+@dataclass(frozen=True)
+class _Step:
+    part: Segment
+    days: int
+    energy_wh: tuple[int, ...]
+    account: Account
+    demand_va: int
+    printed: Bill
+
+    @property
+    def wh(self) -> int:
+        return sum(self.energy_wh)
+
+    def amount(self, name: str) -> int:
+        return int(self.printed.line(name)[0])
+
+    def scaled(self, limit: int) -> int:
+        return round_half_up(limit * self.part.span_days, self.part.days_in_period)
+
+    def line(self, k: int, line: Line) -> Node:
+        total = int(self.printed.amount_paise[k, 0])
+        parts = self._parts(line) if self._applies(line) else []
+        missing = total - sum(node.amount_paise for node in parts)
+        if parts and abs(missing) > len(parts):
+            raise RequestError(f"line {line.name} of {self.part.tariff.name} is {total} paise, but its parts make {total - missing}")
+        if parts and missing:
+            parts.append(Node(f"{line.name}.rounding", "Rounding of this line", "इस मद का पूर्णांकन", missing))
+        return Node(line.name, line.label_en, line.label_hi, total, tuple(parts), (), line.source, line.verify)
+
+    def _applies(self, line: Line) -> bool:
+        when, load = line.when, self.account.connected_load_w
+        return (
+            when.payment in (Payment.ANY, Payment.PREPAID if self.account.prepaid else Payment.POSTPAID)
+            and (when.over_wh is None or self.wh > self.scaled(when.over_wh))
+            and (when.up_to_wh is None or self.wh <= self.scaled(when.up_to_wh))
+            and (when.over_w is None or load > when.over_w)
+            and (when.up_to_w is None or load <= when.up_to_w)
+        )
+
+    def _parts(self, line: Line) -> list[Node]:
+        match line.rule:
+            case PerUnit() as rule:
+                return self._per_unit(line.name, rule)
+            case Fixed() as rule:
+                return [self._fixed(line.name, rule)]
+            case Demand() as rule:
+                return [self._demand(line.name, rule)]
+            case TimeOfUse() as rule:
+                return self._time_of_use(line.name, rule)
+            case Percent(percent_milli=percent, of=of):
+                return [self._share_of(line.name, name, percent) for name in of if self.amount(name)]
+            case FreeUnits() as rule:
+                return self._free(line.name, rule)
+            case Minimum() | Rounding():
+                return []
+
+    def _per_unit(self, name: str, rule: PerUnit) -> list[Node]:
+        limits = [None if s.up_to is None else self.scaled(s.up_to) for s in rule.slabs]
+        if rule.whole:
+            at = next(k for k, limit in enumerate(limits) if limit is None or self.wh <= limit)
+            return [_slab(name, at, self.wh, rule.slabs[at].rate_mp)]
+        nodes, below = [], 0
+        for k, limit in enumerate(limits):
+            top = self.wh if limit is None else min(self.wh, limit)
+            if top > below:
+                nodes.append(_slab(name, k, top - below, rule.slabs[k].rate_mp))
+                below = top
+        return nodes
+
+    def _fixed(self, name: str, rule: Fixed) -> Node:
+        quantity, at = 1000, 0
+        if rule.per in (FixedPer.KW, FixedPer.KVA):
+            quantity = self.account.connected_load_w if rule.per is FixedPer.KW else self.account.contract_va
+            quantity = -(-quantity // rule.step) * rule.step
+        elif rule.per in (FixedPer.LOAD_BAND, FixedPer.CONSUMPTION_BAND):
+            by_load = rule.per is FixedPer.LOAD_BAND
+            value = self.account.connected_load_w if by_load else self.wh
+            limits = [s.up_to if s.up_to is None or by_load else self.scaled(s.up_to) for s in rule.slabs]
+            at = next(k for k, limit in enumerate(limits) if limit is None or value <= limit)
+        rate = rule.slabs[at].rate_mp
+        paise = round_half_up(rate * quantity * self.days, 1_000_000 * self.part.days_in_period)
+        unit = {FixedPer.KW: ("kW", "किलोवाट"), FixedPer.KVA: ("kVA", "केवीए")}.get(rule.per, ("connection", "कनेक्शन"))
+        shape = f"{_thousandth(quantity)} {{unit}} x {_rs(rate)} x {self.days}/{self.part.days_in_period} {{days}}"
+        return Node(
+            f"{name}.days",
+            shape.format(unit=unit[0], days="days"),
+            shape.format(unit=unit[1], days="दिन"),
+            paise,
+            (),
+            (("rate_mp", rate), ("quantity_thousandths", quantity), ("days", self.days)),
+        )
+
+    def _demand(self, name: str, rule: Demand) -> Node:
+        floor = Fraction(self.account.contract_va * rule.floor_mille, 1000)
+        billing = max(Fraction(self.demand_va), floor)
+        excess = max(Fraction(0), billing - self.account.contract_va)
+        exact = Fraction(rule.rate_mp, 1_000_000) * (billing - excess + excess * Fraction(rule.excess_mille, 1000))
+        exact *= Fraction(self.days, self.part.days_in_period)
+        paise = round_half_up(exact.numerator, exact.denominator)
+        which = ("recorded", "दर्ज") if billing == self.demand_va else ("least charged", "न्यूनतम देय")
+        shape = f"{float(billing) / 1000:.3f} kVA ({{which}}) x {_rs(rule.rate_mp)} x {self.days}/{self.part.days_in_period} {{days}}"
+        quantities = (("rate_mp", rule.rate_mp), ("recorded_va", self.demand_va), ("contract_va", self.account.contract_va))
+        return Node(
+            f"{name}.days", shape.format(which=which[0], days="days"), shape.format(which=which[1], days="दिन"), paise, (), quantities
+        )
+
+    def _time_of_use(self, name: str, rule: TimeOfUse) -> list[Node]:
+        base, nodes = sum(self.amount(item) for item in rule.of), []
+        for period, wh in zip(rule.periods, self.energy_wh, strict=True):
+            exact = Fraction(wh * period.add_mp, 1_000_000)
+            shape = f"{{name}}: {_thousandth(wh)} {{units}} x {_rs(period.add_mp)}"
+            if rule.multiplies:
+                exact = Fraction(base * wh * (period.times_mille - 1000), self.wh * 1000) if self.wh else Fraction(0)
+                shape = f"{{name}}: {_thousandth(wh)} {{of}} {_thousandth(self.wh)} {{units}} x {rupees(base)}"
+                shape += f" x ({_thousandth(period.times_mille)} - 1)"
+            if exact:
+                paise = round_half_up(exact.numerator, exact.denominator)
+                en = shape.format(name=period.name, of="of", units="units")
+                hi = shape.format(name=period.hi or period.name, of="/", units="यूनिट")
+                quantities = (("wh", wh), ("times_mille", period.times_mille), ("add_mp", period.add_mp))
+                nodes.append(Node(f"{name}.{period.name}", en, hi, paise, (), quantities))
+        return nodes
+
+    def _share_of(self, name: str, of: str, percent_milli: int) -> Node:
+        amount, tariff = self.amount(of), self.part.tariff
+        shape = f"{_thousandth(percent_milli)} % x {rupees(amount)} ({{label}})"
+        paise = round_half_up(amount * percent_milli, 100_000)
+        en, hi = shape.format(label=tariff.label(of, "en")), shape.format(label=tariff.label(of, "hi"))
+        return Node(f"{name}.{of}", en, hi, paise, (), (("percent_milli", percent_milli), ("of_paise", amount)))
+
+    def _free(self, name: str, rule: FreeUnits) -> list[Node]:
+        """Within the limit every named line is taken back as printed; beyond it, the bill of the free units alone."""
+        limit, tariff = self.scaled(rule.limit_wh), self.part.tariff
+        if self.wh <= limit:
+            taken = {item: self.amount(item) for item in dict.fromkeys(rule.of + rule.within)}
+        elif rule.keep_beyond:
+            # each period's share of the free units only matters through the line that `bill` printed: it is shared by units
+            alone = self._alone(limit)
+            taken = {item: alone[item] for item in rule.of}
+        else:
+            return []
+        return [
+            Node(f"{name}.{item}", f"{tariff.label(item, 'en')} of {_thousandth(min(self.wh, limit))} units",
+                 f"{_thousandth(min(self.wh, limit))} यूनिट: {tariff.label(item, 'hi')}", -paise)
+            for item, paise in taken.items()
+            if paise
+        ]  # fmt: skip
+
+    def _alone(self, limit: int) -> dict[str, int]:
+        """What each line would be for the first `limit` Wh, by the rule of `FreeUnits`."""
+        free: dict[str, int] = {}
+        small = replace(self, energy_wh=(limit,))
+        for line in self.part.tariff.lines:
+            free[line.name] = 0
+            if not self._applies(line):
+                continue
+            match line.rule:
+                case PerUnit(whole=True):
+                    rate = self._per_unit(line.name, line.rule)[0].quantities[1][1]
+                    free[line.name] = round_half_up(limit * int(rate), 1_000_000)
+                case PerUnit() as rule:
+                    exact = sum(int(q["wh"]) * int(q["rate_mp"]) for q in (dict(n.quantities) for n in small._per_unit(line.name, rule)))
+                    free[line.name] = round_half_up(exact, 1_000_000)
+                case TimeOfUse():
+                    free[line.name] = round_half_up(self.amount(line.name) * limit, self.wh)
+                case Percent(percent_milli=percent, of=of):
+                    free[line.name] = round_half_up(sum(free[name] for name in of) * percent, 100_000)
+        return free
+
+
+def _slab(name: str, k: int, wh: int, rate_mp: int) -> Node:
+    shape = f"{_thousandth(wh)} {{units}} x {_rs(rate_mp)} ({{slab}} {k + 1})"
+    en, hi = shape.format(units="units", slab="slab"), shape.format(units="यूनिट", slab="स्लैब")
+    return Node(f"{name}.slab{k + 1}", en, hi, round_half_up(wh * rate_mp, 1_000_000), (), (("wh", wh), ("rate_mp", rate_mp)))
+
+
+def _readings(tariff: Tariff, account: Account) -> Iterator[Node]:
+    tou = tariff.time_of_use
+    hindi = {period.name: period.hi or period.name for period in tou.periods} if tou else {}
+    for name, wh, estimated in zip(tariff.periods, account.day_wh, account.estimated_wh, strict=True):
+        where = "" if name == "all" else f" ({name})"
+        en, hi = (
+            f"Readings of the day{where}: {_thousandth(wh)} units",
+            f"दिन की रीडिंग{where.replace(name, hindi.get(name, name))}: {_thousandth(wh)} यूनिट",
+        )
+        if estimated:
+            en, hi = f"{en}, of which {_thousandth(estimated)} are estimated", f"{hi}, जिसमें {_thousandth(estimated)} यूनिट अनुमानित"
+        yield Node(f"readings.{name}", en, hi, 0, (), (("wh", wh), ("estimated_wh", estimated)), note=True)
+
+
+def _crossings(part: Segment, before_wh: int, now_wh: int) -> Iterator[Node]:
+    """What changed against the day before: a limit of a slab, of free units or of a condition that the consumption passed today."""
+    for line in part.tariff.lines:
+        rule, when = line.rule, line.when
+        limits = [s.up_to for s in rule.slabs if s.up_to] if isinstance(rule, PerUnit) else []
+        limits += [rule.limit_wh] if isinstance(rule, FreeUnits) else []
+        limits += [limit for limit in (when.over_wh, when.up_to_wh) if limit]
+        for limit in sorted(set(limits)):
+            edge = round_half_up(limit * part.span_days, part.days_in_period)
+            if before_wh <= edge < now_wh:
+                en = f"The consumption passed {_thousandth(edge)} units today: {line.label_en} changes there"
+                hi = f"आज खपत {_thousandth(edge)} यूनिट से अधिक हो गई: यहाँ से हिसाब बदलता है ({line.label_hi})"
+                yield Node(f"crossed.{line.name}", en, hi, 0, (), (("limit_wh", edge),), note=True)
+
+
+def _negative(node: Node) -> Node:
+    return replace(node, amount_paise=-node.amount_paise, children=tuple(_negative(child) for child in node.children))
+
+
+def _checked(node: Node) -> Node:
+    """The node, once every sum in it has been checked."""
+    if node.children and node.amount_paise != sum(child.amount_paise for child in node.children):
+        raise RequestError(
+            f"node {node.code} is {node.amount_paise} paise, but its parts make {sum(c.amount_paise for c in node.children)}"
+        )
+    for child in node.children:
+        _checked(child)
+    return node
+
+
+def _thousandth(value: int) -> str:
+    """1500 -> '1.5': thousandths without trailing zeros."""
+    whole, rest = divmod(abs(value), 1000)
+    return f"{'-' if value < 0 else ''}{whole}{f'.{rest:03d}'.rstrip('0') if rest else ''}"
+
+
+def _rs(rate_mp: int) -> str:
+    """742000 -> '₹7.42': milli-paise, at least two decimals."""
+    whole, rest = divmod(abs(rate_mp), 100_000)
+    decimals = f"{rest:05d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if rate_mp < 0 else ''}₹{whole}.{decimals}"
