@@ -9,15 +9,19 @@ What always holds:
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, StorageError
+from ..errors import DataError, InputError, StorageError
 
 SCHEMA_VERSION = 1
 SCHEMA = """
@@ -74,28 +78,27 @@ def unpack(blob: bytes) -> tuple[bytes, ...]:
 
 
 class Journal:
-    """One journal file. One process writes (the head-end); any number may read at the same time."""
+    """One journal file. One process receives into it (the head-end, with `create`); any number may read and add refusals at the same time."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         self.path = path
         if not create and not path.is_file():
             raise DataError(f"no journal at {path}; start the head-end once, or name the data folder that holds it")
+        self._lock = _only_one(path.with_name(path.name + ".lock")) if create else None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA_VERSION):
-                raise DataError(f"journal {path} has schema {version}, this program knows {SCHEMA_VERSION}; use the matching release")
-            if create:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-                self._db.executescript(SCHEMA)
-                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        except sqlite3.DatabaseError as error:
-            raise _explained(error, path) from error
+            self._db = _connect(path, create=create)
+        except BaseException:
+            self._unlock()
+            raise
 
     def close(self) -> None:
         self._db.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def append(self, frames: Sequence[bytes], received_us: int) -> int:
         """Store one batch and sync it to disk; gives its seq. StorageError if the disk refuses: then nothing of the batch is stored."""
@@ -109,66 +112,105 @@ class Journal:
 
     def settle(self, seq: int, counters: Iterable[tuple[str, int]], refusals: Iterable[Refusal]) -> None:
         """Remember that all batches up to `seq` are judged: the last counters that changed, and what was refused. One transaction."""
+        with self._transaction():
+            self._db.executemany("INSERT INTO counter VALUES (?, ?) ON CONFLICT (serial) DO UPDATE SET last = excluded.last", counters)
+            self._quarantine(refusals)
+            self._db.execute("INSERT INTO settled VALUES (1, ?) ON CONFLICT (only_row) DO UPDATE SET seq = excluded.seq", (seq,))
+
+    def refuse(self, refusals: Sequence[Refusal]) -> None:
+        """Add refusals found after admission: frames that were genuine but whose readings cannot be used. Idempotent, and beside `settle`:
+        how far the head-end has judged is the head-end's own."""
+        if refusals:
+            with self._transaction():
+                self._quarantine(refusals)
+
+    def batches(self, after: int = 0) -> Iterator[Batch]:
+        """All batches with seq > `after`, in order. Each is read by itself, so that the caller may take hours, write refusals meanwhile, and
+        see what is received meanwhile."""
+        while rows := self._rows("SELECT seq, received_us, octets FROM batch WHERE seq > ? ORDER BY seq LIMIT 1", after):
+            after, received_us, octets = rows[0]
+            yield Batch(after, received_us, unpack(octets))
+
+    def settled(self) -> int:
+        """The seq up to which frames have been judged and remembered; 0 = none."""
+        rows = self._rows("SELECT seq FROM settled")
+        return int(rows[0][0]) if rows else 0
+
+    def counters(self) -> dict[str, int]:
+        """serial -> last accepted invocation counter, as of `settled`."""
+        return dict(self._rows("SELECT serial, last FROM counter"))
+
+    def frames(self) -> int:
+        """How many frames the journal holds."""
+        return int(self._rows("SELECT coalesce(sum(frames), 0) FROM batch")[0][0])
+
+    def quarantine(self, cause: str | None = None, limit: int | None = None) -> list[Refusal]:
+        """Refused frames, newest last."""
+        where, arguments = ("WHERE cause = ?", [cause]) if cause else ("", [])
+        rows = self._rows(
+            f"SELECT * FROM (SELECT seq, position, cause, detail, serial, received_us, octets FROM quarantine {where} "  # noqa: S608 - no input in it
+            "ORDER BY seq DESC, position DESC LIMIT ?) ORDER BY seq, position",
+            *arguments,
+            -1 if limit is None else limit,
+        )
+        return [Refusal(*row) for row in rows]
+
+    def _quarantine(self, refusals: Iterable[Refusal]) -> None:
+        rows = ((r.seq, r.position, r.cause, r.detail, r.serial, r.received_us, r.octets) for r in refusals)
+        self._db.executemany("INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def _rows(self, query: str, *arguments: Any) -> list[Any]:
+        try:
+            return self._db.execute(query, arguments).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _explained(error, self.path) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO counter VALUES (?, ?) ON CONFLICT (serial) DO UPDATE SET last = excluded.last", counters)
-            self._db.executemany(
-                "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
-                ((r.seq, r.position, r.cause, r.detail, r.serial, r.received_us, r.octets) for r in refusals),
-            )
-            self._db.execute("INSERT INTO settled VALUES (1, ?) ON CONFLICT (only_row) DO UPDATE SET seq = excluded.seq", (seq,))
+            yield
             self._db.execute("COMMIT")
         except sqlite3.DatabaseError as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise _explained(error, self.path) from error
 
-    def refuse(self, refusals: Sequence[Refusal]) -> None:
-        """Add refusals found after admission: frames that were genuine but whose readings cannot be used. Idempotent."""
-        if refusals:
-            self.settle(self.settled(), (), refusals)
 
-    def batches(self, after: int = 0) -> Iterator[Batch]:
-        """All batches with seq > `after`, in order."""
-        try:
-            for seq, received_us, octets in self._db.execute(
-                "SELECT seq, received_us, octets FROM batch WHERE seq > ? ORDER BY seq", (after,)
-            ):
-                yield Batch(seq, received_us, unpack(octets))
-        except sqlite3.DatabaseError as error:
-            raise _explained(error, self.path) from error
+def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    """The database of schema 1, made when `create` and empty."""
+    try:
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION and not (create and version == 0):
+            raise DataError(f"journal {path} has schema {version}, this program knows {SCHEMA_VERSION}; use the matching release")
+        db.execute("PRAGMA synchronous=FULL")
+        if create:
+            db.execute("PRAGMA journal_mode=WAL")
+            db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT")
+    except sqlite3.DatabaseError as error:
+        raise _explained(error, path) from error
+    return db
 
-    def settled(self) -> int:
-        """The seq up to which frames have been judged and remembered; 0 = none."""
-        row = self._db.execute("SELECT seq FROM settled").fetchone()
-        return int(row[0]) if row else 0
 
-    def counters(self) -> dict[str, int]:
-        """serial -> last accepted invocation counter, as of `settled`."""
-        return dict(self._db.execute("SELECT serial, last FROM counter"))
-
-    def frames(self) -> int:
-        """How many frames the journal holds."""
-        return int(self._db.execute("SELECT coalesce(sum(frames), 0) FROM batch").fetchone()[0])
-
-    def causes(self) -> dict[str, int]:
-        """cause -> number of frames in quarantine, by name."""
-        return dict(self._db.execute("SELECT cause, count(*) FROM quarantine GROUP BY cause ORDER BY cause"))
-
-    def quarantine(self, cause: str | None = None, limit: int | None = None, offset: int = 0) -> list[Refusal]:
-        """Refused frames, newest last; `limit` and `offset` count from the newest."""
-        where, arguments = ("WHERE cause = ?", [cause]) if cause else ("", [])
-        rows = self._db.execute(
-            f"SELECT seq, position, cause, detail, serial, received_us, octets FROM quarantine {where} "  # noqa: S608 - no input in it
-            "ORDER BY seq DESC, position DESC LIMIT ? OFFSET ?",
-            [*arguments, -1 if limit is None else limit, offset],
-        ).fetchall()
-        return [Refusal(*row) for row in reversed(rows)]
+def _only_one(path: Path) -> int:
+    """The lock of the one process that receives; it goes with the process, however that ends."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StorageError(f"journal {path.with_suffix('')} cannot be made ({error.strerror}); give a writable data folder") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(f"another head-end is writing {path.with_suffix('')}; stop it first, or give another data folder") from None
+    return handle
 
 
 def _explained(error: sqlite3.DatabaseError, path: Path) -> DataError | StorageError:
-    """SQLite's error as one of ours: a file that is no database is a DataError, a machine that refuses a StorageError."""
+    """SQLite's error as one of ours: a machine that refuses is a StorageError, a file that is not what it should be a DataError."""
     text = str(error)
-    if "malformed" in text or "not a database" in text:
-        return DataError(f"journal {path} is corrupt ({text}); move it away and restore it from a backup")
-    return StorageError(f"journal {path} cannot be written ({text}); free space or give a writable data folder")
+    if any(word in text for word in ("full", "readonly", "locked", "unable to open", "disk I/O")):
+        return StorageError(f"journal {path} cannot be used ({text}); free space or give a writable data folder")
+    return DataError(f"journal {path} is corrupt ({text}); move it away and restore it from a backup")

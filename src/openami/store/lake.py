@@ -8,19 +8,21 @@ Tables (each partitioned by `day` and `shard`; `DuckDB`, Spark, Trino and pandas
     others      as the glue hands them in (charges, statements, balances ...)
 
 What always holds: a (day, shard) of a table is replaced as a whole by one atomic commit that syncs its files first; a reader sees the old
-version or the new one, never both; earlier versions stay readable (`version=`).
+version or the new one, never both; earlier versions stay readable (`version=`); bytes that changed on the disk are found by their checksums.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 import uuid
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +32,7 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
 
-from ..errors import DataError, StorageError
+from ..errors import DataError, InputError, RequestError, StorageError
 from ..readings import CHANNEL_BY_NAME, MISSING, DayBlock
 
 KEYS = ("day", "shard")
@@ -81,6 +83,8 @@ class Lake:
     """The tables below one folder."""
 
     def __init__(self, root: Path) -> None:
+        if "%" in str(root):
+            raise InputError(f"{root} has a % in its path, which Delta Lake reads as an escape; give a data folder without one")
         self.root = root
         self._committing = threading.Lock()
 
@@ -118,10 +122,11 @@ class Lake:
     def _commit(self, table: str, day: date, shard: int, schema: pa.Schema, add: AddAction) -> int:
         """Make the written file visible in place of the (day, shard)'s older ones. Another writer's commit in between is met by trying again:
         writers of different (day, shard)s never touch the same rows."""
+        wanted = Schema.from_arrow(schema.append(pa.field("day", pa.date32())).append(pa.field("shard", pa.int32())))
         filters = [("day", "=", day.isoformat()), ("shard", "=", str(shard))]
         for attempt in range(COMMIT_ATTEMPTS):
             try:
-                delta = self._open_or_create(table, schema)
+                delta = self._open_or_create(table, wanted)
                 delta.create_write_transaction(
                     [add], mode="overwrite", schema=delta.schema(), partition_by=list(KEYS), partition_filters=filters
                 )
@@ -134,24 +139,18 @@ class Lake:
 
     def read(self, table: str, day: date, shard: int, version: int | None = None) -> pa.Table:
         """The rows of (day, shard), without the partition columns; an empty DataError sentence where there are none."""
-        delta = self._open(table, version)
-        wanted = f"day={day.isoformat()}/shard={shard}/"
-        files = [uri for uri in delta.file_uris() if wanted in uri]
+        files = _files(self._open(table, version), day, shard)
         if not files:
-            raise DataError(f"{table} has no {day} of shard {shard}; close that day first (`openami close`), or ask for another")
+            raise DataError(f"{table} has no {day} of shard {shard}; close that day first, or ask for another")
         try:
-            return pa.concat_tables(
-                [pq.read_table(f, partitioning=None, memory_map=True) for f in sorted(files)], promote_options="default"
-            )
+            parts = [pq.read_table(f, partitioning=None, memory_map=True, page_checksum_verification=True) for f in files]
+            return pa.concat_tables(parts, promote_options="default")
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{files[0]} cannot be read ({_short(error)}); close {day} again or restore the file") from error
 
     def has(self, table: str, day: date, shard: int) -> bool:
-        try:
-            delta = self._open(table, None)
-        except DataError:
-            return False
-        return any(f"day={day.isoformat()}/shard={shard}/" in uri for uri in delta.file_uris())
+        """Whether (day, shard) is in `table`; a table that is there and cannot be opened is a DataError, never a no."""
+        return (self.root / table / "_delta_log").exists() and bool(_files(self._open(table, None), day, shard))
 
     def days(self, table: str) -> list[date]:
         """The days that `table` has, in order."""
@@ -187,15 +186,27 @@ class Lake:
             return DeltaTable(str(folder), version=version)
         except TableNotFoundError:
             raise DataError(f"no table {folder}; nothing has been closed into this data folder yet") from None
-        except DeltaError as error:
+        except (DeltaError, OSError) as error:
             raise DataError(f"table {folder} cannot be opened ({_short(error)}); restore its _delta_log from a backup") from error
 
-    def _open_or_create(self, table: str, schema: pa.Schema) -> DeltaTable:
+    def _open_or_create(self, table: str, wanted: Schema) -> DeltaTable:
+        """The table, made or widened so that it has every column of `wanted` (a day of clock change has more slots than the others)."""
         folder = self.root / table
-        full = schema.append(pa.field("day", pa.date32())).append(pa.field("shard", pa.int32()))
         if not DeltaTable.is_deltatable(str(folder)):
-            return DeltaTable.create(str(folder), Schema.from_arrow(full), partition_by=list(KEYS), mode="ignore")
-        return DeltaTable(str(folder))
+            return DeltaTable.create(str(folder), wanted, partition_by=list(KEYS), mode="ignore")
+        delta = DeltaTable(str(folder))
+        known = {field.name: field.type for field in delta.schema().fields}
+        for field in wanted.fields:
+            if known.get(field.name, field.type) != field.type:
+                raise RequestError(f"column {field.name} of table {table} is {known[field.name]}, these rows have it as {field.type}")
+        if fresh := [field for field in wanted.fields if field.name not in known]:
+            delta.alter.add_columns(fresh)
+        return delta
+
+
+def _files(delta: DeltaTable, day: date, shard: int) -> list[str]:
+    place = f"/day={day.isoformat()}/shard={shard}/"
+    return sorted(path for path in map(unquote, delta.file_uris()) if place in path)
 
 
 def _write(path: Path, rows: pa.Table) -> None:
@@ -207,10 +218,12 @@ def _write(path: Path, rows: pa.Table) -> None:
         use_dictionary=[f.name for f in rows.schema if pa.types.is_string(f.type)],
         column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED") or None,
         row_group_size=131_072,
+        write_page_checksum=True,
     )
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
+    """The error's first sentence or so, without the colours that delta-rs paints into it."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:200]

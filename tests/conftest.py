@@ -1,0 +1,35 @@
+"""What several rooms' tests need: disks that are full or read-only, and a small town's data folder."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_libc = ctypes.CDLL(None, use_errno=True)
+MS_RDONLY, MS_REMOUNT = 1, 32
+
+
+def _mount(at: Path, options: bytes, flags: int = 0) -> None:
+    if _libc.mount(b"tmpfs", os.fsencode(at), b"tmpfs", flags, options) != 0:
+        pytest.skip(f"a tmpfs cannot be mounted here ({os.strerror(ctypes.get_errno())}); run as root to test full and read-only disks")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    at = tmp_path / "small"
+    at.mkdir()
+    _mount(at, b"size=2m")
+    yield at
+    _libc.umount2(os.fsencode(at), 2)
+
+
+@pytest.fixture
+def make_read_only(small_disk: Path) -> Iterator[object]:
+    """Turns `small_disk` read-only when called."""
+    yield lambda: _mount(small_disk, b"size=2m", MS_RDONLY | MS_REMOUNT)
+    _mount(small_disk, b"size=2m", MS_REMOUNT)
