@@ -58,6 +58,18 @@ def test_a_home_that_registers_a_third_is_named(town):
     assert found[0].unregistered_per_wh == pytest.approx(2, rel=0.2)
 
 
+def test_nobody_is_accused_beside_a_home_that_was_not_heard(town):
+    """A home registers a third, but another one on the same transformer was not heard: the loss could be that one's use."""
+    index, used, registered = town
+    homes = used.copy()
+    homes[:, 44] //= 3
+    day = registered(_home_transformer(index), homes)
+    day[:30, 50] = MISSING
+    assert understated(index, day) == []
+    day[:20, 50] = 0
+    assert [u.meter for u in understated(index, day)] == [44]
+
+
 def test_a_transformer_with_a_thief_stands_out(town):
     index, used, registered = town
     homes = used.copy()

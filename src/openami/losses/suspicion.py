@@ -20,6 +20,7 @@ MAD_TO_SIGMA = 1.4826
 SPREAD_MIN = 0.005
 EVIDENCE_MIN = 5.0
 DIFFERENCES_MIN = 40
+UNHEARD_MAX = 0.25
 
 
 def loss_outliers(loss_share: Float64) -> Float64:
@@ -67,15 +68,16 @@ class Understated:
     evidence: float
 
 
-def wrong_transformers(index: ShardIndex, validated: Int32) -> list[Move]:
+def wrong_transformers(index: ShardIndex, measured: Int32) -> list[Move]:
     """Consumers whose move to another transformer lowers the variance of both transformers' residuals; the best evidence first.
 
-    validated: int32 [slot, meter] import [Wh] over one day or several days in a row, MISSING where there is none. Works on
+    measured: int32 [slot, meter] import [Wh] over one day or several days in a row, MISSING where there is none or only an estimate:
+    nobody is suspected on an estimate. Works on
     differences between neighbouring intervals, so that the daily shape, which all consumers share, does not speak.
     At most one proposal for a consumer. Work grows with consumers x transformers of the shard.
     """
     found: list[Move] = []
-    steps = _Steps.of(index, validated)
+    steps = _Steps.of(index, measured)
     for now in range(len(index.transformers)):
         meters = np.flatnonzero(index.is_consumer & (index.transformer == now))
         if not meters.size or not steps.known[:, now].any():
@@ -103,19 +105,20 @@ def wrong_transformers(index: ShardIndex, validated: Int32) -> list[Move]:
     return sorted(found, key=lambda m: (-m.evidence, m.meter))
 
 
-def understated(index: ShardIndex, validated: Int32, share_min: float = 0.15) -> list[Understated]:
+def understated(index: ShardIndex, measured: Int32, share_min: float = 0.15) -> list[Understated]:
     """Consumers whose transformer loses in step with what they register, at least `share_min` Wh for each Wh; best evidence first.
 
-    validated as for `wrong_transformers`. Sees a meter that registers a constant part (h1) or a randomly varying part (h3) of
-    the use; a meter that stands still while energy flows (h2) shows in `loss_outliers` only.
+    measured as for `wrong_transformers`. A transformer of which any consumer was unheard for more than a quarter of the time is
+    not judged: that home's use would look like somebody else's theft. Sees a meter that registers a constant part of the use
+    (h1); one that stands still (h2) or registers a random part (h3) shows in `loss_outliers`, if it is large enough.
     """
     found: list[Understated] = []
-    steps = _Steps.of(index, validated)
+    steps = _Steps.of(index, measured)
     for now in range(len(index.transformers)):
         meters = np.flatnonzero(index.is_consumer & (index.transformer == now))
-        if not meters.size or not steps.known[:, now].any():
-            continue
         own = steps.known[:, now]
+        if not meters.size or not own.any() or (measured[:, meters] == MISSING).mean(axis=0).max() > UNHEARD_MAX:
+            continue
         x = np.where(own[:, None], steps.meter[:, meters], 0.0)
         slope, error, _ = _regress(x, steps.residual[:, now : now + 1], own[:, None], own)
         for k, (value, t) in enumerate(zip(slope[:, 0], _t(slope, error)[:, 0], strict=True)):
@@ -134,9 +137,9 @@ class _Steps:
     known: Bool
 
     @staticmethod
-    def of(index: ShardIndex, validated: Int32) -> _Steps:
-        there = validated != MISSING
-        values = np.where(there, validated, 0).astype(np.float64)
+    def of(index: ShardIndex, measured: Int32) -> _Steps:
+        there = measured != MISSING
+        values = np.where(there, measured, 0).astype(np.float64)
         step = np.where(there[1:] & there[:-1], values[1:] - values[:-1], 0.0)
         changed = there[1:] != there[:-1]
         nodes = len(index.transformers)
