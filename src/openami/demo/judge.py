@@ -92,7 +92,7 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome) -> dict[str, An
         },
         "money": money,
         "losses": balance,
-        "suspicion": _suspicion(site, town, plan, place, validated, balance["transformers"]),
+        "suspicion": _suspicion(site, town, plan, place, np.where(quality & ESTIMATED_BITS, MISSING, validated), balance["transformers"]),
         "holds": holds,
         "fingerprint": _fingerprint(validated, quality),
     }
@@ -270,14 +270,15 @@ def _feeders_add_up(site: Site) -> bool:
     return True
 
 
-def _suspicion(site: Site, town: Town, plan: Plan, place: np.ndarray, validated: Int32, losses: dict[str, Any]) -> dict[str, Any]:
-    """Where the planted thieves and wrongly mapped meters stand in the lists that an auditor would see, by shard."""
+def _suspicion(site: Site, town: Town, plan: Plan, place: np.ndarray, measured: Int32, losses: dict[str, Any]) -> dict[str, Any]:
+    """Where the planted thieves and wrongly mapped meters stand in the lists that an auditor would see, judged on measured values only: nobody is
+    suspected on an estimate."""
     first = site.deployment.first_day
     moves: list[dict[str, Any]] = []
     short: list[dict[str, Any]] = []
     for shard in site.rows.shards():
         own = np.flatnonzero(place[:, 0] == shard)
-        block = np.ascontiguousarray(validated[own[np.argsort(place[own, 1])]].T)
+        block = np.ascontiguousarray(measured[own[np.argsort(place[own, 1])]].T)
         index = site.rows.shard_index(shard, first)
         moves += [
             {

@@ -22,7 +22,7 @@ from ..control.policy import load_policies
 from ..day import Site
 from ..errors import DataError
 from ..losses.suspicion import loss_outliers, understated, wrong_transformers
-from ..readings import CHANNELS, CHECK_BITS, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Calendar, DayBlock
+from ..readings import CHANNELS, CHECK_BITS, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Calendar, DayBlock, Int32
 from ..registry import Account, Meter, NodeKind, ShardIndex, UsagePoint
 from ..store.deployment import Folder
 from ..store.journal import Journal
@@ -495,7 +495,7 @@ class LakeTown:
         for shard in self.site.rows.shards():
             parts = [self._day(d).shards[shard] for d in days]
             index = parts[-1].index
-            block = np.concatenate([p.validated[IMPORT_WH.name].values for p in parts])
+            block = np.concatenate([_measured(p.validated[IMPORT_WH.name]) for p in parts])
             found += [
                 tb.Suspicion(
                     tb.SuspicionKind.WRONG_TRANSFORMER,
@@ -533,6 +533,11 @@ STATES: dict[tb.MeterState, Callable[[tb.MeterRow], bool]] = {
     tb.MeterState.FLAGGED: lambda row: row.flagged > 0,
     tb.MeterState.ESTIMATED: lambda row: row.intervals.estimated > 0,
 }
+
+
+def _measured(block: DayBlock) -> Int32:
+    """The values that are not estimates: nobody is suspected on an estimate."""
+    return np.where((block.quality & ESTIMATED_BITS) != 0, MISSING, block.values)
 
 
 def _withheld(due: dict[str, Any]) -> tuple[tb.Reason, ...]:
