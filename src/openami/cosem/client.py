@@ -1,0 +1,627 @@
+"""The client's side of an association, sans-IO: bytes in, events and bytes out (Green Book 9.3, 9.4).
+
+    session = ClientSession(settings, link)
+    session.open(); ... send session.take_out(), feed what comes to session.feed(), which gives events ...
+    session.get(Item(Ref(7, "1.0.99.1.0.255", 2), by_range(...)))
+
+Guarantees: one request is out at a time; every (state, event) pair stands in TRANSITIONS or is refused by name; an answer that is not
+protected as agreed is never given out; an answer to another invoke id is counted and passed over. A MeterError from `feed` loses no
+event: those in front of it come with the next `feed`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from ..errors import MeterError, RequestError
+from . import acse, apdu, hls
+from .acse import (
+    DEFAULT_CONFORMANCE,
+    AssociationRequest,
+    AssociationResponse,
+    Conformance,
+    Context,
+    InitiateRequest,
+    InitiateResponse,
+    Mechanism,
+)
+from .apdu import ActionOutcome, Block, Code, GeneralBlock, Item, Outcome, Ref, Service, decode_apdu, encode_apdu
+from .axdr import Data, Tag, decode_all, encode
+from .blocks import GeneralReceiver, GeneralSender, LongValue, cut
+from .ciphering import Keys
+from .links import Happened, Link, LinkEvent
+from .notification import CONFIRM_TAG, DataNotification
+from .notification import TAG as NOTIFICATION_TAG
+from .protection import Protection, is_sealed
+
+SEALING_BYTES = 40
+"""Room that ciphering may need around an APDU: tag, title, lengths, security header and authentication tag."""
+
+
+class State(StrEnum):
+    IDLE = "idle"
+    LINKING = "linking"
+    ASSOCIATING = "associating"
+    AUTHENTICATING = "authenticating"
+    READY = "ready"
+    WAITING = "waiting for an answer"
+    RELEASING = "releasing"
+    UNLINKING = "unlinking"
+
+
+TRANSITIONS: dict[tuple[State, str], State] = {
+    (State.IDLE, "open"): State.LINKING,
+    (State.LINKING, "link up"): State.ASSOCIATING,
+    (State.LINKING, "link up, pre-established"): State.READY,
+    (State.LINKING, "close"): State.UNLINKING,
+    (State.LINKING, "link down"): State.IDLE,
+    (State.ASSOCIATING, "accepted"): State.READY,
+    (State.ASSOCIATING, "challenged"): State.AUTHENTICATING,
+    (State.ASSOCIATING, "refused"): State.UNLINKING,
+    (State.ASSOCIATING, "close"): State.UNLINKING,
+    (State.ASSOCIATING, "link down"): State.IDLE,
+    (State.AUTHENTICATING, "authenticated"): State.READY,
+    (State.AUTHENTICATING, "refused"): State.UNLINKING,
+    (State.AUTHENTICATING, "close"): State.UNLINKING,
+    (State.AUTHENTICATING, "link down"): State.IDLE,
+    (State.READY, "request"): State.WAITING,
+    (State.READY, "release"): State.RELEASING,
+    (State.READY, "close"): State.UNLINKING,
+    (State.READY, "link down"): State.IDLE,
+    (State.WAITING, "answer"): State.READY,
+    (State.WAITING, "give up"): State.READY,
+    (State.WAITING, "close"): State.UNLINKING,
+    (State.WAITING, "link down"): State.IDLE,
+    (State.RELEASING, "released"): State.UNLINKING,
+    (State.RELEASING, "close"): State.UNLINKING,
+    (State.RELEASING, "link down"): State.IDLE,
+    (State.UNLINKING, "link down"): State.IDLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """How one client talks to one meter.
+
+    secret: password of LLS, secret of HLS. challenge: our own random bytes for HLS, 8 to 64 (16 for mechanism 2). protection: None =
+    no ciphering. dedicated_key: random 16 bytes to use the ded- forms, b"" = none. user_information of a release is ciphered where the
+    association is. check_answer: False tolerates a meter that gives no proof of its own in the last step of HLS (a quirk to be listed).
+    """
+
+    mechanism: Mechanism = Mechanism.NONE
+    secret: bytes = field(default=b"", repr=False)
+    challenge: bytes = b""
+    protection: Protection | None = None
+    dedicated_key: bytes = field(default=b"", repr=False)
+    conformance: Conformance = DEFAULT_CONFORMANCE
+    max_pdu: int = 0xFFFF
+    pre_established: bool = False
+    pre_established_pdu: int = 0
+    general_window: int = 8
+    check_answer: bool = True
+
+
+class Associated(NamedTuple):
+    """The association stands. max_pdu: what the server can receive, 0 = any. warnings: what was tolerated."""
+
+    conformance: Conformance
+    max_pdu: int
+    server_title: bytes
+    warnings: tuple[str, ...]
+
+
+class Refused(NamedTuple):
+    """The server, or our own check of it, ended the association attempt."""
+
+    step: str
+    reason: str
+    diagnostic: int | None = None
+
+
+class Answer(NamedTuple):
+    """GET: a tuple of Data or result codes. SET: result codes. ACTION: `Outcome`s. One for each item asked for, in order."""
+
+    kind: str
+    invoke: int
+    results: tuple[Data | Code | Outcome, ...]
+
+
+class ServiceRefused(NamedTuple):
+    """The server answered a request with an exception."""
+
+    invoke: int
+    exception: apdu.ExceptionResponse | apdu.ServiceError
+
+
+class Notified(NamedTuple):
+    """A push or event notification that came over the association."""
+
+    notification: DataNotification | apdu.EventNotification
+
+
+class Released(NamedTuple):
+    """The association is over. note: "" or what the peer did instead of answering in form."""
+
+    note: str
+
+
+class Closed(NamedTuple):
+    """The link is down."""
+
+
+Event = Associated | Refused | Answer | ServiceRefused | Notified | Released | Closed
+
+
+class ClientSession:
+    """One client, one association. All waiting is the shell's: it calls `give_up` when an answer does not come."""
+
+    def __init__(self, settings: ClientSettings, link: Link) -> None:
+        self.settings, self.link = settings, link
+        self.state = State.IDLE
+        self.conformance = settings.conformance
+        self.peer_pdu = settings.pre_established_pdu
+        self.stale_answers = 0
+        self._protection = settings.protection
+        self._warnings: list[str] = []
+        self._events: list[Event] = []
+        self._backlog: deque[LinkEvent] = deque()
+        self._invoke = 0
+        self._request: _Pending | None = None
+        self._stoc = b""
+        self._receiver: GeneralReceiver | None = None
+        self._sender: GeneralSender | None = None
+        self._own_general = 0
+
+    # -- what the shell asks for ------------------------------------------------------------------------------------------------
+
+    def open(self) -> list[Event]:
+        """Opens the link and the association. Returns events that are there at once (a pre-established association)."""
+        self._move("open")
+        self._link_events(self.link.open())
+        return self._take_events()
+
+    def get(self, *items: Item) -> int:
+        """Reads attributes: one as GET normal, several as GET with list. Gives the invoke id."""
+        if len(items) != 1:
+            self._need(Conformance.MULTIPLE_REFERENCES, "several attributes in one request")
+        if any(item.selection for item in items):
+            self._need(Conformance.SELECTIVE_ACCESS, "selective access")
+        invoke = self._begin("get", len(items))
+        self._send(apdu.GetNormal(invoke, items[0]) if len(items) == 1 else apdu.GetList(invoke, items))
+        return invoke & 0x0F
+
+    def set(self, *pairs: tuple[Item, Data]) -> int:
+        """Writes attributes, in blocks where they do not fit. Gives the invoke id."""
+        items, values = tuple(item for item, _ in pairs), tuple(value for _, value in pairs)
+        if len(pairs) != 1:
+            self._need(Conformance.MULTIPLE_REFERENCES, "several attributes in one request")
+        invoke = self._begin("set", len(pairs))
+        whole: Service = apdu.SetNormal(invoke, items[0], values[0]) if len(pairs) == 1 else apdu.SetList(invoke, items, values)
+        if self._fits(whole) or not self.conformance & Conformance.BLOCK_SET:
+            self._send(whole)
+            return invoke & 0x0F
+        raw = encode(values[0]) if len(pairs) == 1 else apdu.sequence(values, encode)
+        empty = Block(False, 1, b"")
+        first: Service = apdu.SetFirst(invoke, items[0], empty) if len(pairs) == 1 else apdu.SetListFirst(invoke, items, empty)
+        self._send_blocks(first, raw)
+        return invoke & 0x0F
+
+    def action(self, *pairs: tuple[Ref, Data | None]) -> int:
+        """Invokes methods, with parameters in blocks where they do not fit. Gives the invoke id."""
+        if len(pairs) != 1:
+            self._need(Conformance.MULTIPLE_REFERENCES, "several methods in one request")
+        invoke = self._begin("action", len(pairs))
+        refs = tuple(ref for ref, _ in pairs)
+        values = tuple(Data(Tag.NULL, None) if value is None else value for _, value in pairs)
+        whole: Service = apdu.ActionNormal(invoke, *pairs[0]) if len(pairs) == 1 else apdu.ActionList(invoke, refs, values)
+        if self._fits(whole) or not self.conformance & Conformance.BLOCK_ACTION:
+            self._send(whole)
+            return invoke & 0x0F
+        raw = encode(values[0]) if len(pairs) == 1 else apdu.sequence(values, encode)
+        empty = Block(False, 1, b"")
+        first: Service = apdu.ActionFirst(invoke, refs[0], empty) if len(pairs) == 1 else apdu.ActionListFirst(invoke, refs, empty)
+        self._send_blocks(first, raw)
+        return invoke & 0x0F
+
+    def release(self) -> list[Event]:
+        """Ends the association (RLRQ), then the link. A pre-established association is just left."""
+        if self.settings.pre_established:
+            return self.close()
+        self._move("release")
+        inside = b""
+        if self._ciphered:
+            inside = self._ciphered.seal_initiate(self._initiate().encode())
+        self.link.send(acse.Release(acse.RLRQ, 0, inside).encode())
+        return self._take_events()
+
+    def close(self) -> list[Event]:
+        """Ends the link without asking."""
+        self._move("close")
+        self._link_events(self.link.close())
+        return self._take_events()
+
+    def lost(self) -> None:
+        """The link is down (the shell's connection broke, or the link said so): `Closed` comes with the next events."""
+        if self.state is not State.IDLE:
+            self._move("link down")
+            self._forget()
+            self._events.append(Closed())
+
+    def give_up(self) -> None:
+        """The answer did not come in time: the request is forgotten, a late answer will be passed over."""
+        self._move("give up")
+        self._forget()
+
+    def timed_out(self) -> bool:
+        """Lets the link repeat itself (HDLC); True if it sent something."""
+        return self.link.timed_out()
+
+    def take_out(self) -> list[bytes]:
+        """The frames to send, in order; each belongs into a datagram of its own over UDP."""
+        return self.link.take_out()
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Takes received bytes. MeterError where the peer breaks protocol; the session can go on or be closed."""
+        self._link_events(self.link.feed(chunk))
+        return self._take_events()
+
+    # -- the association --------------------------------------------------------------------------------------------------------
+
+    def _link_events(self, happened: list[LinkEvent]) -> None:
+        self._backlog += happened
+        while self._backlog:
+            event = self._backlog.popleft()
+            if event.what is Happened.UP:
+                self._linked()
+            elif event.what is Happened.DOWN:
+                self.lost()
+            else:
+                self._received(event.apdu)
+
+    def _linked(self) -> None:
+        if self.settings.pre_established:
+            self._move("link up, pre-established")
+            self._events.append(Associated(self.conformance, self.peer_pdu, b"", ()))
+            return
+        self._move("link up")
+        mechanism = self.settings.mechanism
+        protection = self._protection
+        if mechanism in hls.WEAK:
+            self._warnings.append(f"authentication mechanism {int(mechanism)} rests on a broken hash; change the meter to 5 or 6")
+        if mechanism >= Mechanism.HLS and not 8 <= len(self.settings.challenge) <= 64:
+            raise RequestError("HLS needs a random challenge of 8 to 64 bytes in the settings")
+        initiate = self._initiate().encode()
+        value = {Mechanism.NONE: None, Mechanism.LLS: self.settings.secret}.get(mechanism, self.settings.challenge)
+        request = AssociationRequest(
+            Context.LN_CIPHERED if self._ciphered else Context.LN,
+            self._ciphered.seal_initiate(initiate) if self._ciphered else initiate,
+            protection.own_title if protection is not None else b"",
+            None if mechanism is Mechanism.NONE else int(mechanism),
+            value,
+        )
+        self.link.send(request.encode())
+
+    @property
+    def _ciphered(self) -> Protection | None:
+        """The protection where this association ciphers; one without a policy only lends its titles and keys to HLS."""
+        return self._protection if self._protection is not None and self._protection.policy else None
+
+    def _initiate(self) -> InitiateRequest:
+        return InitiateRequest(self.settings.conformance, self.settings.max_pdu, self.settings.dedicated_key)
+
+    def _received(self, octets: bytes) -> None:
+        if not octets:
+            raise MeterError("an empty APDU came")
+        tag = octets[0]
+        if tag == acse.AARE and self.state is State.ASSOCIATING:
+            self._answered_association(AssociationResponse.decode(octets))
+        elif tag == acse.RLRE and self.state is State.RELEASING:
+            acse.Release.decode(octets)
+            self._released("")
+        elif tag == 0xE0:
+            self._general(octets)
+        elif is_sealed(octets):
+            if self._ciphered is None:
+                raise MeterError("a ciphered APDU came, but this association does not cipher", "security")
+            plain, _ = self._ciphered.open(octets)
+            self._plain(plain, protected=True)
+        else:
+            self._plain(octets, protected=False)
+
+    def _answered_association(self, response: AssociationResponse) -> None:
+        mechanism = self.settings.mechanism
+        if response.result != 0:
+            return self._refuse("association", self._why(response), response.diagnostic)
+        if self._protection is not None:
+            if response.system_title and not self._protection.peer_title:
+                self._protection.peer_title = response.system_title
+            if not response.system_title:
+                self._warnings.append("the server left out its system title")
+        initiate = self._opened_initiate(response.user_information)
+        if initiate is None:
+            return self._refuse("association", "the server accepted without an initiate response")
+        self.conformance = initiate.conformance & self.settings.conformance
+        self.peer_pdu = initiate.max_pdu
+        if self.settings.dedicated_key and self._ciphered:
+            self._ciphered.use_dedicated_key(self.settings.dedicated_key)
+        if mechanism < Mechanism.HLS:
+            self._move("accepted")
+            return self._stands()
+        if not response.authentication:
+            return self._refuse("association", "the server accepted high level security without sending a challenge")
+        self._stoc = response.authentication
+        self._move("challenged")
+        value = hls.answer(mechanism, self._challenge(ours=True), self.settings.secret, self._hls_keys(), self._hls_counter())
+        self._invoke_next()
+        self._request = _Pending("authenticate", self._invoke, 1)
+        ref = Ref(15, hls.CURRENT_ASSOCIATION, 1)
+        return self._send(apdu.ActionNormal(self._invoke, ref, Data(Tag.OCTET_STRING, value)))
+
+    def _opened_initiate(self, octets: bytes) -> InitiateResponse | None:
+        if not octets:
+            return None
+        if is_sealed(octets):
+            if self._protection is None:
+                raise MeterError("the initiate response is ciphered, but this association has no keys", "security")
+            octets, _ = self._protection.open(octets)
+        elif self._ciphered:
+            self._warnings.append("the server sent its initiate response in the clear")
+        return InitiateResponse.decode(octets)
+
+    def _why(self, response: AssociationResponse) -> str:
+        inside = ""
+        if response.user_information[:1] == b"\x0e":
+            error = decode_apdu(response.user_information)
+            inside = f"; {error}"
+        source = "service provider" if response.by_provider else "service user"
+        return f"result {response.result}, diagnostic {response.diagnostic} of the {source}{inside}"
+
+    def _challenge(self, ours: bool) -> hls.Challenge:
+        own = self._protection.own_title if self._protection else b""
+        peer = self._protection.peer_title if self._protection else b""
+        if ours:
+            return hls.Challenge(self._stoc, self.settings.challenge, own, peer)
+        return hls.Challenge(self.settings.challenge, self._stoc, peer, own)
+
+    def _hls_keys(self) -> Keys | None:
+        return self._protection.keys if self._protection else None
+
+    def _hls_counter(self) -> int:
+        if self._protection is None or self.settings.mechanism is not Mechanism.HLS_GMAC:
+            return 0
+        return self._protection.take_counter()
+
+    def _authenticated(self, outcome: Outcome) -> None:
+        if outcome.code != ActionOutcome.SUCCESS:
+            return self._refuse("authentication", f"the server refused our answer to its challenge (action result {int(outcome.code)})")
+        returned = outcome.returned
+        if isinstance(returned, Data) and returned.tag is Tag.OCTET_STRING and returned.value:
+            try:
+                hls.check(self.settings.mechanism, self._challenge(ours=False), self.settings.secret, self._hls_keys(), returned.value)
+            except MeterError as error:
+                return self._refuse("authentication", f"the server is not who it says: {error}")
+        elif self.settings.check_answer:
+            return self._refuse("authentication", "the server gave no answer to our challenge")
+        else:
+            self._warnings.append("the server gave no answer to our challenge; tolerated by configuration")
+        self._move("authenticated")
+        return self._stands()
+
+    def _stands(self) -> None:
+        title = self._protection.peer_title if self._protection else b""
+        self._events.append(Associated(self.conformance, self.peer_pdu, title, tuple(self._warnings)))
+
+    def _refuse(self, step: str, reason: str, diagnostic: int | None = None) -> None:
+        self._move("refused")
+        self._forget()
+        self._events.append(Refused(step, reason, diagnostic))
+        self._link_events(self.link.close())
+
+    def _released(self, note: str) -> None:
+        self._move("released")
+        self._events.append(Released(note))
+        self._link_events(self.link.close())
+
+    # -- services ---------------------------------------------------------------------------------------------------------------
+
+    def _plain(self, octets: bytes, protected: bool) -> None:
+        """An APDU without its protection."""
+        tag = octets[0] if octets else 0
+        if tag == acse.RLRE and self.state is State.RELEASING:
+            return self._released("")
+        exception = tag in (0xD8, 0x0E)
+        if self._ciphered and not protected and not exception:
+            raise MeterError(f"an APDU with tag 0x{tag:02x} came without the protection that was agreed", "security")
+        if tag == NOTIFICATION_TAG:
+            self._events.append(Notified(DataNotification.decode(octets)))
+            return None
+        if tag == CONFIRM_TAG:
+            raise MeterError("a confirmation came for a push that was not sent")
+        service = decode_apdu(octets)
+        if isinstance(service, apdu.EventNotification):
+            self._events.append(Notified(service))
+            return None
+        if isinstance(service, (apdu.ExceptionResponse, apdu.ServiceError)):
+            return self._exception(service)
+        return self._service(service)
+
+    def _exception(self, exception: apdu.ExceptionResponse | apdu.ServiceError) -> None:
+        if self.state is State.RELEASING:
+            return self._released(f"the server answered the release with an exception: {exception}")
+        if self.state in (State.ASSOCIATING, State.AUTHENTICATING):
+            return self._refuse(self.state.value, f"the server answered with an exception: {exception}")
+        request = self._request
+        if request is None:
+            raise MeterError(f"an exception came that answers nothing: {exception}")
+        self._move("answer")
+        self._forget()
+        self._events.append(ServiceRefused(request.invoke & 0x0F, exception))
+        return None
+
+    def _service(self, service: Service) -> None:
+        """An answer to the request that is out."""
+        request = self._request
+        invoke = getattr(service, "invoke", None)
+        if request is None or invoke is None or invoke & 0x0F != request.invoke & 0x0F:
+            self.stale_answers += 1
+            return
+        expected = _ANSWERS["action" if request.kind == "authenticate" else request.kind]
+        if not isinstance(service, expected):
+            raise MeterError(f"a {type(service).__name__} came in answer to a {request.kind} request")
+        if isinstance(service, (apdu.GetBlock, apdu.ActionResultBlock)):
+            self._block(request, service)
+        elif isinstance(service, (apdu.SetBlockAck, apdu.ActionBlockAck)):
+            self._next_block(request, service.number)
+        elif isinstance(service, apdu.GetResult):
+            self._finish(request, (service.result,))
+        elif isinstance(service, apdu.GetResults):
+            self._finish(request, service.results)
+        elif isinstance(service, (apdu.SetResult, apdu.SetLastAck)):
+            self._finish(request, (service.code,))
+        elif isinstance(service, (apdu.SetResults, apdu.SetListLastAck)):
+            self._finish(request, service.codes)
+        elif isinstance(service, apdu.ActionResult):
+            self._finish(request, (service.outcome,))
+        elif isinstance(service, apdu.ActionResults):
+            self._finish(request, service.outcomes)
+
+    def _block(self, request: _Pending, service: apdu.GetBlock | apdu.ActionResultBlock) -> None:
+        if isinstance(service, apdu.GetBlock) and service.code is not None:
+            return self._finish(request, (service.code,) * request.items)
+        request.long.take(service.block.number, service.block.raw)
+        if not service.block.last:
+            number = service.block.number
+            get = isinstance(service, apdu.GetBlock)
+            return self._send(apdu.GetNext(request.invoke, number) if get else apdu.ActionNext(request.invoke, number))
+        raw = request.long.whole()
+        if isinstance(service, apdu.ActionResultBlock):
+            return self._finish(request, apdu.decode_outcomes(raw, request.items > 1))
+        return self._finish(request, apdu.decode_results(raw) if request.items > 1 else (decode_all(raw),))
+
+    def _next_block(self, request: _Pending, number: int) -> None:
+        """The server has block `number` of our long parameter."""
+        if number != request.sent or not request.pieces:
+            raise MeterError(f"block {number} is acknowledged, but block {request.sent} was sent last")
+        request.sent += 1
+        block = Block(len(request.pieces) == 1, request.sent, request.pieces.pop(0))
+        self._send(apdu.SetBlock(request.invoke, block) if request.kind == "set" else apdu.ActionBlock(request.invoke, block))
+
+    def _finish(self, request: _Pending, results: tuple[Data | Code | Outcome, ...]) -> None:
+        if len(results) != request.items:
+            raise MeterError(f"{len(results)} results came in answer to {request.items} items")
+        self._forget()
+        if request.kind == "authenticate":
+            outcome = results[0]
+            assert isinstance(outcome, Outcome)
+            return self._authenticated(outcome)
+        self._move("answer")
+        self._events.append(Answer(request.kind, request.invoke & 0x0F, results))
+        return None
+
+    def _begin(self, kind: str, items: int) -> int:
+        if items < 1:
+            raise RequestError(f"a {kind} request names nothing")
+        self._move("request")
+        self._invoke_next()
+        self._request = _Pending(kind, self._invoke, items)
+        return self._invoke
+
+    def _invoke_next(self) -> None:
+        self._invoke = 0xC0 | (self._invoke % 15 + 1 if self._invoke & 0x0F != 15 else 1)
+
+    def _send_blocks(self, first: Service, raw: bytes) -> None:
+        """The first block of a long parameter; the rest goes out as the server acknowledges."""
+        request = self._request
+        assert request is not None
+        room = self._room() - len(encode_apdu(first)) - 4
+        request.pieces = cut(raw, room)
+        request.sent = 1
+        block = Block(len(request.pieces) == 1, 1, request.pieces.pop(0))
+        self._send(first._replace(block=block))  # type: ignore[call-arg]
+
+    def _room(self) -> int:
+        """How long a plain APDU to the server may be."""
+        limit = self.peer_pdu or 0xFFFF
+        return limit - (SEALING_BYTES if self._ciphered else 0)
+
+    def _fits(self, service: Service) -> bool:
+        return len(encode_apdu(service)) <= self._room()
+
+    def _need(self, bit: Conformance, what: str) -> None:
+        if not self.conformance & bit:
+            raise RequestError(f"{what}: not in the conformance that was negotiated")
+
+    def _send(self, service: Service) -> None:
+        octets = encode_apdu(service)
+        if self._ciphered:
+            octets = self._ciphered.seal(octets)
+        limit = self.peer_pdu or 0xFFFF
+        self._receiver = None
+        if len(octets) <= limit:
+            self.link.send(octets)
+            return
+        if not self.conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+            raise RequestError(f"an APDU of {len(octets)} bytes is longer than the server's {limit}, and no block transfer was negotiated")
+        self._sender = GeneralSender(octets, limit)
+        self._send_general(self._sender.window(1, 0, 0, self.settings.general_window))
+
+    def _send_general(self, blocks: list[GeneralBlock]) -> None:
+        for block in blocks:
+            self._own_general = block.number
+            self.link.send(encode_apdu(block))
+
+    def _general(self, octets: bytes) -> None:
+        """A general block: an acknowledgement of ours, or a piece of the answer."""
+        block = decode_apdu(octets)
+        assert isinstance(block, GeneralBlock)
+        if self._sender is not None and not block.data:
+            return self._send_general(self._sender.window(block.window, block.acknowledged, 0, self.settings.general_window))
+        if self._receiver is None:
+            self._receiver, self._sender = GeneralReceiver(), None
+        whole = self._receiver.take(block)
+        if whole is not None:
+            self._receiver, self._own_general = None, 0
+            if whole[:1] == b"\xe0":
+                raise MeterError("a general block transfer carries another one")
+            return self._received(whole)
+        if block.streaming:
+            self.link.poll()
+            return None
+        self._own_general += 1
+        window, acknowledged = self.settings.general_window, self._receiver.acknowledged
+        self.link.send(encode_apdu(GeneralBlock(True, False, window, self._own_general, acknowledged, b"")))
+        return None
+
+    def _forget(self) -> None:
+        self._request = self._receiver = self._sender = None
+        self._own_general = 0
+
+    def _move(self, event: str) -> None:
+        after = TRANSITIONS.get((self.state, event))
+        if after is None:
+            raise RequestError(f'"{event}" is not allowed while the client session is {self.state}')
+        self.state = after
+
+    def _take_events(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+
+class _Pending:
+    """The request that is out."""
+
+    def __init__(self, kind: str, invoke: int, items: int) -> None:
+        self.kind, self.invoke, self.items = kind, invoke, items
+        self.long = LongValue()
+        self.pieces: list[bytes] = []
+        self.sent = 0
+
+
+_ANSWERS: dict[str, tuple[type, ...]] = {
+    "get": (apdu.GetResult, apdu.GetBlock, apdu.GetResults),
+    "set": (apdu.SetResult, apdu.SetBlockAck, apdu.SetLastAck, apdu.SetListLastAck, apdu.SetResults),
+    "action": (apdu.ActionResult, apdu.ActionResultBlock, apdu.ActionResults, apdu.ActionBlockAck),
+}
