@@ -144,16 +144,21 @@ class Journal:
         """How many frames the journal holds."""
         return int(self._rows("SELECT coalesce(sum(frames), 0) FROM batch")[0][0])
 
-    def quarantine(self, cause: str | None = None, limit: int | None = None) -> list[Refusal]:
-        """Refused frames, newest last."""
+    def causes(self) -> dict[str, int]:
+        """cause -> number of frames in quarantine, by name."""
+        return dict(self._rows("SELECT cause, count(*) FROM quarantine GROUP BY cause ORDER BY cause"))
+
+    def quarantine(self, cause: str | None = None, limit: int | None = None, offset: int = 0) -> list[Refusal]:
+        """Refused frames, newest last; `limit` and `offset` count from the newest."""
         where, arguments = ("WHERE cause = ?", [cause]) if cause else ("", [])
         rows = self._rows(
-            f"SELECT * FROM (SELECT seq, position, cause, detail, serial, received_us, octets FROM quarantine {where} "  # noqa: S608 - no input in it
-            "ORDER BY seq DESC, position DESC LIMIT ?) ORDER BY seq, position",
+            f"SELECT seq, position, cause, detail, serial, received_us, octets FROM quarantine {where} "  # noqa: S608 - no input in it
+            "ORDER BY seq DESC, position DESC LIMIT ? OFFSET ?",
             *arguments,
             -1 if limit is None else limit,
+            offset,
         )
-        return [Refusal(*row) for row in rows]
+        return [Refusal(*row) for row in reversed(rows)]
 
     def _quarantine(self, refusals: Iterable[Refusal]) -> None:
         rows = ((r.seq, r.position, r.cause, r.detail, r.serial, r.received_us, r.octets) for r in refusals)
