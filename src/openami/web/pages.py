@@ -34,7 +34,7 @@ from .wording import (
     negotiate,
 )
 
-LOSS_STEPS = (0.03, 0.06, 0.10, 0.20)
+LOSS_STEPS = (0.02, 0.04, 0.08, 0.16)
 """Loss shares at which the tree's colour changes."""
 
 STANDS_OUT_Z = 3.5
@@ -143,7 +143,7 @@ def _helpers(words: Language, interval_minutes: int) -> dict[str, object]:
         "interval_minutes": interval_minutes,
         "channel_figure": partial(channel_figure, words, interval_minutes),
         "hours_figure": partial(hours_figure, words),
-        "day_counts": day_counts,
+        "marked_runs": partial(marked_runs, interval_minutes),
         "Quality": Quality,
         "MeterState": MeterState,
     }
@@ -166,6 +166,18 @@ def day_counts(day: ChannelDay) -> dict[str, int]:
         counts["flagged"] += is_flagged(slot.quality)
         counts["plain"] += slot.value is not None and not is_estimated(slot.quality) and not is_flagged(slot.quality)
     return counts
+
+
+def marked_runs(interval_minutes: int, day: ChannelDay) -> list[tuple[datetime, datetime, int]]:
+    """Neighbouring intervals with the same quality other than valid: (start of the first, end of the last, quality)."""
+    runs: list[tuple[datetime, datetime, int]] = []
+    for slot in day.slots:
+        start = slot.end - timedelta(minutes=interval_minutes)
+        if runs and runs[-1][1:] == (start, slot.quality):
+            runs[-1] = (runs[-1][0], slot.end, slot.quality)
+        elif slot.quality:
+            runs.append((start, slot.end, slot.quality))
+    return runs
 
 
 def channel_figure(words: Language, interval_minutes: int, name: str, title: str, day: ChannelDay) -> Markup:

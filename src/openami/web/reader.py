@@ -22,7 +22,7 @@ from ..control.policy import load_policies
 from ..day import Site
 from ..errors import DataError
 from ..losses.suspicion import loss_outliers, understated, wrong_transformers
-from ..readings import CHANNELS, CHECK_BITS, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Calendar, DayBlock, Int32
+from ..readings import CHANNELS, CHECK_BITS, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Calendar, DayBlock, Int32, Quality
 from ..registry import Account, Meter, NodeKind, ShardIndex, UsagePoint
 from ..store.deployment import Folder
 from ..store.journal import Journal
@@ -460,7 +460,7 @@ class LakeTown:
             metered=(there & ~estimated).sum(axis=0),
             estimated=estimated.sum(axis=0),
             missing=(~there).sum(axis=0),
-            flagged=((block.quality & CHECK_BITS) != 0).sum(axis=0),
+            flagged=((block.quality & CHECK_BITS & ~np.uint32(Quality.MISSING)) != 0).sum(axis=0),
             day_wh=np.where(there, block.values, 0).sum(axis=0, dtype=np.int64),
         )
 

@@ -169,7 +169,8 @@ class Overview:
 
 
 class MeterState(StrEnum):
-    """Filter of the meter list: silent = no interval on the day; incomplete = some missing; flagged = some interval failed a check."""
+    """Filter of the meter list: silent = no interval on the day; incomplete = some missing; flagged = some interval failed a
+    check other than "missing"."""
 
     ALL = "all"
     SILENT = "silent"
@@ -196,7 +197,8 @@ class MeterQuery:
 
 @dataclass(frozen=True, slots=True)
 class MeterRow:
-    """A meter on one day. day_wh: sum of its validated intervals, None when it has none. flagged: raw intervals that failed a check."""
+    """A meter on one day. day_wh: sum of its validated intervals, None when it has none. flagged: intervals that failed a check
+    other than "missing"."""
 
     serial: str
     kind: NodeKind

@@ -144,6 +144,11 @@ class Language:
     def time(self, moment: datetime) -> str:
         return format_time(moment, "HH:mm", tzinfo=moment.tzinfo, locale=self.locale)
 
+    def time_end(self, moment: datetime) -> str:
+        """The end of an interval: midnight reads 24:00, because it belongs to the day that it ends."""
+        text = self.time(moment)
+        return "24:00" if text == "00:00" else text
+
     def instant(self, moment: datetime | None) -> str:
         if moment is None:
             return self.say("never")
