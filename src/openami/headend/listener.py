@@ -1,4 +1,4 @@
-"""The push listener: an asyncio TCP server for wrapper frames.
+"""The push listener: an asyncio server for wrapper frames over TCP and UDP, IPv4 and IPv6.
 
 Frames of all connections gather in one inbox. A single flusher writes what has gathered as one journal batch (one sync for all), then judges it,
 then sends the confirmations: the more meters push at once, the larger the batches. While one batch is on its way to the disk the next gathers.
@@ -14,13 +14,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ..cosem.wrapper import WrapperReader, wrap
 from ..errors import MeterError, StorageError
 from ..store.journal import Journal, Refusal
-from .admission import Admission
+from .admission import Admission, Verdict
 
 log = logging.getLogger("openami.headend")
 
@@ -42,11 +43,13 @@ class Tally:
 class PushListener:
     """Listens on one TCP port until `stop`. The journal is this process's own for writing."""
 
-    def __init__(self, journal: Journal, admission: Admission) -> None:
-        self.journal, self.admission = journal, admission
+    def __init__(self, journal: Journal, admission: Admission, watch: Callable[[bytes, Verdict], None] | None = None) -> None:
+        """watch: told of every frame and its verdict, on the journal's thread, after the frame is stored."""
+        self.journal, self.admission, self._watch = journal, admission, watch
         self.tally = Tally()
         self.failed: StorageError | None = None
-        self._inbox: list[tuple[_Connection, bytes]] = []
+        self._inbox: list[tuple[_Connection | _Sender, bytes]] = []
+        self._datagrams: asyncio.DatagramTransport | None = None
         self._leaving: list[_Connection] = []
         self._connections: set[_Connection] = set()
         self._wake = asyncio.Event()
@@ -57,16 +60,26 @@ class PushListener:
         self._judged = 0
         self._settled_at = time.monotonic()
 
-    async def start(self, host: str, port: int) -> int:
-        """Judge what a stopped predecessor left unjudged, open the port, begin; gives the port number. OSError where it is occupied."""
+    async def start(self, host: str, port: int, *, udp: bool = False) -> int:
+        """Judge what a stopped predecessor left unjudged, open the port (over UDP too if asked), begin; gives the port number. OSError where
+        it is occupied."""
         await asyncio.get_running_loop().run_in_executor(self._disk, self._catch_up)
         self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), host, port, backlog=4096)
+        actual = int(self._server.sockets[0].getsockname()[1])
+        if udp:
+            try:
+                self._datagrams, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Datagrams(self), (host, actual))
+            except OSError:
+                self._server.close()
+                raise
         self._flusher = asyncio.create_task(self._flush_until_stopped())
-        return int(self._server.sockets[0].getsockname()[1])
+        return actual
 
     async def stop(self) -> None:
         """Take no more connections, bring what has been received to the disk, remember the verdicts, close."""
         self._server.close()
+        if self._datagrams:
+            self._datagrams.close()
         self._stopping = True
         self._wake.set()
         await self._flusher
@@ -78,7 +91,7 @@ class PushListener:
         """Returns when the flusher has ended: after `stop`, or because the journal refused (`failed` says why)."""
         await asyncio.shield(self._flusher)
 
-    def take(self, connection: _Connection, octets: bytes) -> None:
+    def take(self, connection: _Connection | _Sender, octets: bytes) -> None:
         self._inbox.append((connection, octets))
         if len(self._inbox) >= INBOX_FRAMES:
             for each in self._connections:
@@ -105,8 +118,8 @@ class PushListener:
                 log.error("the head-end stops: %s", error)
                 break
             for (connection, _), confirm in zip(batch, confirms, strict=True):
-                if confirm is not None and not connection.transport.is_closing():
-                    connection.transport.write(confirm)
+                if confirm is not None:
+                    connection.reply(confirm)
             for connection in leaving:
                 connection.transport.close()
             if crowded:
@@ -143,6 +156,8 @@ class PushListener:
         confirms: list[bytes | None] = []
         for position, octets in enumerate(frames):
             verdict = self.admission.judge(octets)
+            if self._watch:
+                self._watch(octets, verdict)
             confirms.append(verdict.confirm)
             self.tally.frames += 1
             if verdict.cause is not None:
@@ -167,6 +182,34 @@ class PushListener:
         self._settle()
 
 
+class _Datagrams(asyncio.DatagramProtocol):
+    """Pushes over UDP: a datagram is one frame (IEC 62056-47). What the full inbox has no room for is dropped, as UDP may: the meter that wants
+    confirmation sends it again."""
+
+    def __init__(self, listener: PushListener) -> None:
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if len(self._listener._inbox) < INBOX_FRAMES:
+            self._listener.take(_Sender(self._transport, addr), data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """Who sent one datagram."""
+
+    transport: asyncio.DatagramTransport
+    address: tuple[str, int]
+
+    def reply(self, octets: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.sendto(octets, self.address)
+
+
 class _Connection(asyncio.Protocol):
     """One meter's (or gateway's) connection."""
 
@@ -178,6 +221,10 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self._listener._connections.add(self)
+
+    def reply(self, octets: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(octets)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._listener._connections.discard(self)
