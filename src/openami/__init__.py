@@ -16,6 +16,7 @@
     web/          shell   the consoles
     day/          glue    the whole way, one page: collect, close, charge
     demo/         glue    the main job: a town from frames to rupees, compared with what was planted
+    field/        glue    one meter, one frame, one order: what an engineer in the field needs
     cli.py        glue    `openami ...`
 
 Imports run one way: cli > web > day > headend > fleet|store > the kernels > registry > readings|money > errors.
