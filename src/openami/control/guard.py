@@ -9,11 +9,15 @@ What always holds:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time, timedelta
 
 from ..errors import RequestError
 from .policy import Policy
 from .rules import RULES, Facts, Verdict
+
+
+DECISION_AGE_S = 300
+"""How long a decision may be acted upon: what it rests on can change any minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,15 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether supply may be cut at `now_local`, and every reason that was asked, in the order of the rules."""
+    """Whether supply may be cut at `now_local`, and every reason that was asked, in the order of the rules.
+
+    expires_local: until when it may be acted upon (exclusive): `DECISION_AGE_S` later, but never past the end of the legal hours."""
 
     allowed: bool
     reasons: tuple[Reason, ...]
     policy: str
     now_local: datetime
+    expires_local: datetime
 
     @property
     def against(self) -> tuple[Reason, ...]:
@@ -62,7 +69,15 @@ def decide(policy: Policy, facts: Facts, now_local: datetime) -> Decision:
         for code, rule in RULES.items()
         if rule.mode is None or facts.payment_mode is None or facts.payment_mode == rule.mode
     )
-    return Decision(all(r.ok is True for r in reasons), reasons, policy.name, now_local)
+    expires = min(now_local + timedelta(seconds=DECISION_AGE_S), _end_of_hours(policy, now_local))
+    return Decision(all(r.ok is True for r in reasons), reasons, policy.name, now_local, expires)
+
+
+def _end_of_hours(policy: Policy, now_local: datetime) -> datetime:
+    end = policy.rules["legal_hours"].values["to"]
+    if end == "24:00":
+        return datetime.combine(now_local.date() + timedelta(days=1), time(0), now_local.tzinfo)
+    return datetime.combine(now_local.date(), time.fromisoformat(end), now_local.tzinfo)
 
 
 def _reason(policy: Policy, code: str, verdict: Verdict) -> Reason:
