@@ -39,6 +39,8 @@ from .protection import Protection, is_sealed
 
 SEALING_BYTES = 40
 """Room that ciphering may need around an APDU: tag, title, lengths, security header and authentication tag."""
+MIN_SERVER_PDU = 96
+"""A server that takes less could not even be sent a ciphered request with a selection, nor its blocks."""
 
 
 class State(StrEnum):
@@ -343,6 +345,8 @@ class ClientSession:
         initiate = self._opened_initiate(response.user_information)
         if initiate is None:
             return self._refuse("association", "the server accepted without an initiate response")
+        if 0 < initiate.max_pdu < MIN_SERVER_PDU:
+            return self._refuse("association", f"the server takes APDUs of {initiate.max_pdu} bytes only, {MIN_SERVER_PDU} are needed")
         self.conformance = initiate.conformance & self.settings.conformance
         self.peer_pdu = initiate.max_pdu
         if self.settings.dedicated_key and self._ciphered:
