@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 import sys
+from collections.abc import Callable
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -104,6 +105,128 @@ def serve(
         run_headend(Folder(data), host, 4059 if port is None else port)
     else:
         _serve_console(data, host, 8080 if port is None else port)
+
+
+UrlArgument = Annotated[str, typer.Argument(metavar="URL", help="The meter, as tcp://HOST:PORT.")]
+ClientOption = Annotated[str, typer.Option(help="Who asks: public (16), mr (32), us (48), or a number.")]
+HdlcOption = Annotated[bool, typer.Option("--hdlc", help="HDLC framing instead of the wrapper.")]
+PasswordOption = Annotated[str | None, typer.Option(help="Password of the meter reader (LLS).")]
+HlsOption = Annotated[str | None, typer.Option(help="High-level authentication: 2 (AES-128), 5 (GMAC), 6 (SHA-256).")]
+HlsSecretOption = Annotated[str | None, typer.Option(help="Its shared secret; text, or 0x... for bytes.")]
+EkOption = Annotated[str | None, typer.Option(help="Global encryption key, hex.")]
+AkOption = Annotated[str | None, typer.Option(help="Authentication key, hex.")]
+TitleOption = Annotated[str | None, typer.Option(help="Our own system title, 16 hex digits.")]
+CounterOption = Annotated[int | None, typer.Option(help="Invocation counter to start from; left out = ask the meter.")]
+GeneralOption = Annotated[bool, typer.Option("--general", help="general-glo-ciphering instead of the service-specific forms.")]
+ServerOption = Annotated[int, typer.Option(help="Logical device of the meter.")]
+TimeoutOption = Annotated[float, typer.Option(help="Patience for each answer, seconds.")]
+TraceOption = Annotated[bool, typer.Option("--trace", help="Show the bytes on standard error; secrets are blanked.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
+@app.command()
+def read(
+    url: UrlArgument,
+    objects: Annotated[
+        list[str], typer.Argument(metavar="OBJECT...", help="A name (nameplate, clock, block_load ...) or CLASS:OBIS:ATTRIBUTE.")
+    ],
+    client: ClientOption = "public",
+    hdlc: HdlcOption = False,
+    password: PasswordOption = None,
+    hls: HlsOption = None,
+    hls_secret: HlsSecretOption = None,
+    ek: EkOption = None,
+    ak: AkOption = None,
+    system_title: TitleOption = None,
+    counter: CounterOption = None,
+    general: GeneralOption = False,
+    server: ServerOption = 1,
+    first: Annotated[str | None, typer.Option("--from", help="Profiles from this time on, local.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Profiles up to this time, local.")] = None,
+    timeout: TimeoutOption = 15.0,
+    trace: TraceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read objects of a meter: registers with units, profiles as tables."""
+    from .field import read as field_read
+    from .field.access import Access
+    from .headend.session import Patience
+
+    access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server)
+    asked = field_read.Asked(tuple(objects), field_read.parse_time(first, "--from"), field_read.parse_time(last, "--to"))
+    found = field_read.run(access, asked, Patience(answer_s=timeout), _trace() if trace else None)
+    if as_json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        field_read.show(found)
+
+
+@app.command()
+def relay(
+    url: UrlArgument,
+    order: Annotated[str, typer.Argument(metavar="off|on|state")],
+    client: ClientOption = "us",
+    hdlc: HdlcOption = False,
+    password: PasswordOption = None,
+    hls: HlsOption = None,
+    hls_secret: HlsSecretOption = None,
+    ek: EkOption = None,
+    ak: AkOption = None,
+    system_title: TitleOption = None,
+    counter: CounterOption = None,
+    general: GeneralOption = False,
+    server: ServerOption = 1,
+    wait: Annotated[float, typer.Option(help="How long to wait until the relay stands as ordered, seconds.")] = 60.0,
+    timeout: TimeoutOption = 15.0,
+    trace: TraceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Switch a meter's relay, or read its state. Done only when the meter says that the contact stands as ordered (else exit code 3)."""
+    from .field import relay as field_relay
+    from .field.access import Access
+    from .headend.session import Patience
+
+    if order not in list(field_relay.Order):
+        raise InputError(f"{order!r} is no order for a relay; write off, on or state")
+    access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server)
+    result = field_relay.run(access, field_relay.Order(order), wait, Patience(answer_s=timeout), _trace() if trace else None)
+    if as_json:
+        print(json.dumps(result, indent=1))
+    else:
+        print(f"{result['control_state']}, output {'on' if result['output'] else 'off'}, control mode {result['control_mode']}")
+    if not result["done"]:
+        print(f"openami: the relay does not stand as ordered after {wait:g} s; ask again with: openami relay {url} state", file=sys.stderr)
+        raise typer.Exit(3)
+
+
+@app.command()
+def listen(
+    meters: Annotated[Path, typer.Option(help="JSON or CSV with serial, system_title, ek, ak (hex).")],
+    port: Annotated[int, typer.Option(help="TCP and UDP port; 0 = any free one.")] = 4059,
+    host: Annotated[str, typer.Option(help="Address to listen on; :: for IPv6.")] = "127.0.0.1",
+    journal: Annotated[Path | None, typer.Option(help="Keep the frames in this journal file; left out = forget them at the end.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take meters' pushes and print one line for each: decoded, or refused with its cause."""
+    from .field import listen as field_listen
+
+    def tell(push: dict[str, object]) -> None:
+        print(json.dumps(push, ensure_ascii=False) if as_json else _line(push), flush=True)
+
+    field_listen.run(field_listen.load_meters(meters), field_listen.Listening(host, port, journal), tell)
+
+
+def _line(push: dict[str, object]) -> str:
+    if "refused" in push:
+        return f"refused  {push['refused']}  {push['serial'] or '-'}  {push['why']}"
+    return f"push     {push['serial']}  {push['body']}"
+
+
+def _trace() -> Callable[[str, bytes], None]:
+    def show(direction: str, octets: bytes) -> None:
+        print(f"{direction:9s}{octets.hex(' ')}", file=sys.stderr)
+
+    return show
 
 
 def _serve_console(data: Path, host: str, port: int) -> None:

@@ -1,0 +1,102 @@
+"""What a person types to reach a meter, as address and credentials; secrets are checked here and shown nowhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..cosem.acse import Mechanism
+from ..cosem.ciphering import Keys
+from ..cosem.protection import Form
+from ..errors import InputError
+from ..headend.session import PUBLIC, READER, UTILITY, Credentials, MeterAddress
+
+CLIENTS = {"public": PUBLIC, "mr": READER, "us": UTILITY}
+MECHANISMS = {"2": Mechanism.HLS, "3": Mechanism.HLS_MD5, "4": Mechanism.HLS_SHA1, "5": Mechanism.HLS_GMAC, "6": Mechanism.HLS_SHA256}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The words of the command line. client: a name or a number; keys in hex; password and hls_secret as text, or 0x... for bytes."""
+
+    url: str
+    client: str = "public"
+    hdlc: bool = False
+    password: str | None = None
+    hls: str | None = None
+    hls_secret: str | None = None
+    ek: str | None = None
+    ak: str | None = None
+    system_title: str | None = None
+    counter: int | None = None
+    general: bool = False
+    server: int = 1
+
+    def address(self) -> MeterAddress:
+        return MeterAddress.parse(self.url, hdlc=self.hdlc, server=self.server)
+
+    def credentials(self) -> Credentials:
+        """InputError where something is missing for the client, or is no hexadecimal of the right length."""
+        client = self._client()
+        mechanism, secret = self._authentication(client)
+        if (self.ek is None) != (self.ak is None):
+            raise InputError("--ek and --ak belong together; give both, or neither for a meter without ciphering")
+        keys = None
+        if self.ek is not None and self.ak is not None:
+            keys = Keys(_key(self.ek, "--ek"), _key(self.ak, "--ak"))
+        if mechanism is Mechanism.HLS_GMAC and keys is None:
+            raise InputError("--hls 5 (GMAC) needs the meter's keys; give --ek and --ak")
+        return Credentials(
+            client=client,
+            mechanism=mechanism,
+            secret=secret,
+            keys=keys,
+            own_title=_hex(self.system_title, "--system-title", (8,)) if self.system_title else Credentials().own_title,
+            counter=self.counter,
+            form=Form.GENERAL_GLO if self.general else Form.GLO,
+        )
+
+    def _client(self) -> int:
+        if self.client in CLIENTS:
+            return CLIENTS[self.client]
+        if self.client.isdigit() and 1 <= int(self.client) <= 127:
+            return int(self.client)
+        raise InputError(f"--client {self.client!r} is unknown; write {', '.join(CLIENTS)}, or a number from 1 to 127")
+
+    def _authentication(self, client: int) -> tuple[Mechanism, bytes]:
+        if self.hls is not None:
+            if self.hls not in MECHANISMS:
+                raise InputError(f"--hls {self.hls!r} is unknown; write 2 (AES-128), 5 (GMAC) or 6 (SHA-256)")
+            if self.hls != "5" and not self.hls_secret:
+                raise InputError(f"--hls {self.hls} needs the shared secret; give --hls-secret")
+            return MECHANISMS[self.hls], _secret(self.hls_secret or "")
+        if self.hls_secret:
+            return Mechanism.HLS, _secret(self.hls_secret)
+        if self.password is not None:
+            return Mechanism.LLS, _secret(self.password)
+        if client not in (PUBLIC,):
+            wants = "--password" if client == READER else "--hls 2 --hls-secret ... (or --password)"
+            raise InputError(f"client {client} must show who it is; give {wants}, and --ek and --ak where the meter ciphers")
+        return Mechanism.NONE, b""
+
+
+def _secret(text: str) -> bytes:
+    if text.startswith("0x"):
+        try:
+            return bytes.fromhex(text[2:])
+        except ValueError:
+            raise InputError("a secret that begins with 0x must be hexadecimal") from None
+    return text.encode("utf-8")
+
+
+def _key(text: str, name: str) -> bytes:
+    return _hex(text, name, (16, 32))
+
+
+def _hex(text: str, name: str, sizes: tuple[int, ...]) -> bytes:
+    try:
+        octets = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        raise InputError(f"{name} is not hexadecimal") from None
+    if len(octets) not in sizes:
+        raise InputError(f"{name} has {len(octets)} bytes, it needs {' or '.join(map(str, sizes))}")
+    return octets

@@ -1,0 +1,120 @@
+"""`openami listen`: a push listener for the bench and the field; one line for every push, decoded or refused with its cause."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..cosem.ciphering import Keys
+from ..errors import InputError
+from ..headend.admission import Admission, Correspondent, Verdict
+from ..headend.listener import PushListener
+from ..headend.reader import plain
+from ..registry import Meter
+from ..store.journal import Journal
+
+LISTENER_TITLE = b"OAM\x00LSTN"
+FIELDS = ("serial", "system_title", "ek", "ak")
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    host: str
+    port: int
+    journal: Path | None
+
+
+def load_meters(path: Path) -> dict[bytes, Correspondent]:
+    """Meters of a JSON list or a CSV file with the columns serial, system_title, ek, ak (hex). InputError names row and field."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = json.loads(text) if text.lstrip().startswith(("[", "{")) else list(csv.DictReader(text.splitlines()))
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there; give --meters a JSON or CSV file with {', '.join(FIELDS)}") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give --meters a JSON or CSV file with {', '.join(FIELDS)}") from None
+    rows = rows.get("meters", [rows]) if isinstance(rows, dict) else rows
+    known: dict[bytes, Correspondent] = {}
+    for number, row in enumerate(rows, 1):
+        peer = _correspondent(path, number, row)
+        if peer.meter.system_title in known:
+            raise InputError(f"{path}, meter {number}: system title {peer.meter.system_title.hex()} stands twice; keep one")
+        known[peer.meter.system_title] = peer
+    if not known:
+        raise InputError(f"{path} names no meter; give at least one, with {', '.join(FIELDS)}")
+    return known
+
+
+def _correspondent(path: Path, number: int, row: Any) -> Correspondent:
+    values: dict[str, bytes] = {}
+    for field, sizes in (("system_title", (8,)), ("ek", (16, 32)), ("ak", (16, 32))):
+        text = row.get(field) if isinstance(row, dict) else None
+        try:
+            octets = bytes.fromhex(str(text or ""))
+        except ValueError:
+            octets = b""
+        if len(octets) not in sizes:
+            raise InputError(f"{path}, meter {number}: {field} must be {' or '.join(str(2 * s) for s in sizes)} hex digits")
+        values[field] = octets
+    serial = str(row.get("serial") or values["system_title"].hex())
+    meter = Meter(serial, values["system_title"], serial[:3], "", 0, number - 1, 0, 0)
+    return Correspondent(meter, Keys(values["ek"], values["ak"]))
+
+
+def run(known: dict[bytes, Correspondent], listening: Listening, tell: Callable[[dict[str, Any]], None]) -> None:
+    """Listen over TCP and UDP until Ctrl-C. `tell` gets one object a push."""
+    with tempfile.TemporaryDirectory(prefix="openami-listen-") as folder:
+        journal = Journal(listening.journal or Path(folder) / "journal.db", create=True)
+        try:
+            asyncio.run(_listen(known, listening, journal, tell))
+        finally:
+            journal.close()
+
+
+async def _listen(
+    known: dict[bytes, Correspondent], listening: Listening, journal: Journal, tell: Callable[[dict[str, Any]], None]
+) -> None:
+    admission = Admission(known, LISTENER_TITLE, journal.counters())
+    listener = PushListener(journal, admission, lambda octets, verdict: tell(describe(octets, verdict)))
+    try:
+        port = await listener.start(listening.host, listening.port, udp=True)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"cannot listen on {listening.host}:{listening.port} ({why}); give another --port, or 0 for any free one"
+        ) from None
+    print(json.dumps({"listening": f"tcp+udp://{listening.host}:{port}", "port": port}), file=sys.stderr, flush=True)
+    told = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, told.set)
+    stop = asyncio.create_task(told.wait())
+    ended = asyncio.create_task(listener.finished())
+    await asyncio.wait({stop, ended}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if listener.failed is not None:
+        raise listener.failed
+    await listener.stop()
+    await ended
+
+
+def describe(octets: bytes, verdict: Verdict) -> dict[str, Any]:
+    """One push as an object: whose it is and its body as plain values, or why it was refused; never a key."""
+    if verdict.cause is not None:
+        return {"refused": verdict.cause, "why": verdict.detail, "serial": verdict.serial, "octets": octets.hex()}
+    push = verdict.notification
+    assert push is not None
+    return {
+        "serial": verdict.serial,
+        "invoke_id": push.long_invoke_id,
+        "confirmed": verdict.confirm is not None,
+        "when": push.when.hex() or None,
+        "body": plain(push.body),
+    }

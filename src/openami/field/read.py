@@ -1,0 +1,89 @@
+"""`openami read`: objects of one meter as tables, or JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.table import Table
+
+from ..cosem.apdu import Ref
+from ..errors import InputError
+from ..headend.reader import Profile, parse_object, read_object
+from ..headend.session import Patience, Trace, open_session
+from .access import Access
+
+ZONE = ZoneInfo("Asia/Kolkata")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """objects: as typed; first, last: the span of a profile, local time."""
+
+    objects: tuple[str, ...]
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+def parse_time(text: str | None, name: str) -> datetime | None:
+    """ "2026-11-01" or "2026-11-01T10:30", local time of the meter. InputError otherwise."""
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"{name} {text!r} is not a time; write 2026-11-01 or 2026-11-01T10:30") from None
+    return when if when.tzinfo else when.replace(tzinfo=ZONE)
+
+
+def run(access: Access, asked: Asked, patience: Patience, trace: Trace | None = None) -> list[dict[str, Any]]:
+    """Read everything asked for in one association; one entry an object, in the order asked."""
+    refs = [parse_object(text) for text in asked.objects]
+    if not refs:
+        raise InputError("say what to read: a name such as nameplate, clock or block_load, or CLASS:OBIS:ATTRIBUTE")
+    if asked.first and asked.last and asked.last < asked.first:
+        raise InputError(f"--to {asked.last:%Y-%m-%dT%H:%M} is before --from {asked.first:%Y-%m-%dT%H:%M}")
+    return asyncio.run(_read(access, asked, refs, patience, trace))
+
+
+async def _read(access: Access, asked: Asked, refs: list[Ref], patience: Patience, trace: Trace | None) -> list[dict[str, Any]]:
+    first = int(asked.first.timestamp()) if asked.first else None
+    last = int(asked.last.timestamp()) if asked.last else None
+    found = []
+    async with await open_session(access.address(), access.credentials(), patience, trace) as session:
+        for text, ref in zip(asked.objects, refs, strict=True):
+            value = await read_object(session, ref, first, last)
+            entry = {"object": text, "class": ref.class_id, "obis": ref.obis, "attribute": ref.member}
+            found.append(entry | (_profile(value) if isinstance(value, Profile) else {"value": value}))
+    return found
+
+
+def _profile(profile: Profile) -> dict[str, Any]:
+    columns = [{"class": c.class_id, "obis": c.obis, "attribute": c.attribute, "unit": c.unit} for c in profile.columns]
+    rows = [{"stamp": None if s is None else datetime.fromtimestamp(s, UTC).isoformat(), "values": list(v)} for s, v in profile.rows]
+    return {"columns": columns, "rows": rows}
+
+
+def show(found: list[dict[str, Any]]) -> None:
+    """For people: a value a line, a profile as a table; stamps in Indian time."""
+    console = Console()
+    for entry in found:
+        if "rows" not in entry:
+            value = entry["value"]
+            text = f"{value['value']} {value['unit']}" if isinstance(value, dict) else str(value)
+            console.print(f"{entry['object']}  {entry['obis']}  {text}", highlight=False, markup=False)
+            continue
+        table = Table(title=f"{entry['object']}  {entry['obis']}, {len(entry['rows'])} rows (time at the end of the interval, {ZONE.key})")
+        shown = [k for k, c in enumerate(entry["columns"]) if c["obis"] != "0.0.1.0.0.255" or c["class"] != 8]
+        table.add_column("time")
+        for k in shown:
+            column = entry["columns"][k]
+            table.add_column(f"{column['obis']}\n{column['unit']}", justify="right")
+        for row in entry["rows"]:
+            stamp = "" if row["stamp"] is None else f"{datetime.fromisoformat(row['stamp']).astimezone(ZONE):%Y-%m-%d %H:%M}"
+            table.add_row(stamp, *("" if row["values"][k] is None else str(row["values"][k]) for k in shown))
+        console.print(table)

@@ -1,0 +1,72 @@
+"""`openami relay`: supply off, on, or just its state; an order is done only when the meter says that the relay stands as ordered.
+
+A relay's control mode decides what "on" means (Blue Book, class 70): at once (modes 2 and 4), or only "ready for reconnection", and then by the meter
+itself after its delay or at the consumer's button (modes 1, 3, 5, 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import Any
+
+from ..cosem.apdu import Item, Ref
+from ..cosem.axdr import Data, Tag
+from ..errors import MeterError
+from ..headend.session import Denied, MeterSession, Patience, Trace, open_session
+from .access import Access
+
+RELAY = "0.0.96.3.10.255"
+STATES = {0: "disconnected", 1: "connected", 2: "ready for reconnection"}
+POLL_S = 2.0
+
+
+class Order(StrEnum):
+    OFF = "off"
+    ON = "on"
+    STATE = "state"
+
+
+def run(access: Access, order: Order, wait_s: float, patience: Patience, trace: Trace | None = None) -> dict[str, Any]:
+    """Carry out `order` and give the state read back: output, control state, mode, and `done`: whether the relay stands as ordered."""
+    return asyncio.run(_relay(access, order, wait_s, patience, trace))
+
+
+async def _relay(access: Access, order: Order, wait_s: float, patience: Patience, trace: Trace | None) -> dict[str, Any]:
+    async with await open_session(access.address(), access.credentials(), patience, trace) as session:
+        before = await _state(session)
+        accepted = None
+        if order is not Order.STATE and not _stands(before, order):
+            try:
+                await session.action(Ref(70, RELAY, 1 if order is Order.OFF else 2), Data(Tag.INTEGER, 0))
+                accepted = True
+            except Denied:
+                # A meter that is already "ready for reconnection" refuses to be made ready again; it still closes by itself.
+                if order is Order.OFF or before["control_state"] != STATES[2]:
+                    raise
+                accepted = False
+        after = before if order is Order.STATE else await _wait(session, order, wait_s)
+        return {"order": str(order), "accepted": accepted, "before": before, **after, "done": order is Order.STATE or _stands(after, order)}
+
+
+async def _wait(session: MeterSession, order: Order, wait_s: float) -> dict[str, Any]:
+    """Read the state back until it stands as ordered, or until the patience for it ends."""
+    deadline = asyncio.get_running_loop().time() + wait_s
+    while True:
+        state = await _state(session)
+        if _stands(state, order) or asyncio.get_running_loop().time() >= deadline:
+            return state
+        await asyncio.sleep(min(POLL_S, wait_s))
+
+
+async def _state(session: MeterSession) -> dict[str, Any]:
+    output, state, mode = [(await session.get(Item(Ref(70, RELAY, attribute)))).value for attribute in (2, 3, 4)]
+    if not all(isinstance(value, int) for value in (output, state, mode)):
+        raise MeterError(f"the meter gives a relay state that is no number: {output}, {state}, {mode}", "layout")
+    return {"output": bool(output), "control_state": STATES.get(state, f"state {state}"), "control_mode": mode}
+
+
+def _stands(state: dict[str, Any], order: Order) -> bool:
+    """Done means the control state and the contact itself, never just a successful ACTION."""
+    wanted = (True, STATES[1]) if order is Order.ON else (False, STATES[0])
+    return (state["output"], state["control_state"]) == wanted
