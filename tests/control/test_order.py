@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from openami.control import decide, load_policies
+from openami.control.guard import DECISION_AGE_S
 from openami.control.order import (
-    DECISION_AGE_S,
     END,
     TABLE,
     TOLD,

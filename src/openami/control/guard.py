@@ -15,7 +15,6 @@ from ..errors import RequestError
 from .policy import Policy
 from .rules import RULES, Facts, Verdict
 
-
 DECISION_AGE_S = 300
 """How long a decision may be acted upon: what it rests on can change any minute."""
 
