@@ -1,4 +1,4 @@
-"""What several rooms' tests need: disks that are full or read-only, and a small town's data folder."""
+"""What several rooms' tests need: disks that are full or read-only, and a small town's data folder. No test fails for taking long."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 MS_RDONLY, MS_REMOUNT = 1, 32

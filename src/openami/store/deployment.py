@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..errors import DataError
 from ..readings import Calendar
@@ -65,7 +67,7 @@ class Folder:
         for field in fields(deployment):
             value = getattr(deployment, field.name)
             if value is not None:
-                lines.append(f"{field.name} = {value.isoformat() if isinstance(value, date) else repr(value).replace(chr(39), chr(34))}")
+                lines.append(f"{field.name} = {value.isoformat() if isinstance(value, date) else json.dumps(value, ensure_ascii=False)}")
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -73,8 +75,31 @@ class Folder:
         path = self.root / FILE
         try:
             with path.open("rb") as file:
-                return Deployment(**tomllib.load(file))
-        except FileNotFoundError:
+                deployment = Deployment(**tomllib.load(file))
+        except (FileNotFoundError, NotADirectoryError):
             raise DataError(f"no OpenAMI data in {self.root} (it has no {FILE}); run `openami demo` or give another --data") from None
-        except (tomllib.TOMLDecodeError, TypeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, TypeError, UnicodeDecodeError, OSError) as error:
             raise DataError(f"{path} cannot be read ({error}); mend it or restore it from a backup") from error
+        if wrong := _wrong(deployment):
+            raise DataError(f"{path} cannot be used: {wrong}; mend it or restore it from a backup")
+        return deployment
+
+
+def _wrong(settings: Deployment) -> str | None:
+    """What is wrong with settings as they were read, or None."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if type(value) not in KINDS[str(field.type)]:
+            return f"{field.name} = {value!r} is not {field.type}"
+    if settings.interval_minutes < 1 or 1440 % settings.interval_minutes:
+        return f"interval_minutes = {settings.interval_minutes} does not divide a day"
+    if not 1 <= settings.days <= (date.max - settings.first_day).days:
+        return f"days = {settings.days} is less than one, or more than the calendar has"
+    try:
+        ZoneInfo(settings.zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return f"zone = {settings.zone!r} is not a time zone's name, as Asia/Kolkata"
+    return None
+
+
+KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "date": (date,), "int | None": (int, type(None))}

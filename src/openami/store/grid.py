@@ -12,6 +12,7 @@ from datetime import date, timedelta
 import numba as nb
 import numpy as np
 
+from ..errors import RequestError
 from ..readings import CHANNELS, MISSING, Bool, Calendar, DayBlock, Int32, Int64, Quality
 
 COLUMN = {c.name: k for k, c in enumerate(CHANNELS)}
@@ -30,16 +31,27 @@ class DayGrid:
 
     def write(self, stamp_s: Int64, meter: Int64, values: Int32) -> Bool:
         """Write readings in the order given: stamps [n] UTC seconds, meter indexes [n], values [n, channel of CHANNELS], MISSING where the
-        push had none. Gives bool [n]: False = the stamp is off the grid or outside the open days, nothing was written."""
+        push had none. Gives bool [n]: False = the stamp is off the grid or outside the open days, nothing was written.
+
+        RequestError where the arrays do not fit each other or the shard: a meter's index is its column, and nobody else's.
+        """
+        meter = np.asarray(meter, np.int64)
+        meters = self._values.shape[2]
+        if len(meter) and not 0 <= meter.min() <= meter.max() < meters:
+            raise RequestError(f"meter indexes {meter.min()} to {meter.max()} do not fit shard {self.shard}, which has {meters} meters")
+        if len(stamp_s) != len(meter) or np.shape(values) != (len(meter), len(CHANNELS)):
+            raise RequestError(f"{len(stamp_s)} stamps, {len(meter)} meters and values {np.shape(values)} are not the same readings")
         day, slot = self.calendar.locate(stamp_s, self.first_day, self.days)
         inside = day >= 0
         row = np.where(inside, self._edges[np.maximum(day, 0)] + slot, -1)
-        _scatter(self._values, self._conflict, row, np.asarray(meter, np.int64), np.ascontiguousarray(values, np.int32))
+        _scatter(self._values, self._conflict, row, meter, np.ascontiguousarray(values, np.int32))
         return np.asarray(inside, np.bool_)
 
     def blocks(self, day: date) -> list[DayBlock]:
         """The day blocks of `day`, one for each channel that any meter of the shard has ever sent; quality says missing or duplicate."""
         at = (day - self.first_day).days
+        if not 0 <= at < self.days:
+            raise RequestError(f"{day} is not among the {self.days} days from {self.first_day} that this grid holds")
         rows = slice(int(self._edges[at]), int(self._edges[at + 1]))
         found = []
         for k, channel in enumerate(CHANNELS):

@@ -50,10 +50,15 @@ def load_master_key(path: Path, *, create: bool = False) -> MasterKey:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
     try:
-        return MasterKey(_parse(path.read_text(encoding="ascii"), f"file {path}"))
+        text = path.read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:
         raise DataError(f"no master key: {path} is not there and {ENVIRONMENT} is not set; restore the file or set the variable") from None
+    except OSError as error:
+        raise DataError(f"master key {path} cannot be read ({error.strerror}); let this user read it, or set {ENVIRONMENT}") from None
+    return MasterKey(_parse(text, f"file {path}"))
 
 
 def _parse(text: str, source: str) -> bytes:

@@ -20,6 +20,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from urllib.parse import unquote
@@ -110,13 +111,13 @@ class Lake:
             with self._committing:
                 return self._commit(table, day, shard, rows.schema, add)
         except (OSError, pa.ArrowException) as error:
-            (folder / name).unlink(missing_ok=True)
+            _discard(folder / name)
             raise StorageError(
                 f"{table} of {day} (shard {shard}) cannot be written below {self.root} ({_short(error)}); "
                 "free space or give a writable data folder"
             ) from error
         except DeltaError as error:
-            (folder / name).unlink(missing_ok=True)
+            _discard(folder / name)
             raise DataError(f"table {folder} refuses the commit ({_short(error)}); check its _delta_log or restore it") from error
 
     def _commit(self, table: str, day: date, shard: int, schema: pa.Schema, add: AddAction) -> int:
@@ -209,6 +210,12 @@ def _files(delta: DeltaTable, day: date, shard: int) -> list[str]:
     return sorted(path for path in map(unquote, delta.file_uris()) if place in path)
 
 
+def _discard(path: Path) -> None:
+    """Take back a file that no commit names. What the disk refuses here it has refused before, and that is what will be reported."""
+    with suppress(OSError):
+        path.unlink()
+
+
 def _write(path: Path, rows: pa.Table) -> None:
     integers = [f.name for f in rows.schema if pa.types.is_int32(f.type) and f.name[0] == "s"]
     pq.write_table(
@@ -225,5 +232,7 @@ def _write(path: Path, rows: pa.Table) -> None:
 
 
 def _short(error: BaseException) -> str:
-    """The error's first sentence or so, without the colours that delta-rs paints into it."""
+    """The machine's own word for it, or the error's first sentence or so without the colours that delta-rs paints into it."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:200]

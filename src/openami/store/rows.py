@@ -1,22 +1,24 @@
 """Registry, wrapped keys, recharges and the audit trail as SQL rows (SQLAlchemy Core on SQLite).
 
-What always holds: registry rows have dates and are never deleted; a recharge is posted once by its transfer id; the audit trail only grows.
+What always holds: registry rows have dates and are never deleted; a row that refers to something refers to what is there; a recharge is posted
+once by its transfer id and goes to an account that exists; the audit trail only grows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ..errors import DataError, StorageError
+from ..errors import DataError, RequestError, StorageError
 from ..money import TransferRow
 from ..registry import Account, Feeder, Meter, NodeKind, PaymentMode, ShardIndex, Transformer, UsagePoint, shard_index
 
+Row = TypeVar("Row")
 metadata = sa.MetaData()
 feeder = sa.Table("feeder", metadata, sa.Column("name", sa.Text, primary_key=True), sa.Column("substation", sa.Text, nullable=False))
 transformer = sa.Table(
@@ -100,8 +102,13 @@ class Rows:
         self.path = path
         if not create and not path.is_file():
             raise DataError(f"no registry at {path}; run `openami demo`, or name the data folder that holds it")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = sa.create_engine(f"sqlite:///{path}")
+        if create:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StorageError(f"database {path} cannot be made ({error.strerror}); give a writable data folder") from error
+        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
+        sa.event.listen(self._engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
         if create:
             with self._begin() as connection:
                 metadata.create_all(connection)
@@ -138,12 +145,22 @@ class Rows:
                 connection.execute(meter_key.insert(), wrapped)
 
     def post(self, transfers: Iterable[TransferRow]) -> None:
-        """Post recharges and other transfers: once by transfer id, however often they are handed in."""
+        """Post recharges and other transfers, all or none: once by transfer id, however often they are handed in.
+
+        RequestError where an id comes again with other content (a posted row is never changed), or an account is not there.
+        """
+        handed: dict[str, TransferRow] = {}
+        for row in transfers:
+            _refuse_other(handed.setdefault(row.transfer_id, row), row)
         with self._begin() as connection:
-            known = set(connection.execute(sa.select(transfer.c.transfer_id)).scalars())
-            fresh = {t.transfer_id: asdict(t) for t in transfers if t.transfer_id not in known}
-            if fresh:
-                connection.execute(transfer.insert(), list(fresh.values()))
+            for at in range(0, len(handed), 500):
+                part = list(handed)[at : at + 500]
+                known = sa.select(transfer).where(transfer.c.transfer_id.in_(part))
+                posted = {row.transfer_id: TransferRow(*row) for row in connection.execute(known)}
+                for row in posted.values():
+                    _refuse_other(row, handed[row.transfer_id])
+                if fresh := [asdict(handed[k]) for k in part if k not in posted]:
+                    connection.execute(transfer.insert(), fresh)
 
     def note(self, at_utc: Any, who: str, action: str, subject: str, why: str) -> None:
         """One line in the audit trail."""
@@ -151,44 +168,49 @@ class Rows:
             connection.execute(audit.insert(), {"at_utc": at_utc, "who": who, "action": action, "subject": subject, "why": why})
 
     def feeders(self) -> list[Feeder]:
-        return [Feeder(*row) for row in self._all(sa.select(feeder).order_by(feeder.c.name))]
+        return self._all(sa.select(feeder).order_by(feeder.c.name), lambda row: Feeder(*row))
 
     def transformers(self) -> list[Transformer]:
-        return [Transformer(*row) for row in self._all(sa.select(transformer).order_by(transformer.c.name))]
+        return self._all(sa.select(transformer).order_by(transformer.c.name), lambda row: Transformer(*row))
 
     def meters(self) -> list[Meter]:
-        return [Meter(*row) for row in self._all(sa.select(meter).order_by(meter.c.shard, meter.c.index))]
+        return self._all(sa.select(meter).order_by(meter.c.shard, meter.c.index), lambda row: Meter(*row))
 
     def usage_points(self) -> list[UsagePoint]:
-        rows = self._all(sa.select(usage_point).order_by(usage_point.c.name, usage_point.c.since))
-        return [UsagePoint(r.name, NodeKind(r.kind), *r[2:]) for r in rows]
+        query = sa.select(usage_point).order_by(usage_point.c.name, usage_point.c.since)
+        return self._all(query, lambda r: UsagePoint(r.name, NodeKind(r.kind), *r[2:]))
 
     def accounts(self) -> list[Account]:
-        rows = self._all(sa.select(account).order_by(account.c.number))
-        return [Account(**{**r._mapping, "payment_mode": PaymentMode(r.payment_mode)}) for r in rows]
+        query = sa.select(account).order_by(account.c.number)
+        return self._all(query, lambda r: Account(**{**r._mapping, "payment_mode": PaymentMode(r.payment_mode)}))
 
     def wrapped_keys(self) -> dict[str, tuple[bytes, bytes]]:
         """serial -> (wrapped encryption key, wrapped authentication key)."""
-        return {r.serial: (r.ek_wrapped, r.ak_wrapped) for r in self._all(sa.select(meter_key))}
+        return dict(self._all(sa.select(meter_key), lambda r: (r.serial, (r.ek_wrapped, r.ak_wrapped))))
 
     def transfers(self, first: date, last: date) -> list[TransferRow]:
         """Transfers of the days from `first` to `last`, both included."""
         query = sa.select(transfer).where(transfer.c.day.between(first, last)).order_by(transfer.c.day, transfer.c.transfer_id)
-        return [TransferRow(*row) for row in self._all(query)]
+        return self._all(query, lambda row: TransferRow(*row))
 
     def shard_index(self, shard: int, day: date) -> ShardIndex:
         """The registry of `shard` on `day` as arrays."""
         return shard_index(shard, day, self.feeders(), self.transformers(), self.meters(), self.usage_points())
 
     def shards(self) -> list[int]:
-        return [int(s) for s in self._all_scalars(sa.select(meter.c.shard).distinct().order_by(meter.c.shard))]
+        return self._all(sa.select(meter.c.shard).distinct().order_by(meter.c.shard), lambda row: int(row[0]))
 
-    def _all(self, query: sa.Select[Any]) -> list[Any]:
+    def _all(self, query: sa.Select[Any], make: Callable[[Any], Row]) -> list[Row]:
         with self._begin() as connection:
-            return list(connection.execute(query).all())
+            return [make(row) for row in connection.execute(query)]
 
-    def _all_scalars(self, query: sa.Select[Any]) -> list[Any]:
-        return [row[0] for row in self._all(query)]
+
+def _refuse_other(posted: TransferRow, again: TransferRow) -> None:
+    if posted != again:
+        raise RequestError(
+            f"transfer {again.transfer_id} is posted as {posted.amount_paise} paise to account {posted.account} on {posted.day}, and comes again "
+            f"as {again.amount_paise} paise to {again.account} on {again.day}; a posted row is never changed: post an adjustment under another id"
+        )
 
 
 class _Explained:
@@ -211,9 +233,15 @@ class _Explained:
             raise self._ours(failed) from failed
         if isinstance(error, sa.exc.DatabaseError):
             raise self._ours(error) from error
+        if isinstance(error, ValueError | TypeError):
+            raise DataError(f"database {self._path} does not hold what it should ({error}); restore it from a backup") from error
 
-    def _ours(self, error: sa.exc.DatabaseError) -> DataError | StorageError:
+    def _ours(self, error: sa.exc.DatabaseError) -> DataError | RequestError | StorageError:
         text = str(error.orig)
+        if isinstance(error, sa.exc.IntegrityError):
+            return RequestError(
+                f"database {self._path} refuses these rows ({text}); each may come once, and what it refers to must be there"
+            )
         if "readonly" in text or "full" in text or "unable to open" in text or "disk I/O" in text or "locked" in text:
             return StorageError(f"database {self._path} cannot be used ({text}); free space or give a writable data folder")
         return DataError(f"database {self._path} does not hold what it should ({text}); restore it from a backup")
