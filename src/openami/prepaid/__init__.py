@@ -4,6 +4,7 @@
     notices.py     who is told what, by policy, in the account's language
     due.py         who would be due for disconnection (whether they may be cut is `control.decide`)
     ledger.py      double entry over rows: idempotent, append-only, hash-chained, bitemporal
+    postpaid.py    due dates, payments to the oldest claim first, late surcharge, interest on the deposit
     conversion.py  postpaid to prepaid and back; instalments of dues, deposit and arrears
 
 What always holds: the closing balance is exactly the opening balance, plus recharges, less the sum of the printed charge lines; the

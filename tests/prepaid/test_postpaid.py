@@ -1,0 +1,67 @@
+"""Postpaid: due dates, payments to the oldest claim first, surcharge and interest by days."""
+
+from __future__ import annotations
+
+from datetime import date
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from openami.errors import InputError, RequestError
+from openami.money import round_half_up
+from openami.prepaid.postpaid import allocate, deposit_interest, due_on, issue_by, late_surcharge, postpaid_policy
+
+UP = postpaid_policy("UP", date(2026, 6, 1))
+
+
+def column(*values):
+    return np.array(values, np.int64)
+
+
+def test_a_bill_of_may_is_issued_by_the_tenth_of_june_and_due_fifteen_days_later():
+    issued = issue_by(UP, date(2026, 6, 1))
+    assert (issued, due_on(UP, issued)) == (date(2026, 6, 10), date(2026, 6, 25))
+
+
+def test_the_oldest_claim_is_paid_first_and_what_is_over_is_credit():
+    result = allocate(column(150, 400, 0), np.array([[100, 100, 100], [100, 100, 100]]))
+    assert result.paid_paise.tolist() == [[100, 100, 0], [50, 100, 0]]
+    assert result.credit_paise.tolist() == [0, 200, 0]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10**9), st.lists(st.integers(0, 10**9), max_size=5))
+def test_a_payment_is_given_out_to_the_last_paisa(payment, claims):
+    result = allocate(column(payment), column(*claims)[:, None])
+    paid = result.paid_paise[:, 0].tolist()
+    assert sum(paid) + int(result.credit_paise[0]) == payment
+    assert all(part <= claim for part, claim in zip(paid, claims, strict=True))
+    for k in range(1, len(paid)):
+        assert paid[k] == 0 or paid[k - 1] == claims[k - 1]
+
+
+def test_a_negative_payment_is_refused():
+    with pytest.raises(RequestError, match="a refund is posted as a reversal"):
+        allocate(column(-1), np.zeros((1, 1), np.int64))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**11), st.integers(-5, 36_500))
+def test_surcharge_and_interest_are_exact(amount, days):
+    counted = max(days, 0)
+    for got, share in (
+        (late_surcharge(UP, column(amount), column(days)), Fraction(1250, 100_000 * 30)),
+        (deposit_interest(UP, column(amount), column(days)), Fraction(6000, 100_000 * 365)),
+    ):
+        exact = amount * counted * share
+        assert int(got[0]) == round_half_up(exact.numerator, exact.denominator)
+
+
+def test_an_unknown_policy_or_day_is_refused():
+    with pytest.raises(InputError, match="no postpaid policy 'XX'; known are BR, UP"):
+        postpaid_policy("XX", date(2026, 6, 1))
+    with pytest.raises(InputError, match="UP holds from 2026-05-01 until 2027-04-01, not on 2025-01-01"):
+        postpaid_policy("UP", date(2025, 1, 1))
