@@ -317,6 +317,12 @@ def test_a_library_without_the_functions_falls_back(monkeypatch):
         bulk_cipher.libcrypto.cache_clear()
 
 
+def test_meters_are_found_by_their_titles():
+    meters = fleet()
+    numbers = np.array([int.from_bytes(m.title, "big") for m in meters] + [0, 2**64 - 1], np.uint64)
+    assert key_table(meters).locate(numbers).tolist() == [*range(METERS), -1, -1]
+
+
 def test_libcrypto_is_found_here():
     assert bulk_cipher.libcrypto() is not None
 

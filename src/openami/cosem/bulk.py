@@ -62,21 +62,19 @@ class KeyTable:
         self.layout = np.asarray(layout, np.int32)
         if self.demanded.shape != (meters,) or self.layout.shape != (meters,):
             raise InputError(f"security_control and layout need an entry for each of {meters} meters")
-        self._titles = np.ascontiguousarray(titles).view(np.dtype(">u8")).reshape(-1).astype(np.uint64)
-        self._slots = loops.title_table(self._titles)
-        if self._slots.size == 0:
+        self.meters = meters
+        self._table = loops.title_table(np.ascontiguousarray(titles).view(np.dtype(">u8")).reshape(-1).astype(np.uint64))
+        if self._table[1].size == 0:
             raise InputError("two meters have the same system title; each has its own")
 
     def __repr__(self) -> str:
         return f"KeyTable({self.meters} meters)"
 
-    @property
-    def meters(self) -> int:
-        return len(self._titles)
-
     def locate(self, titles: npt.NDArray[np.uint64]) -> Int32:
         """System titles as big-endian numbers [n] to rows int32 [n], -1 = unknown."""
-        return np.asarray(loops.locate(np.asarray(titles, np.uint64), self._titles, self._slots), np.int32)
+        rows = np.empty(len(titles), np.int32)
+        loops.locate(np.asarray(titles, np.uint64), self._table, 0, len(titles), rows)
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +172,7 @@ class BulkDecoder:
         forms = self._program.forms
 
         def part(_: int, first: int, last: int) -> None:
-            loops.take_apart(buffer, offsets, first, last, keys._titles, keys._slots, keys.demanded, frames.heads)
+            loops.take_apart(buffer, offsets, first, last, keys._table, keys.demanded, frames.heads)
             if self._crypto:
                 decipher_openssl(self._crypto, job, first, last)
             else:

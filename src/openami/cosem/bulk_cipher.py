@@ -1,8 +1,9 @@
 """Undoing AES-128-GCM for many frames at once: a compiled loop that calls OpenSSL's libcrypto, or `cryptography`, with the same results.
 
-libcrypto is found through CPython's own `_hashlib`. The loop is given the addresses of its functions, so that it can be kept compiled on
-disk, and releases the GIL: a thread needs one context and some scratch memory, and shares nothing. Where libcrypto or one of the six
-functions is not to be found (OpenSSL before 3.0, a static build), `AESGCM` does the same work a frame at a time.
+A frame without a tag needs only GCM's keystream, which is AES-CTR from counter 2: a context of its own saves it the hash. libcrypto is
+found through CPython's own `_hashlib`. The loop is given the addresses of its functions, so that it can be kept compiled on disk, and
+releases the GIL: a thread needs two contexts and some scratch memory, and shares nothing. Where libcrypto or one of its functions is not
+to be found (OpenSSL before 3.0, a static build), `AESGCM` does the same work a frame at a time.
 """
 
 from __future__ import annotations
@@ -33,24 +34,27 @@ _NAMES = (
     "EVP_DecryptFinal_ex",
 )
 
+CHUNK = 64
+
 Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Libcrypto:
-    """Addresses of the functions the loop calls, and the fetched AES-128-GCM. `library` keeps them loaded."""
+    """Addresses of the functions the loop calls, and the fetched ciphers. `library` keeps them loaded."""
 
     library: Any
     init: int
     update: int
     control: int
     final: int
-    cipher: int
+    gcm: int
+    ctr: int
 
-    def context(self) -> int:
+    def context(self, cipher: int) -> int:
         """A new context, set to the cipher. The caller gives it back with `release`."""
         made = int(self.library.EVP_CIPHER_CTX_new() or 0)
-        if not made or self.library.EVP_DecryptInit_ex2(made, self.cipher, None, None, None) != 1:
+        if not made or self.library.EVP_DecryptInit_ex2(made, cipher, None, None, None) != 1:
             raise MemoryError("libcrypto gives no cipher context; the machine is out of memory")
         return made
 
@@ -70,7 +74,7 @@ def libcrypto() -> Libcrypto | None:
 
 
 def bind(library: Any) -> Libcrypto | None:
-    """The functions of a loaded library; None where AES-128-GCM is not offered. AttributeError where a function is missing."""
+    """The functions of a loaded library; None where its ciphers are not offered. AttributeError where a function is missing."""
     pointer, number = ctypes.c_void_p, ctypes.c_int
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "EVP_CIPHER_fetch": (pointer, [pointer, ctypes.c_char_p, pointer]),
@@ -84,15 +88,15 @@ def bind(library: Any) -> Libcrypto | None:
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
-    cipher = library.EVP_CIPHER_fetch(None, b"AES-128-GCM", None)
-    if not cipher:
+    gcm, ctr = (library.EVP_CIPHER_fetch(None, name, None) for name in (b"AES-128-GCM", b"AES-128-CTR"))
+    if not gcm or not ctr:
         return None
 
     def address(name: str) -> int:
         return int(ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0)
 
     init, update, final = address("EVP_DecryptInit_ex2"), address("EVP_DecryptUpdate"), address("EVP_DecryptFinal_ex")
-    return Libcrypto(library, init, update, address("EVP_CIPHER_CTX_ctrl"), final, int(cipher))
+    return Libcrypto(library, init, update, address("EVP_CIPHER_CTX_ctrl"), final, int(gcm), int(ctr))
 
 
 def _generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
@@ -121,35 +125,55 @@ def _call5(typing, address, a, b, c, d, e):  # type: ignore[no-untyped-def]
 
 def decipher_openssl(crypto: Libcrypto, job: tuple[Any, ...], first: int, last: int) -> None:
     """Decipher frames first..last-1; `job` as for `decipher_python`."""
-    context = crypto.context()
+    gcm, ctr = crypto.context(crypto.gcm), crypto.context(crypto.ctr)
     try:
-        _decipher(context, (crypto.init, crypto.update, crypto.control, crypto.final), first, last, job)
+        _decipher((gcm, ctr), (crypto.init, crypto.update, crypto.control, crypto.final), first, last, job)
     finally:
-        crypto.release(context)
+        crypto.release(gcm)
+        crypto.release(ctr)
 
 
 @nb.njit(nogil=True, cache=True)
-def _decipher(context, functions, first, last, job):  # type: ignore[no-untyped-def]
+def _decipher(contexts, functions, first, last, job):  # type: ignore[no-untyped-def]
+    """In chunks: their keys are fetched together, so that the waits for memory overlap, and the ciphers find them close by."""
+    buffer, header, meter, ek, ak, verdict = job[0], job[3], job[5], job[6], job[7], job[8]
+    keys, aads = np.empty((CHUNK, 16), np.uint8), np.empty((CHUNK, 17), np.uint8)
+    for start in range(first, last, CHUNK):
+        end = min(start + CHUNK, last)
+        for k in range(start, end):
+            if verdict[k] == 0:
+                m = meter[k]
+                for j in range(16):
+                    keys[k - start, j] = ek[m, j]
+                if buffer[header[k]] & 0x10:
+                    for j in range(16):
+                        aads[k - start, 1 + j] = ak[m, j]
+        _decipher_chunk(contexts, functions, start, end, job, keys, aads)
+
+
+@nb.njit(nogil=True, cache=True)
+def _decipher_chunk(contexts, functions, first, last, job, keys, aads):  # type: ignore[no-untyped-def]
+    gcm, ctr = contexts
     init, update, control, final = functions
-    buffer, body, length, header, title, meter, ek, ak, verdict, plain, refused = job
-    nonce, aad, out_length = np.empty(12, np.uint8), np.empty(17, np.uint8), np.empty(4, np.int32)
-    nonce_at, aad_at, out_length_at = np.int64(nonce.ctypes.data), np.int64(aad.ctypes.data), np.int64(out_length.ctypes.data)
-    nothing, source, target, keys = np.int64(0), np.int64(buffer.ctypes.data), np.int64(plain.ctypes.data), np.int64(ek.ctypes.data)
+    buffer, body, length, header, title, _, _, _, verdict, plain, refused = job
+    nonce, out_length = np.zeros(16, np.uint8), np.empty(4, np.int32)
+    nonce[15] = 2  # for the keystream alone; GCM reads the first 12 bytes only
+    nonce_at, out_length_at = np.int64(nonce.ctypes.data), np.int64(out_length.ctypes.data)
+    nothing, source, target = np.int64(0), np.int64(buffer.ctypes.data), np.int64(plain.ctypes.data)
+    key_at, aad_at = np.int64(keys.ctypes.data), np.int64(aads.ctypes.data)
     for k in range(first, last):
         if verdict[k] != 0:
             continue
-        m = np.int64(meter[k])
         for j in range(8):
             nonce[j] = buffer[title[k] + j]
         for j in range(4):
             nonce[8 + j] = buffer[header[k] + 1 + j]
         tagged = buffer[header[k]] & 0x10
-        done = _call5(init, context, nothing, keys + 16 * m, nonce_at, nothing)
+        context = gcm if tagged else ctr
+        done = _call5(init, context, nothing, key_at + 16 * (k - first), nonce_at, nothing)
         if tagged:
-            aad[0] = buffer[header[k]]
-            for j in range(16):
-                aad[1 + j] = ak[m, j]
-            done &= _call5(update, context, nothing, out_length_at, aad_at, np.int32(17))
+            aads[k - first, 0] = buffer[header[k]]
+            done &= _call5(update, context, nothing, out_length_at, aad_at + 17 * (k - first), np.int32(17))
         done &= _call5(update, context, target + body[k], out_length_at, source + body[k], np.int32(length[k]))
         if tagged and done == 1:
             done = _call4(control, context, np.int32(GCM_SET_TAG), np.int32(TAG_BYTES), source + body[k] + length[k])

@@ -54,47 +54,40 @@ def program(templates: Sequence[tuple[int, Template]], layouts: int, channels: S
 
 @nb.njit(nogil=True, cache=True)
 def title_table(titles):  # type: ignore[no-untyped-def]
-    """A hash table of system titles: int32, row or -1, open addressing, at most half full. Empty where a title comes twice."""
+    """A hash table of system titles, open addressing, at most half full: uint64 title and int32 row (-1 = free) of each place, and the bits to
+    shift a hash by. Empty where a title comes twice."""
     bits = 1
     while (1 << bits) < 2 * titles.size:
         bits += 1
-    slots = np.full(1 << bits, -1, np.int32)
+    shift = np.uint64(64 - bits)
+    held, rows = np.zeros(1 << bits, np.uint64), np.full(1 << bits, -1, np.int32)
     for row in range(titles.size):
-        at = np.int64((titles[row] * _SPREAD) >> np.uint64(64 - bits))
-        while slots[at] >= 0:
-            if titles[slots[at]] == titles[row]:
-                return np.empty(0, np.int32)
-            at = (at + 1) & (slots.size - 1)
-        slots[at] = row
-    return slots
+        at = np.int64((titles[row] * _SPREAD) >> shift)
+        while rows[at] >= 0:
+            if held[at] == titles[row]:
+                return np.empty(0, np.uint64), np.empty(0, np.int32), shift
+            at = (at + 1) & (rows.size - 1)
+        held[at], rows[at] = titles[row], row
+    return held, rows, shift
 
 
 @nb.njit(nogil=True, cache=True)
-def _find(title, titles, slots):  # type: ignore[no-untyped-def]
-    bits = 0
-    while (1 << bits) < slots.size:
-        bits += 1
-    at = np.int64((title * _SPREAD) >> np.uint64(64 - bits))
-    while slots[at] >= 0:
-        if titles[slots[at]] == title:
-            return slots[at]
-        at = (at + 1) & (slots.size - 1)
-    return np.int32(-1)
+def locate(wanted, table, first, last, found):  # type: ignore[no-untyped-def]
+    """Rows of the titles wanted[first:last] into `found`, -1 = unknown. A loop of its own, so that many look-ups are under way at once."""
+    held, rows, shift = table
+    for k in range(first, last):
+        title = wanted[k]
+        at = np.int64((title * _SPREAD) >> shift)
+        while rows[at] >= 0 and held[at] != title:
+            at = (at + 1) & (rows.size - 1)
+        found[k] = rows[at]
 
 
 @nb.njit(nogil=True, cache=True)
-def locate(wanted, titles, slots):  # type: ignore[no-untyped-def]
-    """Rows of the wanted titles, -1 = unknown."""
-    rows = np.empty(wanted.size, np.int32)
-    for k in range(wanted.size):
-        rows[k] = _find(wanted[k], titles, slots)
-    return rows
-
-
-@nb.njit(nogil=True, cache=True)
-def take_apart(buffer, offsets, first, last, titles, slots, demanded, heads):  # type: ignore[no-untyped-def]
+def take_apart(buffer, offsets, first, last, table, demanded, heads):  # type: ignore[no-untyped-def]
     """Find header, sender and ciphertext of each frame, and refuse unknown senders and too little protection. Writes the arrays of `heads`."""
     verdict, meter, counter, title, header, body, length = heads
+    numbers, found = np.zeros(last - first, np.uint64), np.empty(last - first, np.int32)
     for k in range(first, last):
         at, end = offsets[k], offsets[k + 1]
         verdict[k] = GENERAL
@@ -105,28 +98,28 @@ def take_apart(buffer, offsets, first, last, titles, slots, demanded, heads):  #
         if end - at < 16 or buffer[at] != _GENERAL_GLO or buffer[at + 1] != 8:
             continue
         title[k] = at + 2
-        number = np.uint64(0)
-        for j in range(8):
-            number = number << np.uint64(8) | np.uint64(buffer[at + 2 + j])
         size, at = _length(buffer, at + 10, end)
-        if size != end - at or size < 5:
+        if size != end - at or size < (17 if buffer[at] & 0x10 else 5):
             continue
-        control = buffer[at]
-        inside = size - 5 - (12 if control & 0x10 else 0)
-        if inside < 0:
+        numbers[k - first] = _word(buffer, title[k], 8)
+        header[k], body[k] = at, at + 5
+        length[k] = size - (17 if buffer[at] & 0x10 else 5)
+        counter[k] = np.int64(_word(buffer, at + 1, 4))
+        verdict[k] = TAKEN
+    locate(numbers, table, 0, last - first, found)
+    for k in range(first, last):
+        if verdict[k] != TAKEN:
             continue
-        m = _find(number, titles, slots)
+        m, control = found[k - first], buffer[header[k]]
         if m < 0:
             verdict[k] = UNKNOWN_METER
+            counter[k] = -1
             continue
-        meter[k], header[k], body[k], length[k] = m, at, at + 5, inside
-        counter[k] = (
-            np.int64(buffer[at + 1]) << 24 | np.int64(buffer[at + 2]) << 16 | np.int64(buffer[at + 3]) << 8 | np.int64(buffer[at + 4])
-        )
+        meter[k] = m
         if control & demanded[m] != demanded[m]:
             verdict[k] = POLICY
-        elif control == 0x20 or control == 0x30:
-            verdict[k] = TAKEN
+        elif control != 0x20 and control != 0x30:
+            verdict[k] = GENERAL
 
 
 @nb.njit(nogil=True, cache=True)
@@ -199,7 +192,7 @@ def extract(plain, body, template, first_row, first, last, zone, places, verdict
     """Read the numbers of the frames that were taken in. Writes the arrays of `out`."""
     clock_at, first_stamp, first_field, stamps, table = places
     clock, row_frame, stamp, values = out
-    word = np.zeros(1, np.uint64)
+    word, day = np.zeros(1, np.uint64), np.zeros(2, np.int64)
     single, double = word.view(np.float32), word.view(np.float64)
     for k in range(first, last):
         clock[k] = MISSING64
@@ -207,23 +200,21 @@ def extract(plain, body, template, first_row, first, last, zone, places, verdict
             continue
         t, base, row = template[k], body[k], first_row[k]
         if clock_at[t] >= 0:
-            clock[k] = _stamp(plain, base + clock_at[t], zone)
+            clock[k] = _stamp(plain, base + clock_at[t], zone, day)
         for s in range(first_stamp[t], first_stamp[t + 1]):
             r = row + s - first_stamp[t]
             row_frame[r] = k
-            stamp[r] = _stamp(plain, base + stamps[s], zone) if stamps[s] >= 0 else MISSING64
+            stamp[r] = _stamp(plain, base + stamps[s], zone, day) if stamps[s] >= 0 else MISSING64
         for f in range(first_field[t], first_field[t + 1]):
             at, kind, up, down = base + table[f, 1], table[f, 2], table[f, 4], table[f, 5]
             if kind < 6:
                 number = _integer(plain, at, kind)
-                stored = number if up == 1 and down == 1 else (2 * number * up + down) // (2 * down)
+                stored = number * up if down == 1 else (2 * number * up + down) // (2 * down)
             else:
-                word[0] = _word(plain, at, 4 if kind == 6 else 8)
+                word[0] = _word(plain, at, 4) if kind == 6 else _word(plain, at, 8)
                 real = np.float64(single[0]) if kind == 6 else double[0]
-                if not np.isfinite(real):
-                    continue
                 real = np.floor(real * up / down + 0.5)
-                if abs(real) > 2147483647.0:
+                if not abs(real) <= 2147483647.0:  # not a number, infinite, or too large
                     continue
                 stored = np.int64(real)
             if -2147483647 <= stored <= 2147483647:
@@ -232,6 +223,7 @@ def extract(plain, body, template, first_row, first, last, zone, places, verdict
 
 @nb.njit(nogil=True, cache=True)
 def _word(plain, at, size):  # type: ignore[no-untyped-def]
+    """`size` bytes as a big-endian number; always called with a constant size, so that the loop dissolves."""
     number = np.uint64(0)
     for j in range(size):
         number = number << np.uint64(8) | np.uint64(plain[at + j])
@@ -241,37 +233,52 @@ def _word(plain, at, size):  # type: ignore[no-untyped-def]
 @nb.njit(nogil=True, cache=True)
 def _integer(plain, at, kind):  # type: ignore[no-untyped-def]
     """A big-endian integer of one of the first six kinds: int8, int16, int32, uint8, uint16, uint32."""
-    size = 1 << (kind % 3)
-    number = np.int64(_word(plain, at, size))
-    if kind < 3 and number >= 1 << (8 * size - 1):
-        number -= 1 << (8 * size)
-    return number
+    if kind == 5:
+        return np.int64(_word(plain, at, 4))
+    if kind == 4:
+        return np.int64(_word(plain, at, 2))
+    if kind == 3:
+        return np.int64(plain[at])
+    if kind == 2:
+        return np.int64(np.int32(np.uint32(_word(plain, at, 4))))
+    if kind == 1:
+        return np.int64(np.int16(np.uint16(_word(plain, at, 2))))
+    return np.int64(np.int8(plain[at]))
 
 
 @nb.njit(nogil=True, cache=True)
-def _stamp(plain, at, zone):  # type: ignore[no-untyped-def]
-    """12 bytes of COSEM date-time as UTC seconds, as `CosemDateTime.to_stamp`; MISSING64 where they name no instant."""
-    year, month, day = np.int64(plain[at]) << 8 | np.int64(plain[at + 1]), np.int64(plain[at + 2]), np.int64(plain[at + 3])
+def _stamp(plain, at, zone, day):  # type: ignore[no-untyped-def]
+    """12 bytes of COSEM date-time as UTC seconds, as `CosemDateTime.to_stamp`; MISSING64 where they name no instant.
+
+    `day` keeps the last date's bytes and its days since 1970, for stamps that follow each other mostly share it."""
+    wanted = np.int64(_word(plain, at, 4))
+    if wanted != day[0]:
+        day[0], day[1] = wanted, _days(wanted >> 16, wanted >> 8 & 0xFF, wanted & 0xFF)
     hour, minute, second = np.int64(plain[at + 5]), np.int64(plain[at + 6]), np.int64(plain[at + 7])
-    deviation = np.int64(plain[at + 9]) << 8 | np.int64(plain[at + 10])
     if second == 0xFF:
         second = np.int64(0)
-    if not (1 <= year <= 9999 and 1 <= month <= 12 and hour <= 23 and minute <= 59 and second <= 59 and day >= 1):
+    if day[1] == MISSING64 or hour > 23 or minute > 59 or second > 59:
+        return MISSING64
+    local = 86400 * day[1] + 3600 * hour + 60 * minute + second
+    deviation = np.int64(np.int16(np.uint16(_word(plain, at + 9, 2))))
+    return local - 60 * zone if deviation == -0x8000 else local + 60 * deviation
+
+
+@nb.njit(nogil=True, cache=True)
+def _days(year, month, day):  # type: ignore[no-untyped-def]
+    """Days since 1970-01-01, MISSING64 where there is no such date (or it is not specified)."""
+    if not (1 <= year <= 9999 and 1 <= month <= 12 and day >= 1):
         return MISSING64
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
     most = 30 + (month + month // 8) % 2 if month != 2 else (29 if leap else 28)
     if day > most:
         return MISSING64
-    # Days since 1970, by years that begin in March: the leap day is then the last of its year.
+    # By years that begin in March: the leap day is then the last of its year.
     y = year - (month <= 2)
     era = y // 400
     of_era = y - 400 * era
     of_year = (153 * (month + (9 if month <= 2 else -3)) + 2) // 5 + day - 1
-    days = 146097 * era + 365 * of_era + of_era // 4 - of_era // 100 + of_year - 719468
-    local = 86400 * days + 3600 * hour + 60 * minute + second
-    if deviation == 0x8000:
-        return local - 60 * zone
-    return local + 60 * (deviation - 0x10000 if deviation > 0x8000 else deviation)
+    return np.int64(146097 * era + 365 * of_era + of_era // 4 - of_era // 100 + of_year - 719468)
 
 
 @nb.njit(nogil=True, cache=True)
