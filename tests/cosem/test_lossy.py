@@ -166,7 +166,7 @@ class LossyDatagrams(Lossy):
         return
 
 
-limits = settings(max_examples=40, stateful_step_count=60, deadline=None)
+limits = settings(max_examples=25, stateful_step_count=50, deadline=None)
 TestLossyHdlc = LossyHdlc.TestCase
 TestLossyHdlc.settings = limits
 TestLossyDatagrams = LossyDatagrams.TestCase

@@ -1,0 +1,131 @@
+"""HDLC frames and their stream: checks, addresses, garbage; the link's negotiation."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openami.cosem import hdlc
+from openami.cosem.hdlc import Address, Frame, HdlcReader, check
+from openami.cosem.links import Happened, HdlcLink, HdlcParameters, LinkState, push_frame
+from openami.errors import MeterError, RequestError
+
+ADDRESS = st.one_of(
+    st.integers(0, 127).map(Address),
+    st.tuples(st.integers(0, 127), st.integers(0, 127), st.just(2)).map(Address._make),
+    st.tuples(st.integers(0, 16383), st.integers(0, 16383), st.just(4)).map(Address._make),
+)
+FRAME = st.builds(Frame, ADDRESS, ADDRESS, st.integers(0, 255), st.binary(max_size=300), st.booleans())
+
+
+@given(FRAME)
+def test_frames_round_trip(frame):
+    assert Frame.decode(frame.encode()[1:-1]) == frame
+
+
+@given(
+    st.lists(FRAME, max_size=4), st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\x7e", b"")), min_size=5, max_size=5), st.data()
+)
+def test_frames_in_garbage_cut_anywhere(frames, garbage, data):
+    stream = garbage[4] + b"".join(one.encode() + junk for one, junk in zip(frames, garbage, strict=False))
+    reader, found = HdlcReader(), []
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        found += reader.feed(stream[:size])
+        stream = stream[size:]
+    assert found == frames
+
+
+@given(FRAME, FRAME, st.integers(8, 4000))
+def test_one_wrong_bit_costs_one_frame(first, second, at):
+    octets = bytearray(first.encode())
+    place = 8 + at % (8 * (len(octets) - 2))
+    octets[place // 8] ^= 1 << place % 8
+    found = HdlcReader().feed(bytes(octets) + second.encode() + b"\x7e" * 3000)
+    assert second in found
+    assert first not in found or first == second
+
+
+@given(st.binary(max_size=4000))
+def test_memory_is_bounded(octets):
+    reader = HdlcReader()
+    reader.feed(octets)
+    assert len(reader._buffer) <= hdlc.MAX_FRAME_BYTES + 2
+
+
+def test_check_sequence_of_the_standard():
+    assert check(b"123456789").hex() == "6e90"
+
+
+def test_frames_may_share_a_flag():
+    first = Frame(Address(1), Address(16), 0x10, b"abc")
+    assert HdlcReader().feed(first.encode()[:-1] + first.encode()) == [first, first]
+
+
+@pytest.mark.parametrize("address", [Address(128), Address(1, 200, 2), Address(20000, 1, 4), Address(1, 1, 3), Address(1, 1, 1)])
+def test_addresses_that_do_not_fit(address):
+    with pytest.raises(RequestError):
+        address.encode()
+
+
+def test_an_address_of_three_bytes_is_refused():
+    with pytest.raises(MeterError):
+        Address.decode(bytes((2, 4, 7)), 0)
+
+
+@given(st.builds(HdlcParameters, st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 7), st.integers(1, 7)))
+def test_parameters_round_trip(parameters):
+    assert HdlcParameters.decode(parameters.encode()) == parameters
+
+
+@pytest.mark.parametrize("octets", ["8180", "818001", "81800305010", "8180030501ff00", "81800307010f", "8180050701000801ff"])
+def test_parameters_that_make_no_sense(octets):
+    with pytest.raises(MeterError):
+        HdlcParameters.decode(bytes.fromhex(octets + "0" * (len(octets) % 2)))
+
+
+def test_each_side_sends_what_the_other_can_receive():
+    client = HdlcLink(Address(16), Address(1, 17, 2), True, HdlcParameters(500, 600, 3, 4))
+    server = HdlcLink(Address(1), None, False, HdlcParameters(300, 200, 7, 2))
+    client.open()
+    (snrm,) = client.take_out()
+    assert server.feed(snrm)[0].what is Happened.UP
+    (ua,) = server.take_out()
+    assert client.feed(ua)[0].what is Happened.UP
+    assert client.agreed == HdlcParameters(200, 300, 2, 4)
+    assert server.agreed == HdlcParameters(300, 200, 4, 2)
+
+
+def test_a_disconnected_server_says_so():
+    client = HdlcLink(Address(16), Address(1), True)
+    server = HdlcLink(Address(1), None, False)
+    client.open()
+    server.feed(client.take_out()[0])
+    client.feed(server.take_out()[0])
+    server.state = LinkState.DOWN
+    client.send(b"\xc0\x01")
+    server.feed(client.take_out()[0])
+    (dm,) = server.take_out()
+    assert Frame.decode(dm[1:-1]).control & 0xEF == hdlc.DM
+    assert [event.what for event in client.feed(dm)] == [Happened.DOWN]
+
+
+def test_frames_for_others_are_passed_over():
+    server = HdlcLink(Address(1), None, False)
+    assert server.feed(Frame(Address(2), Address(16), hdlc.SNRM | 0x10).encode()) == []
+    assert (server.state, server.refused_frames) == (LinkState.DOWN, 1)
+
+
+def test_a_push_in_an_unnumbered_frame():
+    server = HdlcLink(Address(16), Address(1), True)
+    (event,) = server.feed(push_frame(Address(1), Address(16), b"\x0fabc"))
+    assert (event.what, event.apdu, event.source) == (Happened.APDU, b"\x0fabc", 1)
+
+
+def test_links_are_only_opened_and_closed_in_their_state():
+    link = HdlcLink(Address(16), Address(1), True)
+    for forbidden in (link.close, lambda: link.send(b"x")):
+        with pytest.raises(RequestError):
+            forbidden()
+    link.open()
+    with pytest.raises(RequestError):
+        link.open()
