@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openami.billing import Segment, TariffBook, bill, charge, load_tariffs, segment
-from openami.billing.charge import adjustment, segments
+from openami.billing.charge import adjustment, segments, within_free_units
 from openami.billing.machine import share
 from openami.billing.tariff import (
     Condition,
@@ -236,6 +236,18 @@ def test_a_demand_tariff_without_demands_is_refused():
     tariff = tariff_of(line("energy", PerUnit((Slab(None, 1),), whole=False)), line("demand", Demand(60_800_000, 900, 1000)))
     with pytest.raises(RequestError, match="charges per kVA, so it needs"):
         bill(tariff, np.zeros((1, 1), np.int64), 1, 30, np.array([1]), np.array([False]))
+
+
+def test_who_is_within_the_free_units():
+    whole = segment(load_tariffs(), "BR-DS2", date(2025, 10, 31))
+    used, prepaid = np.array([0, 125_000, 125_001]), np.array([True, True, True])
+    assert within_free_units(whole, used, prepaid).tolist() == [True, True, False]
+    part = whole.starting(date(2025, 10, 17))  # 15 of 31 days: 60.484 units
+    assert within_free_units(part, np.array([60_484, 60_485, 0]), prepaid).tolist() == [True, False, True]
+    july = segment(load_tariffs(), "BR-DS2", date(2025, 7, 31))  # postpaid only
+    assert within_free_units(july, used, np.array([True, False, False])).tolist() == [False, True, False]
+    june = segment(load_tariffs(), "BR-DS2", date(2025, 6, 30))
+    assert not within_free_units(june, used, prepaid).any()
 
 
 def test_more_days_than_the_segment_are_refused():

@@ -153,6 +153,12 @@ def test_a_folder_without_tariffs_is_refused(tmp_path):
         load_tariffs(tmp_path)
 
 
+def test_a_file_that_is_not_text_is_refused(tmp_path):
+    (tmp_path / "t.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_tariffs(tmp_path)
+
+
 def test_every_shipped_snapshot_shows_what_is_not_confirmed_and_has_hindi_labels():
     book = load_tariffs()
     for tariff in (t for name in book.names for t in book.versions(name)):

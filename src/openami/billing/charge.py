@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+import numpy as np
+
 from ..errors import RequestError
+from ..money import round_half_up
 from ..readings import Bool, Int64
 from .bill import Bill, bill
-from .tariff import Tariff, TariffBook
+from .tariff import FreeUnits, Payment, Tariff, TariffBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,18 @@ def segments(book: TariffBook, name: str, first: date, last: date) -> tuple[Segm
         found.append(segment(book, name, day))
         day = max(found[-1].until, day + timedelta(days=1))
     return tuple(found)
+
+
+def within_free_units(part: Segment, to_date_wh: Int64, prepaid: Bool) -> Bool:
+    """Whether the consumption of the segment to date, int64 [account] Wh, is still within free units that the tariff gives this account:
+    bool [account], False where there are none. The disconnection guard asks it."""
+    inside = np.zeros(to_date_wh.shape, np.bool_)
+    for line in part.tariff.lines:
+        if isinstance(line.rule, FreeUnits):
+            limit = round_half_up(line.rule.limit_wh * part.span_days, part.days_in_period)
+            given = {Payment.ANY: np.ones_like(prepaid), Payment.PREPAID: prepaid, Payment.POSTPAID: ~prepaid}[line.when.payment]
+            inside |= given & (to_date_wh <= limit)
+    return inside
 
 
 def charge(

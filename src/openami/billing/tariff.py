@@ -282,7 +282,11 @@ def load_tariffs(folder: Path | str | None = None) -> TariffBook:
     """
     if folder is None:
         return _shipped()
-    return _read(str(folder), sorted((p.name, p.read_text("utf-8")) for p in Path(folder).glob("*.toml")))
+    files = sorted(Path(folder).glob("*.toml"))
+    try:
+        return _read(str(folder), [(path.name, path.read_text("utf-8")) for path in files])
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"a tariff in {folder} cannot be read: {error}; make it readable, as UTF-8 text") from None
 
 
 @lru_cache(maxsize=1)

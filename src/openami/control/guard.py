@@ -87,4 +87,5 @@ def _reason(policy: Policy, code: str, verdict: Verdict) -> Reason:
     else:
         which = "yes" if verdict.ok else "no"
         en, hi = texts[f"{which}_en"].format(**verdict.values), texts[f"{which}_hi"].format(**verdict.values)
-    return Reason(code, verdict.ok, en, hi, rule.source, rule.verify)
+    lists = policy.holidays_verify if code == "holiday" else ""
+    return Reason(code, verdict.ok, en, hi, rule.source, "; ".join(text for text in (rule.verify, lists) if text))
