@@ -50,9 +50,6 @@ DAYS = (date(2026, 3, 2), date(2026, 3, 3), date(2026, 3, 4))
 HOSTILE = "<script>alert(1)</script> \"'&"
 CONSUMERS, TRANSFORMERS = 400, 16
 SPIKED, MISSING_METER, SILENT, NO_ACCOUNT = 3, 5, 7, 11
-MOVED = Suspicion(SuspicionKind.WRONG_TRANSFORMER, "XMA0000006", "DT-06", "DT-03", 21.4, 0.97, 3)
-SHORT = Suspicion(SuspicionKind.UNDERSTATED, "XMB0000020", "DT-04", None, 13.2, 1.61, 3)
-LOSSES = [0.021, 0.034, 0.028, 0.312, 0.041, -0.024, 0.055, 0.026, 0.029, 0.131, 0.083, None, 0.033, 0.031, 0.022, 0.038]
 
 
 def serial(k: int) -> str:
@@ -61,6 +58,11 @@ def serial(k: int) -> str:
 
 def account(k: int) -> str:
     return str(2_000_000_001 + k)
+
+
+MOVED = Suspicion(SuspicionKind.WRONG_TRANSFORMER, serial(MISSING_METER), "DT-06", "DT-03", 21.4, 0.97, 3)
+SHORT = Suspicion(SuspicionKind.UNDERSTATED, serial(19), "DT-04", None, 13.2, 1.61, 3)
+LOSSES = [0.021, 0.034, 0.028, 0.312, 0.041, -0.024, 0.055, 0.026, 0.029, 0.131, 0.083, None, 0.033, 0.031, 0.022, 0.038]
 
 
 def instant(day: date, hour: int, minute: int = 0) -> datetime:
@@ -136,11 +138,11 @@ class SampleTown:
         rng = np.random.default_rng([k, day.toordinal(), 1])
         return MeterRow(
             serial=serial(k),
-            kind=NodeKind.CONSUMER,
+            kind=NodeKind.CONSUMER if k < CONSUMERS else NodeKind.TRANSFORMER if k < CONSUMERS + TRANSFORMERS else NodeKind.FEEDER,
             usage_point=f"UP-{k + 1:05d}",
-            transformer=f"DT-{k % 16 + 1:02d}",
+            transformer=f"DT-{k % 16 + 1:02d}" if k < CONSUMERS + TRANSFORMERS else None,
             feeder=f"F{k % 16 // 8 + 1}",
-            account=None if k == NO_ACCOUNT else account(k),
+            account=None if k == NO_ACCOUNT or k >= CONSUMERS else account(k),
             intervals=Intervals(96, 96 - missing - estimated, estimated, missing),
             flagged=2 if k == SPIKED else 0,
             day_wh=None if k == SILENT else int(rng.uniform(1_500, 14_000)),
@@ -163,7 +165,7 @@ class SampleTown:
         return MeterList(page, len(rows), tuple(f"DT-{k + 1:02d}" for k in range(TRANSFORMERS)), ("F1", "F2"))
 
     def meter(self, name: str, day: date) -> MeterDay | None:
-        k = next((k for k in range(CONSUMERS) if serial(k) == name), None)
+        k = next((k for k in range(CONSUMERS + TRANSFORMERS + 2) if serial(k) == name), None)
         if k is None:
             return None
         return MeterDay(
@@ -214,14 +216,19 @@ class SampleTown:
         node = self._node(k, day)
         rows = tuple(self._row(c, day) for c in range(k, CONSUMERS, TRANSFORMERS))
         return TransformerDay(
-            node, day, None if LOSSES[k] is None else f"XMB{401 + k:07d}", self._hours(node.figures, day), rows, (MOVED,) if k == 5 else ()
+            node,
+            day,
+            None if LOSSES[k] is None else serial(CONSUMERS + k),
+            self._hours(node.figures, day),
+            rows,
+            (MOVED,) if k == 5 else (),
         )
 
     def feeder(self, name: str, day: date) -> FeederDay | None:
         if name not in ("F1", "F2"):
             return None
         node = self._feeder(int(name[1]) - 1, day)
-        return FeederDay(node, day, f"XMB{416 + int(name[1]):07d}", self._hours(node.figures, day))
+        return FeederDay(node, day, serial(CONSUMERS + TRANSFORMERS + int(name[1]) - 1), self._hours(node.figures, day))
 
     def _hours(self, total: NodeFigures, day: date) -> tuple[HourFigures, ...]:
         weight = 1 + 0.6 * np.exp(-(((np.arange(24) - 20) / 3) ** 2)) + 0.3 * np.exp(-(((np.arange(24) - 7) / 2) ** 2))
@@ -297,6 +304,7 @@ class SampleTown:
                 account(k), serial(k), f"DT-{k % 16 + 1:02d}", -12_345 + 500 * k, k % 5 or None, ((window, estimate), (window,), ())[k % 3]
             )
             for k in range(18)
+            if k != NO_ACCOUNT
         )
         policy = Words("Bihar prepaid rules", "बिहार प्रीपेड नियम")
         return DueList(day, instant(day + timedelta(days=1), 18, 0), "BR-PREPAID", policy, rows)

@@ -113,8 +113,8 @@ def share_bar(share: float | None, css_class: str = "bar") -> Markup:
 def scale(low: float, high: float, lines: int = 4) -> tuple[float, float, float]:
     """(lowest line, highest line, step): both ends on a line, between them about `lines` steps of 1, 2 or 5 x 10^n."""
     span = high - low
-    if not span > 0:
-        span = max(abs(high), 1.0)
+    if span <= 1e-9 * max(abs(high), abs(low), 1.0):
+        span = max(abs(high), abs(low), 1.0)
         high = low + span
     rough = span / lines
     power = 10.0 ** math.floor(math.log10(rough))

@@ -76,6 +76,8 @@ class Console:
             day = date.fromisoformat(asked)
         except ValueError:
             raise NotUsable("day", asked) from None
+        if asked != day.isoformat():
+            raise NotUsable("day", asked)
         if day not in days:
             raise NotThere("day", day.isoformat())
         return day

@@ -28,6 +28,7 @@ from ..registry import NodeKind
 from .townbook import MeterState
 
 LANGUAGES = ("en", "hi")
+MINUS = "\u2212"
 
 
 def _mark(message: str) -> str:
@@ -114,7 +115,8 @@ class Language:
         return format_decimal(value, format="#,##,##0", locale=self.locale)
 
     def number(self, value: float, decimals: int = 1) -> str:
-        return format_decimal(round(value, decimals) + 0.0, format="#,##,##0." + "0" * decimals, locale=self.locale)
+        text = format_decimal(round(value, decimals) + 0.0, format="#,##,##0." + "0" * decimals, locale=self.locale)
+        return text.replace("-", MINUS)
 
     def kwh(self, wh: int | None, decimals: int = 1) -> str:
         """Energy in kWh, with its unit: a person's "unit" of electricity."""
@@ -123,9 +125,8 @@ class Language:
     def percent(self, share: float | None, decimals: int = 1) -> str:
         if share is None:
             return self.say("unknown")
-        return format_percent(
-            round(share, decimals + 2) + 0.0, format="0." + "0" * decimals + "%" if decimals else "0%", locale=self.locale
-        )
+        pattern = "0." + "0" * decimals + "%" if decimals else "0%"
+        return format_percent(round(share, decimals + 2) + 0.0, format=pattern, locale=self.locale).replace("-", MINUS)
 
     def share_met(self, share: float) -> str:
         """A coverage: rounded down to one decimal, so that what is not whole never reads 100 %."""
@@ -133,7 +134,7 @@ class Language:
         return self.percent(cut, 0 if cut in (0.0, 1.0) else 1)
 
     def rupees(self, paise: int | None) -> str:
-        return self.say("unknown") if paise is None else grouped_rupees(paise).replace("-", "\u2212")
+        return self.say("unknown") if paise is None else grouped_rupees(paise).replace("-", MINUS)
 
     def day(self, day: date) -> str:
         return format_date(day, "EEE d MMM y", locale=self.locale)
