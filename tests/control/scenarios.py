@@ -45,6 +45,7 @@ def in_order_at(now: datetime) -> Facts:
         life_support=False,
         dispute_open=False,
         feeder_cuts_last_hour=0,
+        power_cut_last_hour_w=0,
         batch_size=1,
         approvers=1,
         deposited_under_protest=False,

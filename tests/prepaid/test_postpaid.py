@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from openami.errors import InputError, RequestError
 from openami.money import round_half_up
-from openami.prepaid.postpaid import allocate, deposit_interest, due_on, issue_by, late_surcharge, postpaid_policy
+from openami.prepaid.postpaid import allocate, deposit_interest, due_on, issue_by, late_surcharge, postpaid_policy, protest_deposit
 
 UP = postpaid_policy("UP", date(2026, 6, 1))
 
@@ -58,6 +58,16 @@ def test_surcharge_and_interest_are_exact(amount, days):
     ):
         exact = amount * counted * share
         assert int(got[0]) == round_half_up(exact.numerator, exact.denominator)
+
+
+def test_the_deposit_under_protest_is_the_lesser_of_claim_and_six_months_average():
+    bills = np.array([[100, 100], [100, 100], [100, 100], [100, 100], [100, 100], [103, 103]])
+    assert protest_deposit(column(5000, 40), bills).tolist() == [101, 40]  # 603 / 6 = 100.5
+
+
+def test_five_months_of_bills_are_refused():
+    with pytest.raises(RequestError, match="give the last six months"):
+        protest_deposit(column(1), np.zeros((5, 1), np.int64))
 
 
 def test_an_unknown_policy_or_day_is_refused():

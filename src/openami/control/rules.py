@@ -68,6 +68,8 @@ class Facts:
     life_support: bool | None = None
     dispute_open: bool | None = None
     feeder_cuts_last_hour: int | None = None
+    power_cut_last_hour_w: int | None = None
+    """Sanctioned load disconnected in the whole utility in the last hour."""
     batch_size: int | None = None
     """How many disconnections are ordered together with this one, itself included."""
     approvers: int | None = None
@@ -231,6 +233,14 @@ def feeder_cap(values: Values, policy: Policy, facts: Facts, now: datetime) -> V
     return Verdict(facts.feeder_cuts_last_hour < values["per_hour"], {"cap": values["per_hour"], "done": facts.feeder_cuts_last_hour})
 
 
+def power_cap(values: Values, policy: Policy, facts: Facts, now: datetime) -> Verdict:
+    """Not more sanctioned load in an hour than the grid and the call centre can bear, this account's included."""
+    if facts.power_cut_last_hour_w is None or facts.sanctioned_load_w is None or facts.sanctioned_load_w <= 0:
+        return UNKNOWN
+    after_kw = (facts.power_cut_last_hour_w + facts.sanctioned_load_w + 999) // 1000
+    return Verdict(after_kw <= values["kw_per_hour"], {"cap": values["kw_per_hour"], "after": after_kw})
+
+
 def two_people(values: Values, policy: Policy, facts: Facts, now: datetime) -> Verdict:
     if facts.batch_size is None or facts.approvers is None:
         return UNKNOWN
@@ -304,6 +314,7 @@ RULES: dict[str, Rule] = {
     "life_support": Rule(life_support, None),
     "dispute": Rule(dispute, None),
     "feeder_cap": Rule(feeder_cap, None, ("per_hour",)),
+    "power_cap": Rule(power_cap, None, ("kw_per_hour",)),
     "two_people": Rule(two_people, None, ("above",)),
 }
 """Every rule, in the order in which reasons are shown."""

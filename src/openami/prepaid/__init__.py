@@ -3,6 +3,7 @@
     statement.py   opening + recharges - charges = closing, for all accounts at once
     notices.py     who is told what, by policy, in the account's language
     due.py         who would be due for disconnection (whether they may be cut is `control.decide`)
+    recharge.py    which recharge is accepted, how long a part payment brings supply back
     ledger.py      double entry over rows: idempotent, append-only, hash-chained, bitemporal
     postpaid.py    due dates, payments to the oldest claim first, late surcharge, interest on the deposit
     conversion.py  postpaid to prepaid and back; instalments of dues, deposit and arrears

@@ -117,6 +117,14 @@ def allocate(payment_paise: Int64, claims_paise: Int64) -> Payments:
     return Payments(paid, payment_paise - paid.sum(axis=0))
 
 
+def protest_deposit(claim_paise: Int64, last_six_bills_paise: Int64) -> Int64:
+    """What stops a disconnection when deposited under protest (Electricity Act 2003, section 56(1), proviso): the lesser of the claim and
+    the average of the last six months' bills. claim int64 [account], bills int64 [6, account]; int64 [account], halves up."""
+    if last_six_bills_paise.shape != (6, *claim_paise.shape):
+        raise RequestError(f"{claim_paise.size} claims, but bills are {last_six_bills_paise.shape}; give the last six months [6, account]")
+    return np.asarray(np.minimum(claim_paise, (last_six_bills_paise.sum(axis=0) + 3) // 6), np.int64)
+
+
 def late_surcharge(policy: PostpaidPolicy, overdue_paise: Int64, days_late: Int64) -> Int64:
     """int64 [account] paise: simple, by days, for overdue amounts >= 0 and days >= 0 (negative days cost nothing)."""
     return _simple(overdue_paise, np.maximum(days_late, 0), policy.late_milli_per_month, 30)
