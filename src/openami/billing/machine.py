@@ -37,10 +37,7 @@ def run(
     amount: Int64,
     refused: Bool,
 ) -> None:
-    """Fills amount [line, account] and refused [account]; `span` = (days, days in the period). Inputs as in `bill`.
-
-    free: what each line would be for the free units alone; base, free_base: sums of the lines that a line refers to.
-    """
+    """Fills amount [line, account] and refused [account]; `span` = (days, days in the period). Inputs as in `bill`."""
     lines, accounts = amount.shape
     free_limit, needs_load, needs_kva = np.int64(0), False, False
     for k in range(lines):
@@ -48,68 +45,96 @@ def run(
             free_limit = code[k, A]
         needs_load |= code[k, NEEDS_LOAD] != 0
         needs_kva |= code[k, OP] == DEMAND or (code[k, OP] == FIXED and code[k, A] == _KVA)
-    free = np.zeros((lines, _BLOCK), np.int64)
-    base, free_base = np.zeros(_BLOCK, np.int64), np.zeros(_BLOCK, np.int64)
-    wh, given, weighted = np.zeros(_BLOCK, np.int64), np.zeros(_BLOCK, np.int64), np.zeros(_BLOCK, np.int64)
+    free, work = np.zeros((lines, _BLOCK), np.int64), np.zeros((5, _BLOCK), np.int64)
     for low in range(0, accounts, _BLOCK):
-        size = min(_BLOCK, accounts - low)
-        wh[:size] = 0
-        for p in range(energy_wh.shape[0]):
-            for i in range(size):
-                refused[low + i] |= energy_wh[p, low + i] < 0
-                wh[i] += energy_wh[p, low + i]
-        for i in range(size):
-            refused[low + i] |= needs_load and load_w[low + i] <= 0
-            refused[low + i] |= needs_kva and (contract_va[low + i] <= 0 or demand_va[low + i] < 0)
+        high = min(accounts, low + _BLOCK)
+        hours, load, contract, demand = energy_wh[:, low:high], load_w[low:high], contract_va[low:high], demand_va[low:high]
+        block, bad, wh, given = amount[:, low:high], refused[low:high], work[0, : high - low], work[1, : high - low]
+        wh[:] = 0
+        for p in range(hours.shape[0]):
+            for i in range(wh.size):
+                bad[i] |= hours[p, i] < 0
+                wh[i] += hours[p, i]
+        for i in range(wh.size):
+            bad[i] |= (needs_load and load[i] <= 0) or (needs_kva and (contract[i] <= 0 or demand[i] < 0))
             given[i] = min(wh[i], free_limit)
         for k in range(lines):
-            op = code[k, OP]
-            if op == PER_UNIT:
-                _per_units(slabs, code, k, wh, wh, amount[k, low : low + size])
-                if free_limit > 0:
-                    _per_units(slabs, code, k, given, wh, free[k, :size])
-            elif op == FIXED:
-                _fixed(slabs, code, k, wh, load_w[low:], contract_va[low:], span, amount[k, low : low + size])
-                free[k, :size] = 0
-            elif op == DEMAND:
-                _demand(code, k, demand_va[low:], contract_va[low:], span, amount[k, low : low + size])
-                free[k, :size] = 0
-            elif op == TIME_OF_USE:
-                _sum(amount[:, low : low + size], code[k, OF], base)
-                _weigh(code, k, periods, energy_wh[:, low : low + size], weighted)
-                _time_of_use(code, k, weighted, wh, base, amount[k, low : low + size])
-                for i in range(size):
-                    free[k, i] = share(amount[k, low + i], given[i], wh[i]) if given[i] > 0 else 0
-            elif op == PERCENT:
-                _sum(amount[:, low : low + size], code[k, OF], base)
-                _sum(free[:, :size], code[k, OF], free_base)
-                for i in range(size):
-                    amount[k, low + i] = _percent(base[i] * code[k, A])
-                    free[k, i] = _percent(free_base[i] * code[k, A])
-            elif op == FREE_UNITS:
-                _sum(amount[:, low : low + size], code[k, OF] | code[k, B], base)
-                _sum(free[:, :size], code[k, OF], free_base)
-                for i in range(size):
-                    beyond = -free_base[i] if code[k, C] != 0 else 0
-                    amount[k, low + i] = -base[i] if wh[i] <= code[k, A] else beyond
-                free[k, :size] = 0
-            elif op == MINIMUM:
-                _sum(amount[:, low : low + size], code[k, OF], base)
-                for i in range(size):
-                    quantity = load_w[low + i] if code[k, B] != 0 else np.int64(1000)
-                    least = share(code[k, A] * span[0], quantity, span[1] * _MICRO)
-                    amount[k, low + i] = max(np.int64(0), least - base[i])
-                free[k, :size] = 0
-            elif op == ROUNDING:
-                _sum(amount[:, low : low + size], (np.int64(1) << k) - 1, base)
-                for i in range(size):
-                    amount[k, low + i] = _divide(base[i], code[k, A]) * code[k, A] - base[i]
-                free[k, :size] = 0
-            _where_it_applies(code, k, prepaid[low:], wh, load_w[low:], amount[k, low : low + size], free[k, :size])
+            _line(
+                code,
+                k,
+                slabs,
+                periods,
+                hours,
+                span,
+                load,
+                contract,
+                demand,
+                free_limit > 0,
+                work[:, : high - low],
+                block,
+                free[:, : high - low],
+            )
+            _where_it_applies(code, k, prepaid[low:high], wh, load, block[k], free[k, : high - low])
         for k in range(lines):
-            for i in range(size):
-                if refused[low + i]:
-                    amount[k, low + i] = 0
+            for i in range(wh.size):
+                if bad[i]:
+                    block[k, i] = 0
+
+
+@nb.njit(nogil=True, cache=True)
+def _line(
+    code: Int64,
+    k: I64,
+    slabs: Int64,
+    periods: Int64,
+    hours: Int64,
+    span: Int64,
+    load: Int64,
+    contract: Int64,
+    demand: Int64,
+    with_free: I64,
+    work: Int64,
+    amount: Int64,
+    free: Int64,
+) -> None:
+    """Line k of a block, into amount[k] and free[k], which is what the line would be for the free units alone.
+
+    work: (units, free units, sum of the lines it refers to, the same of `free`, weighted units), each [account of the block]."""
+    op, wh, given, base, free_base, weighted = code[k, OP], work[0], work[1], work[2], work[3], work[4]
+    out = amount[k]
+    free[k, :] = 0
+    _sum(amount, code[k, OF] | (code[k, B] if op == FREE_UNITS else 0), base)
+    if op == PER_UNIT:
+        _per_units(slabs, code, k, wh, wh, out)
+        if with_free:
+            _per_units(slabs, code, k, given, wh, free[k])
+    elif op == FIXED:
+        _fixed(slabs, code, k, wh, load, contract, span, out)
+    elif op == DEMAND:
+        _demand(code, k, demand, contract, span, out)
+    elif op == TIME_OF_USE:
+        _weigh(code, k, periods, hours, weighted)
+        _time_of_use(code, k, weighted, wh, base, out)
+        for i in range(out.size):
+            free[k, i] = share(out[i], given[i], wh[i]) if given[i] > 0 else 0
+    elif op == PERCENT:
+        _sum(free, code[k, OF], free_base)
+        for i in range(out.size):
+            out[i] = _percent(base[i] * code[k, A])
+            free[k, i] = _percent(free_base[i] * code[k, A])
+    elif op == FREE_UNITS:
+        _sum(free, code[k, OF], free_base)
+        for i in range(out.size):
+            beyond = -free_base[i] if code[k, C] != 0 else 0
+            out[i] = -base[i] if wh[i] <= code[k, A] else beyond
+    elif op == MINIMUM:
+        for i in range(out.size):
+            quantity = load[i] if code[k, B] != 0 else np.int64(1000)
+            out[i] = max(np.int64(0), share(code[k, A] * span[0], quantity, span[1] * _MICRO) - base[i])
+    elif op == ROUNDING:
+        _sum(amount, (np.int64(1) << k) - 1, base)
+        for i in range(out.size):
+            out[i] = _divide(base[i], code[k, A]) * code[k, A] - base[i]
 
 
 @nb.njit(nogil=True, cache=True)
