@@ -14,7 +14,7 @@ The order is: invalidate -> find gaps -> estimate -> validate again. What always
     quality_codes.py  `Quality` as IEC 61968-9 quality codes
 """
 
-from .blocks import MISSING64
+from ..readings import MISSING64
 from .kernel import VeeResult, run
 from .rules import MeterLimits, RuleBook, RuleSet, load_rules, meter_limits
 

@@ -9,11 +9,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from ..readings import Quality
+from ..readings import MISSING64, Quality
 from .rules import Row
-
-MISSING64 = np.int64(-(2**63))
-"""No register difference, no usual day: in int64 arrays over meters."""
 
 BLOCK = 512
 _NONE = np.int32(-(2**31))

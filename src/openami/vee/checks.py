@@ -12,8 +12,7 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from ..readings import MISSING, Bool, Calendar, Int32, Int64
-from .blocks import MISSING64
+from ..readings import MISSING, MISSING64, Bool, Calendar, Int32, Int64
 
 Limit = int | float | npt.NDArray[np.number]
 """[meter] or one number."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..readings import MISSING, Bool, Int32, Int64
-from .blocks import MISSING64
+from ..readings import MISSING, MISSING64, Bool, Int32, Int64
 
 
 def like_day(days: Int32) -> Int32:
