@@ -1,0 +1,143 @@
+"""`LakeTown` over a small town that really ran: what it tells adds up, and every page stands on it."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from openami.demo.run import Wish, run_demo
+from openami.errors import DataError
+from openami.registry import NodeKind
+from openami.store.deployment import Folder
+from openami.web import create_app
+from openami.web.reader import LakeTown
+from openami.web.townbook import MeterQuery, MeterState
+
+from .client import TestClient
+
+FIRST, DAYS, CONSUMERS = date(2025, 12, 1), 2, 30
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("town") / "data"
+    run_demo(Wish(folder, CONSUMERS, DAYS, 3, FIRST), lambda name, steps: lambda done: None)
+    return LakeTown(Folder(folder))
+
+
+@pytest.fixture(scope="module")
+def last(town):
+    return town.days()[-1]
+
+
+@pytest.fixture(scope="module")
+def rows(town, last):
+    return town.meters(MeterQuery(last, limit=1000)).rows
+
+
+def test_the_days_are_there(town):
+    assert town.days() == (FIRST, date(2025, 12, 2))
+
+
+def test_intervals_add_up_from_the_meters_to_the_town(town, last, rows):
+    whole = town.overview(last).intervals
+    assert whole.expected == len(rows) * 96 == whole.metered + whole.estimated + whole.missing
+    for part in ("metered", "estimated", "missing"):
+        assert getattr(whole, part) == sum(getattr(r.intervals, part) for r in rows)
+
+
+def test_energy_adds_up_from_the_slots_to_the_town(town, last, rows):
+    consumers = [r for r in rows if r.kind is NodeKind.CONSUMER]
+    assert len(consumers) == CONSUMERS
+    assert town.overview(last).consumers_wh == sum(r.day_wh or 0 for r in consumers)
+    for row in consumers[:5]:
+        values = [s.value for s in town.meter(row.serial, last).channels[0].slots]
+        assert row.day_wh == sum(v for v in values if v is not None)
+        assert row.intervals.missing == values.count(None)
+
+
+def test_hours_add_up_to_the_day_at_every_node(town, last):
+    for feeder in town.overview(last).feeders:
+        nodes = [(feeder.figures, town.feeder(feeder.name, last).hours)]
+        nodes += [(t.figures, town.transformer(t.name, last).hours) for t in feeder.transformers]
+        for figures, hours in nodes:
+            assert len(hours) == 24
+            assert figures.loss_wh == figures.in_wh - figures.out_wh == sum(h.figures.loss_wh for h in hours)
+            assert 0 <= figures.coverage <= 1
+        assert feeder.figures.out_wh == sum(t.figures.in_wh for t in feeder.transformers)
+
+
+def test_statements_add_up_and_follow_one_another(town, rows):
+    first, second = town.days()
+    for row in [r for r in rows if r.account][::4]:
+        days = [town.consumer(row.account, d).statement for d in (first, second)]
+        for s in days:
+            assert s.closing_paise == s.opening_paise + sum(s.recharges_paise) - s.charge_paise
+        assert days[1].opening_paise == days[0].closing_paise
+        assert town.consumer(row.account, second).balance_paise == days[1].closing_paise
+
+
+def test_the_towns_money_is_the_accounts_money(town, last, rows):
+    money = town.overview(last).money
+    consumers = [town.consumer(r.account, last) for r in rows if r.account]
+    assert money.accounts == len(consumers) == CONSUMERS
+    assert money.charged_paise == sum(c.statement.charge_paise for c in consumers)
+    assert money.balance_paise == sum(c.statement.closing_paise for c in consumers)
+    assert money.negative == sum(c.statement.closing_paise < 0 for c in consumers)
+    assert money.low == sum(c.low for c in consumers)
+    assert money.due == len(town.due(last).rows) == sum(c.supply.due for c in consumers)
+
+
+def test_quarantine_is_counted_and_paged_without_gap(town, last):
+    causes = town.overview(last).quarantine
+    assert causes
+    for cause in causes:
+        whole = town.quarantine(cause.cause, 0, 10_000).rows
+        assert len(whole) == cause.frames == town.quarantine(cause.cause, 0, 1).total
+        assert {f.cause for f in whole} == {cause.cause}
+        paged = [f for offset in range(0, cause.frames, 7) for f in town.quarantine(cause.cause, offset, 7).rows]
+        assert paged == list(whole)
+
+
+def test_filters_of_the_meter_list_agree_with_the_rows(town, last, rows):
+    found = town.meters(MeterQuery(last, state=MeterState.ESTIMATED, limit=1000)).rows
+    assert {r.serial for r in found} == {r.serial for r in rows if r.intervals.estimated}
+    silent = town.meters(MeterQuery(last, state=MeterState.SILENT, limit=1000)).rows
+    assert {r.serial for r in silent} == {s.serial for s in town.overview(last).silent}
+    one = town.meters(MeterQuery(last, text=rows[3].account or rows[3].usage_point))
+    assert [r.serial for r in one.rows] == [rows[3].serial]
+    pages = [town.meters(MeterQuery(last, offset=k, limit=7)).rows for k in range(0, len(rows), 7)]
+    assert [r for page in pages for r in page] == list(rows)
+
+
+def test_a_silent_meter_says_when_it_was_last_heard(town, last):
+    for silent in town.overview(last).silent:
+        assert silent.last_heard is None or silent.last_heard.date() <= last
+        assert town.meter(silent.serial, last).last_heard == silent.last_heard
+
+
+def test_what_is_not_there_is_none(town, last):
+    assert town.meter("NOPE", last) is None
+    assert town.transformer("NOPE", last) is None
+    assert town.feeder("NOPE", last) is None
+    assert town.consumer("NOPE", last) is None
+
+
+@pytest.mark.parametrize("language", ["en", "hi"])
+def test_every_page_stands_on_the_real_thing(town, last, rows, language):
+    client = TestClient(create_app(town))
+    overview = town.overview(last)
+    paths = ["/", "/meters", "/due", "/quarantine", "/health"]
+    paths += [f"/feeders/{f.name}" for f in overview.feeders]
+    paths += [f"/transformers/{t.name}" for f in overview.feeders for t in f.transformers]
+    paths += [f"/meters/{r.serial}" for r in rows[::6]] + [f"/meters/{rows[0].serial}/day.csv"]
+    paths += [f"/consumers/{r.account}" for r in rows[::6] if r.account]
+    for path in paths:
+        answer = client.get(path, params={"lang": language} if "csv" not in path and "health" not in path else {})
+        assert answer.status_code == 200, path
+
+
+def test_a_folder_without_data_is_named(tmp_path):
+    with pytest.raises(DataError, match=str(tmp_path)):
+        LakeTown(Folder(tmp_path))
