@@ -17,9 +17,10 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import cast
 
 from ..cosem.wrapper import WrapperReader, wrap
-from ..errors import MeterError, StorageError
+from ..errors import MeterError, OpenAMIError
 from ..store.journal import Journal, Refusal
 from .admission import Admission, Verdict
 
@@ -27,6 +28,7 @@ log = logging.getLogger("openami.headend")
 
 MAX_APDU_BYTES = 16_384
 INBOX_FRAMES = 20_000
+INBOX_BYTES = 32 * 2**20
 SETTLE_EVERY_S = 1.0
 
 
@@ -47,8 +49,10 @@ class PushListener:
         """watch: told of every frame and its verdict, on the journal's thread, after the frame is stored."""
         self.journal, self.admission, self._watch = journal, admission, watch
         self.tally = Tally()
-        self.failed: StorageError | None = None
+        self.failed: OpenAMIError | None = None
         self._inbox: list[tuple[_Connection | _Sender, bytes]] = []
+        self._inbox_bytes = 0
+        self._paused = False
         self._datagrams: asyncio.DatagramTransport | None = None
         self._leaving: list[_Connection] = []
         self._connections: set[_Connection] = set()
@@ -76,13 +80,18 @@ class PushListener:
         return actual
 
     async def stop(self) -> None:
-        """Take no more connections, bring what has been received to the disk, remember the verdicts, close."""
+        """Take nothing more, bring what has been received to the disk and confirm it, remember the verdicts, close.
+
+        Reading stops first: under steady work there would always be one more frame. What is still on its way is not confirmed, so its
+        meter sends it again.
+        """
         self._server.close()
-        if self._datagrams:
-            self._datagrams.close()
         self._stopping = True
+        self._pause()
         self._wake.set()
         await self._flusher
+        if self._datagrams:
+            self._datagrams.close()
         for connection in list(self._connections):
             connection.transport.close()
         self._disk.shutdown()
@@ -93,10 +102,25 @@ class PushListener:
 
     def take(self, connection: _Connection | _Sender, octets: bytes) -> None:
         self._inbox.append((connection, octets))
-        if len(self._inbox) >= INBOX_FRAMES:
-            for each in self._connections:
-                each.transport.pause_reading()
+        self._inbox_bytes += len(octets)
+        if self.crowded and not self._paused:
+            self._pause()
         self._wake.set()
+
+    def _pause(self) -> None:
+        self._paused = True
+        for connection in self._connections:
+            connection.transport.pause_reading()
+
+    @property
+    def crowded(self) -> bool:
+        """No room for more: what comes now must wait in its socket, or be dropped where it cannot wait."""
+        return self._stopping or len(self._inbox) >= INBOX_FRAMES or self._inbox_bytes >= INBOX_BYTES
+
+    def meet(self, connection: _Connection) -> None:
+        self._connections.add(connection)
+        if self._paused:
+            connection.transport.pause_reading()
 
     def leave(self, connection: _Connection) -> None:
         """The peer has finished: close when everything it sent is stored."""
@@ -107,13 +131,12 @@ class PushListener:
         loop = asyncio.get_running_loop()
         while not (self._stopping and not self._inbox):
             await self._wait_for_work()
-            crowded = len(self._inbox) >= INBOX_FRAMES
-            batch, self._inbox = self._inbox, []
+            batch, self._inbox, self._inbox_bytes = self._inbox, [], 0
             leaving, self._leaving = self._leaving, []
             self._wake.clear()
             try:
                 confirms = await loop.run_in_executor(self._disk, self._store_and_judge, [octets for _, octets in batch])
-            except StorageError as error:
+            except OpenAMIError as error:
                 self.failed = error
                 log.error("the head-end stops: %s", error)
                 break
@@ -122,9 +145,10 @@ class PushListener:
                     connection.reply(confirm)
             for connection in leaving:
                 connection.transport.close()
-            if crowded:
-                for each in self._connections:
-                    each.transport.resume_reading()
+            if self._paused and not self.crowded:
+                self._paused = False
+                for connection in self._connections:
+                    connection.transport.resume_reading()
         if self.failed is None:
             await loop.run_in_executor(self._disk, self._settle)
         else:
@@ -190,11 +214,10 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._listener = listener
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # by duty, though not by descent: Python 3.11's does not inherit it
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if len(self._listener._inbox) < INBOX_FRAMES:
+        if not self._listener.crowded:
             self._listener.take(_Sender(self._transport, addr), data)
 
 
@@ -220,7 +243,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self._listener._connections.add(self)
+        self._listener.meet(self)
 
     def reply(self, octets: bytes) -> None:
         if not self.transport.is_closing():
