@@ -81,7 +81,7 @@ class KeyTable:
 class BulkResult:
     """A batch. Per frame: verdict uint8 (`Verdict`), meter int32 (row of the key table, -1 = unknown or not to be seen), counter int64
     (invocation counter, -1 = not to be seen), clock_s int64 (the push's clock, UTC seconds, MISSING64 = not specified or not taken in),
-    invoke int64 (long-invoke-id-and-priority as on the wire, -1 = not taken in).
+    invoke int64 (long-invoke-id-and-priority as on the wire, -1 = not taken in; of a get-response it means nothing).
     Per row of the frames taken in, in their order: frame int64, stamp_s int64 (MISSING64 = not specified), values int32 [channel, row] in
     the order of `CHANNEL_NAMES`, each in its channel's unit, MISSING = absent."""
 
@@ -192,22 +192,14 @@ def _rows(program: loops.Program, zone: int, plain: Bytes, frames: _Frames, thre
     total = int(first_row[-1])
     row_frame, stamp, clock = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(len(frames.verdict), np.int64)
     values = np.full((len(CHANNEL_NAMES), total), MISSING, np.int32)
-    out = (clock, row_frame, stamp, values)
+    invoke = np.empty(len(frames.verdict), np.int64)
+    out = (clock, invoke, row_frame, stamp, values)
 
     def part(_: int, first: int, last: int) -> None:
         loops.extract(plain, frames.body, frames.template, first_row, first, last, zone, program.places, frames.verdict, out)
 
     in_parts(part, len(frames.verdict), threads)
-    return BulkResult(frames.verdict, frames.meter, frames.counter, clock, _invoke(plain, frames), row_frame, stamp, values)
-
-
-def _invoke(plain: Bytes, frames: _Frames) -> Int64:
-    """The four bytes behind the tag of each frame that was taken in; of a get-response they mean nothing."""
-    invoke = np.full(len(frames.verdict), -1, np.int64)
-    taken = np.flatnonzero(frames.verdict == Verdict.TAKEN)
-    body = frames.body[taken]
-    invoke[taken] = sum(plain[body + k].astype(np.int64) << (8 * (4 - k)) for k in range(1, 5))
-    return invoke
+    return BulkResult(frames.verdict, frames.meter, frames.counter, clock, invoke, row_frame, stamp, values)
 
 
 def _writable(buffer: Bytes) -> Bytes:

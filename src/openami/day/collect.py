@@ -7,106 +7,175 @@ used is in quarantine with its cause and its frame's bytes, and stops no other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from ..cosem.push import layout_for, read_push
+from ..cosem.bulk import BulkDecoder, KeyTable
+from ..cosem.bulk import Verdict as Bulk
+from ..cosem.push import PushLayout, layouts, read_push
 from ..errors import DataError, MeterError
-from ..headend.admission import Admission, Verdict, correspondents
+from ..headend.admission import Admission, Correspondent, correspondents
 from ..headend.process import headend_title
-from ..readings import MISSING
-from ..registry import Meter
+from ..readings import MISSING, MISSING64, Int32, Int64
 from ..store.grid import COLUMN, DayGrid
-from ..store.journal import Journal, Refusal
+from ..store.journal import Batch, Journal, Refusal
 from ..store.keys import load_master_key
 from .site import Site
 
 BLOCK_LOAD_PUSH = "0.5.25.9.0.255"
 """The push object whose rows are block load [verify: IS 15959 part 2's amendments number it so]."""
+PACK_FRAMES = 16_384
+"""Journal batches are decoded together from this many frames on: enough to feed the compiled loops, little enough for any memory."""
+NO_LAYOUT = PushLayout("", "", "", (), "rows")
 
 
 def collect(site: Site, progress: Callable[[int], None] | None = None) -> Counter[str]:
     """Replay the journal from its first frame and write `raw` for every open day and shard; gives the refusals by cause.
 
-    Frames are judged again exactly as the head-end judged them. A genuine frame whose reading cannot be used (off the grid or outside the open
-    days: out_of_day; not in its model's layout: layout) goes to quarantine here.
+    Frames are judged again exactly as the head-end judged them: by the bulk decoder, and where that hands a frame back, by admission. A genuine
+    frame whose reading cannot be used (off the grid or outside the open days: out_of_day; not in its model's layout: layout) goes to
+    quarantine here.
     """
     journal = Journal(site.folder.journal)
-    known = correspondents(site.rows.meters(), site.rows.wrapped_keys(), load_master_key(site.folder.master_key))
-    admission = Admission(known, headend_title(site.deployment))
-    first, days = site.deployment.first_day, site.deployment.days
-    grids = {s: DayGrid(s, site.rows.shard_index(s, first).meters, site.calendar, first, days) for s in site.rows.shards()}
-    causes: Counter[str] = Counter()
-    for batch in journal.batches():
-        taken: list[_Taken] = []
-        refused: list[Refusal] = []
-        for position, octets in enumerate(batch.frames):
-            verdict = admission.judge(octets)
-            refusal = Refusal(batch.seq, position, verdict.cause or "", verdict.detail, verdict.serial, batch.received_us, octets)
-            if verdict.cause is not None:
-                causes[verdict.cause] += 1
-            else:
-                taken.extend(_read(verdict, refusal, refused))
-        _write(grids, taken, refused)
-        causes.update(r.cause for r in refused)
-        journal.refuse(refused)
+    replay = _Replay(site)
+    for pack in _packs(journal.batches()):
+        journal.refuse(replay.take(pack))
         if progress:
-            progress(len(batch.frames))
+            progress(sum(len(batch.frames) for batch in pack))
     journal.close()
-    for shard, grid in grids.items():
+    for shard, grid in replay.grids.items():
         for day in site.deployment.open_days:
             if blocks := grid.blocks(day):
                 site.lake.write_blocks("raw", blocks)
             else:
                 raise DataError(f"shard {shard} has no reading at all on {day}; is its head-end running, and are its meters registered?")
-    return causes
+    return replay.causes
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """One reading of an accepted frame, and the refusal it becomes if the grid has no place for it."""
-
-    meter: Meter
-    stamp_s: int
-    values: dict[str, int]
-    otherwise: Refusal
-
-
-def _read(verdict: Verdict, frame: Refusal, refused: list[Refusal]) -> Iterator[_Taken]:
-    """The readings of an accepted frame; a frame that does not fit its model's layout is added to `refused`."""
-    meter, push = verdict.meter, verdict.notification
-    assert meter is not None
-    assert push is not None
-    try:
-        readings = read_push(layout_for(meter.maker, meter.model, BLOCK_LOAD_PUSH), push.body)
-    except MeterError as error:
-        refused.append(_because(frame, error.cause, str(error)))
-        return
-    for stamp_s, values in readings.rows:
-        if stamp_s is None:
-            refused.append(_because(frame, "out_of_day", "the reading has no time stamp"))
-        else:
-            yield _Taken(meter, stamp_s, values, frame)
+def _packs(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
+    pack: list[Batch] = []
+    frames = 0
+    for batch in batches:
+        pack.append(batch)
+        frames += len(batch.frames)
+        if frames >= PACK_FRAMES:
+            yield pack
+            pack, frames = [], 0
+    if pack:
+        yield pack
 
 
-def _write(grids: dict[int, DayGrid], taken: list[_Taken], refused: list[Refusal]) -> None:
-    for shard, grid in grids.items():
-        own = [t for t in taken if t.meter.shard == shard]
-        if not own:
-            continue
-        values = np.full((len(own), len(COLUMN)), MISSING, np.int32)
-        for row, reading in enumerate(own):
-            for name, value in reading.values.items():
-                values[row, COLUMN[name]] = value
-        stamps = np.fromiter((t.stamp_s for t in own), np.int64, len(own))
-        inside = grid.write(stamps, np.fromiter((t.meter.index for t in own), np.int64, len(own)), values)
-        for outside in np.flatnonzero(~inside).tolist():
-            local = grid.calendar.local(own[outside].stamp_s)
-            why = f"stamped {local:%Y-%m-%d %H:%M:%S}, off the grid or outside the days open for readings"
-            refused.append(_because(own[outside].otherwise, "out_of_day", why))
+class _Pack:
+    """The frames of some journal batches, one behind the other, and the way back to where each came from."""
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self.frames = [octets for batch in batches for octets in batch.frames]
+        self._origin = [(batch, position) for batch in batches for position in range(len(batch.frames))]
+        self.offsets = np.concatenate([[0], np.cumsum([len(octets) for octets in self.frames])]).astype(np.int64)
+        self.buffer = np.frombuffer(b"".join(self.frames), np.uint8)
+
+    def refusal(self, frame: int, cause: str, detail: str, serial: str | None) -> Refusal:
+        batch, position = self._origin[frame]
+        return Refusal(batch.seq, position, cause, detail, serial, batch.received_us, self.frames[frame])
 
 
-def _because(frame: Refusal, cause: str, detail: str) -> Refusal:
-    return Refusal(frame.seq, frame.position, cause, detail, frame.serial, frame.received_us, frame.octets)
+class _Replay:
+    """Frames in journal order to day grids. `causes` counts every refusal, admission's and those of readings that cannot be used."""
+
+    def __init__(self, site: Site) -> None:
+        known = correspondents(site.rows.meters(), site.rows.wrapped_keys(), load_master_key(site.folder.master_key))
+        self._admission = Admission(known, headend_title(site.deployment))
+        self._peers = list(known.values())
+        self._layouts = (*(one for one in layouts() if one.push_object == BLOCK_LOAD_PUSH), NO_LAYOUT)
+        self._layout = _layout_of(self._peers, self._layouts)
+        self._decoder = _bulk_decoder(self._peers, self._layouts, self._layout)
+        self._shard = np.array([peer.meter.shard for peer in self._peers], np.int64)
+        self._index = np.array([peer.meter.index for peer in self._peers], np.int64)
+        first, days = site.deployment.first_day, site.deployment.days
+        self.grids = {s: DayGrid(s, site.rows.shard_index(s, first).meters, site.calendar, first, days) for s in site.rows.shards()}
+        self.causes: Counter[str] = Counter()
+
+    def take(self, batches: list[Batch]) -> list[Refusal]:
+        """Write what the frames say into the grids; gives the readings that cannot be used."""
+        pack = _Pack(batches)
+        found = self._decoder.decode(pack.buffer, pack.offsets, threads=2)
+        refused = self._write(pack, found.frame, found.meter[found.frame], found.stamp_s, np.ascontiguousarray(found.values.T))
+        for frame in found.general.tolist():
+            refused += self._judge(pack, frame, int(found.meter[frame]))
+        for verdict in (Bulk.UNKNOWN_METER, Bulk.POLICY, Bulk.BAD_TAG, Bulk.REPLAYED_COUNTER):
+            if count := int((found.verdict == verdict).sum()):
+                self.causes[verdict.name.lower()] += count
+        self.causes.update(refusal.cause for refusal in refused)
+        return refused
+
+    def _judge(self, pack: _Pack, frame: int, row: int) -> list[Refusal]:
+        """A frame that the bulk decoder handed back, judged in its place; its form is learnt for the frames to come."""
+        serial = self._peers[row].meter.serial if row >= 0 else None
+        if serial is not None:
+            self._admission.counters[serial] = int(self._decoder.counters[row])
+        verdict = self._admission.judge(pack.frames[frame])
+        if verdict.cause is not None or verdict.notification is None or serial is None:
+            self.causes[verdict.cause or "malformed"] += 1
+            return []
+        self._decoder.counters[row] = self._admission.counters[serial]
+        at = int(self._layout[row])
+        try:
+            push = read_push(self._layouts[at], verdict.notification.body)
+        except MeterError as error:
+            return [pack.refusal(frame, error.cause, str(error), serial)]
+        self._learn(at, verdict.notification.encode())
+        values = np.full((len(push.rows), len(COLUMN)), MISSING, np.int32)
+        for k, (_, row_values) in enumerate(push.rows):
+            for name, value in row_values.items():
+                values[k, COLUMN[name]] = value
+        stamps = np.array([MISSING64 if stamp is None else stamp for stamp, _ in push.rows], np.int64)
+        at_frame, at_row = np.full(len(stamps), frame, np.int64), np.full(len(stamps), row, np.int32)
+        return self._write(pack, at_frame, at_row, stamps, values)
+
+    def _learn(self, layout: int, plain: bytes) -> None:
+        """A form that cannot be read by place stays with the general decoder."""
+        try:
+            self._decoder.learn(layout, plain)
+        except MeterError:
+            return
+
+    def _write(self, pack: _Pack, frame: Int64, row: Int32, stamp_s: Int64, values: Int32) -> list[Refusal]:
+        """Readings [n] into their shards' grids; gives those that no open day has a slot for."""
+        refused = []
+        for shard, grid in self.grids.items():
+            own = np.flatnonzero(self._shard[row] == shard)
+            inside = grid.write(stamp_s[own], self._index[row[own]], values[own])
+            for at in own[~inside].tolist():
+                refused.append(self._out_of_day(pack, grid, int(frame[at]), int(row[at]), int(stamp_s[at])))
+        return refused
+
+    def _out_of_day(self, pack: _Pack, grid: DayGrid, frame: int, row: int, stamp_s: int) -> Refusal:
+        why = "the reading has no time stamp"
+        if stamp_s != MISSING64:
+            why = f"stamped {grid.calendar.local(stamp_s):%Y-%m-%d %H:%M:%S}, off the grid or outside the days open for readings"
+        return pack.refusal(frame, "out_of_day", why, self._peers[row].meter.serial)
+
+
+def _layout_of(peers: list[Correspondent], known: tuple[PushLayout, ...]) -> Int32:
+    """Each meter's position in `known`; the last one, which nothing fits, for a model without layout."""
+    at = {(one.maker, one.model): k for k, one in enumerate(known)}
+    return np.array([at.get((peer.meter.maker, peer.meter.model), len(known) - 1) for peer in peers], np.int32)
+
+
+def _bulk_decoder(peers: list[Correspondent], known: tuple[PushLayout, ...], layout: Int32) -> BulkDecoder:
+    """The bulk decoder for these meters. Keys of 32 bytes (suite 2) do not fit its table: such a meter's frames come back to admission."""
+    short = [peer.keys if len(peer.keys.ek) == 16 else None for peer in peers]
+    empty = bytes(16)
+
+    def table(octets: list[bytes], size: int) -> np.ndarray:
+        return np.frombuffer(b"".join(octets), np.uint8).reshape(len(octets), size)
+
+    keys = KeyTable(
+        table([peer.meter.system_title for peer in peers], 8),
+        table([k.ek if k else empty for k in short], 16),
+        table([k.ak if k else empty for k in short], 16),
+        np.array([peer.meter.security_control for peer in peers], np.uint8),
+        layout,
+    )
+    return BulkDecoder(known, keys)
