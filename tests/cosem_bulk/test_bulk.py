@@ -206,6 +206,7 @@ def test_a_day_of_pushes_lands_in_its_cells_and_again_changes_nothing():
     batch.sort(key=lambda f: f[20:24])  # by counter, as each meter sends them
     result = decoder_for(meters).decode(*joined(batch))
     assert set(result.verdict) == {Verdict.TAKEN}
+    np.testing.assert_array_equal(result.invoke, 1 << 30 | (result.counter - 10), "long invoke id, and the wish for a confirmation")
     grid = np.full((len(CHANNEL_NAMES), 48, len(meters)), MISSING, np.int32)
     conflict = np.zeros(grid.shape, np.bool_)
     done = scatter(result, np.arange(len(meters)), DAY_START, 1800, grid, conflict)

@@ -191,14 +191,15 @@ def first_rows(verdict, template, rows):  # type: ignore[no-untyped-def]
 def extract(plain, body, template, first_row, first, last, zone, places, verdict, out):  # type: ignore[no-untyped-def]
     """Read the numbers of the frames that were taken in. Writes the arrays of `out`."""
     clock_at, first_stamp, first_field, stamps, table = places
-    clock, row_frame, stamp, values = out
+    clock, invoke, row_frame, stamp, values = out
     word, day = np.zeros(1, np.uint64), np.zeros(2, np.int64)
     single, double = word.view(np.float32), word.view(np.float64)
     for k in range(first, last):
-        clock[k] = MISSING64
+        clock[k], invoke[k] = MISSING64, -1
         if verdict[k] != TAKEN:
             continue
         t, base, row = template[k], body[k], first_row[k]
+        invoke[k] = np.int64(_word(plain, base + 1, 4))
         if clock_at[t] >= 0:
             clock[k] = _stamp(plain, base + clock_at[t], zone, day)
         for s in range(first_stamp[t], first_stamp[t + 1]):
