@@ -94,11 +94,13 @@ class _Replay:
         self._index = np.array([peer.meter.index for peer in self._peers], np.int64)
         first, days = site.deployment.first_day, site.deployment.days
         self.grids = {s: DayGrid(s, site.rows.shard_index(s, first).meters, site.calendar, first, days) for s in site.rows.shards()}
+        self._learnt: set[tuple[int, int]] = set()
         self.causes: Counter[str] = Counter()
 
     def take(self, batches: list[Batch]) -> list[Refusal]:
         """Write what the frames say into the grids; gives the readings that cannot be used."""
         pack = _Pack(batches)
+        self._learnt.clear()
         found = self._decoder.decode(pack.buffer, pack.offsets, threads=2)
         refused = self._write(pack, found.frame, found.meter[found.frame], found.stamp_s, np.ascontiguousarray(found.values.T))
         for frame in found.general.tolist():
@@ -134,7 +136,10 @@ class _Replay:
         return self._write(pack, at_frame, at_row, stamps, values)
 
     def _learn(self, layout: int, plain: bytes) -> None:
-        """A form that cannot be read by place stays with the general decoder."""
+        """Know the form of `plain` from the next pack on; once a pack for each length. What cannot be read by place stays with admission."""
+        if (layout, len(plain)) in self._learnt:
+            return
+        self._learnt.add((layout, len(plain)))
         try:
             self._decoder.learn(layout, plain)
         except MeterError:
@@ -164,7 +169,8 @@ def _layout_of(peers: list[Correspondent], known: tuple[PushLayout, ...]) -> Int
 
 
 def _bulk_decoder(peers: list[Correspondent], known: tuple[PushLayout, ...], layout: Int32) -> BulkDecoder:
-    """The bulk decoder for these meters. Keys of 32 bytes (suite 2) do not fit its table: such a meter's frames come back to admission."""
+    """The bulk decoder for these meters, expecting pushes whose device id is the serial number. Keys of 32 bytes (suite 2) do not fit its
+    table: such a meter's frames come back to admission."""
     short = [peer.keys if len(peer.keys.ek) == 16 else None for peer in peers]
     empty = bytes(16)
 
@@ -178,4 +184,7 @@ def _bulk_decoder(peers: list[Correspondent], known: tuple[PushLayout, ...], lay
         np.array([peer.meter.security_control for peer in peers], np.uint8),
         layout,
     )
-    return BulkDecoder(known, keys)
+    decoder = BulkDecoder(known, keys)
+    for at, length in {(int(at), len(peer.meter.serial)) for at, peer in zip(layout, peers, strict=True) if known[at] is not NO_LAYOUT}:
+        decoder.expect(at, length)
+    return decoder
