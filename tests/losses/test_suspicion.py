@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from openami.losses import balance, loss_outliers, understated, wrong_transformers
+from openami.losses import balance, idle_while_flowing, loss_outliers, understated, wrong_transformers
 from openami.readings import MISSING
 
 from .towns import households_wh, one_feeder
@@ -89,6 +89,32 @@ def test_a_silent_home_and_a_silent_transformer_accuse_nobody(town):
     day[:, TRANSFORMERS * HOMES + 5] = MISSING
     assert wrong_transformers(index, day) == []
     assert understated(index, day) == []
+
+
+def test_a_home_that_stands_still_while_energy_flows_is_named(town):
+    index, used, registered = town
+    homes = used.copy()
+    homes[24:64, 25] = 0
+    found = idle_while_flowing(index, registered(_home_transformer(index), homes), 4)
+    assert [(i.meter, i.transformer) for i in found] == [(25, 1)]
+    assert found[0].excess_wh == pytest.approx(4 * used[24:64, 25].mean(), rel=0.5)
+    assert found[0].idle_share == pytest.approx(10 / 24)
+
+
+def test_a_home_that_truly_rests_is_not_named(town):
+    """The same hours without reading, but nothing flows: an empty home."""
+    index, used, registered = town
+    used[24:64, 25] = 0
+    assert idle_while_flowing(index, registered(_home_transformer(index), used), 4) == []
+
+
+def test_standing_still_is_not_judged_beside_a_home_that_was_not_heard(town):
+    index, used, registered = town
+    homes = used.copy()
+    homes[24:64, 25] = 0
+    day = registered(_home_transformer(index), homes)
+    day[:, 30] = MISSING
+    assert idle_while_flowing(index, day, 4) == []
 
 
 def test_outliers_need_peers_and_a_difference_that_meters_can_tell():

@@ -2,7 +2,8 @@
 
 In: one shard's validated day block of `import_wh` with its quality, and the shard's `ShardIndex`.
 Out: integer Wh per node and hour and day (`balance`), nodes whose loss stands out (`loss_outliers`), consumers who seem to hang
-on another transformer (`wrong_transformers`) or to be registered short (`understated`).
+on another transformer (`wrong_transformers`), to be registered short (`understated`), or to stand still while energy flows
+(`idle_while_flowing`).
 
 What always holds:
 - in = out + loss to the Wh, wherever in and out are known; what is not known is `MISSING64`, never 0;
@@ -11,15 +12,17 @@ What always holds:
 """
 
 from .balance import MISSING64, Balance, NodeBalance, balance
-from .suspicion import Move, Understated, loss_outliers, understated, wrong_transformers
+from .suspicion import Idle, Move, Understated, idle_while_flowing, loss_outliers, understated, wrong_transformers
 
 __all__ = [
     "MISSING64",
     "Balance",
+    "Idle",
     "Move",
     "NodeBalance",
     "Understated",
     "balance",
+    "idle_while_flowing",
     "loss_outliers",
     "understated",
     "wrong_transformers",

@@ -21,6 +21,9 @@ SPREAD_MIN = 0.005
 EVIDENCE_MIN = 5.0
 DIFFERENCES_MIN = 40
 UNHEARD_MAX = 0.25
+IDLE_EVIDENCE_MIN = 3.5
+IDLE_EXCESS_WH_MIN = 50.0
+HOURS_MIN = 24
 
 
 def loss_outliers(loss_share: Float64) -> Float64:
@@ -110,7 +113,8 @@ def understated(index: ShardIndex, measured: Int32, share_min: float = 0.15) -> 
 
     measured as for `wrong_transformers`. A transformer of which any consumer was unheard for more than a quarter of the time is
     not judged: that home's use would look like somebody else's theft. Sees a meter that registers a constant part of the use
-    (h1); one that stands still (h2) or registers a random part (h3) shows in `loss_outliers`, if it is large enough.
+    (h1); one that stands still (h2) is for `idle_while_flowing`; one that registers a random part (h3) shows in `loss_outliers`
+    only, if it is large enough.
     """
     found: list[Understated] = []
     steps = _Steps.of(index, measured)
@@ -125,6 +129,52 @@ def understated(index: ShardIndex, measured: Int32, share_min: float = 0.15) -> 
             if value >= share_min and t >= EVIDENCE_MIN:
                 found.append(Understated(int(meters[k]), now, float(value), float(t)))
     return sorted(found, key=lambda u: (-u.evidence, u.meter))
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """`meter` registers exactly nothing for whole hours, and just then its transformer loses `excess_wh` more in an hour.
+
+    idle_share: share of the judged hours. Evidence is a t value. Innocent explanations: a neighbour who begins when this home
+    ends, a changeover to a generator or solar panels together with a loss elsewhere.
+    """
+
+    meter: int
+    transformer: int
+    excess_wh: float
+    idle_share: float
+    evidence: float
+
+
+def idle_while_flowing(index: ShardIndex, measured: Int32, slots_per_hour: int) -> list[Idle]:
+    """Consumers who register nothing in a tenth to nine tenths of the hours, while more is lost just then; best evidence first.
+
+    measured as for `wrong_transformers`. The loss of an hour is explained by what the others use (straight and squared, as the wires
+    do), by what this home registers, and by whether it stands still; the last one is reported. Judged are hours in which the
+    transformer and all its consumers were heard, at least 24, and only where `understated` would judge. Sees a meter that is
+    bypassed or switched off for part of the day (h2).
+    """
+    found: list[Idle] = []
+    hours = measured.shape[0] // slots_per_hour
+    for now in range(len(index.transformers)):
+        own = np.flatnonzero(index.is_transformer & (index.transformer == now))
+        meters = np.flatnonzero(index.is_consumer & (index.transformer == now))
+        if not own.size or not meters.size or (measured[:, meters] == MISSING).mean(axis=0).max() > UNHEARD_MAX:
+            continue
+        cut = measured[: hours * slots_per_hour, np.concatenate([own, meters])].reshape(hours, slots_per_hour, -1)
+        cut = cut[(cut != MISSING).all(axis=(1, 2))]
+        if cut.shape[0] < HOURS_MIN:
+            continue
+        energy = cut.sum(axis=1, dtype=np.int64).astype(np.float64)
+        homes, idle = energy[:, own.size :], (cut[:, :, own.size :] == 0).all(axis=1)
+        loss = energy[:, : own.size].sum(axis=1) - homes.sum(axis=1)
+        for k in np.flatnonzero((idle.mean(axis=0) >= 0.1) & (idle.mean(axis=0) <= 0.9)):
+            others = homes.sum(axis=1) - homes[:, k]
+            excess, error = _last_coefficient([np.ones_like(others), others, others**2, homes[:, k], idle[:, k].astype(np.float64)], loss)
+            t = excess / max(error, 1e-9)
+            if excess >= IDLE_EXCESS_WH_MIN and t >= IDLE_EVIDENCE_MIN:
+                found.append(Idle(int(meters[k]), now, excess, float(idle[:, k].mean()), t))
+    return sorted(found, key=lambda i: (-i.evidence, i.meter))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,3 +224,15 @@ def _t(slope: Float64, error: Float64) -> Float64:
     """slope / error; 0 where it cannot be told, a large finite number where nothing is left to err."""
     t: Float64 = np.where(np.isfinite(slope), slope / np.maximum(np.nan_to_num(error), 1e-9), 0.0)
     return t
+
+
+def _last_coefficient(columns: list[Float64], y: Float64) -> tuple[float, float]:
+    """Least squares of y on the columns: the last column's coefficient and its standard error."""
+    size = [max(float(np.abs(c).max()), 1e-12) for c in columns]
+    design = np.stack([c / s for c, s in zip(columns, size, strict=True)], axis=1)
+    inverse = np.linalg.pinv(design)
+    coefficients = inverse @ y
+    left = y - design @ coefficients
+    variance = float(left @ left) / max(len(y) - design.shape[1], 1)
+    spread = float(np.sqrt(variance * (inverse @ inverse.T)[-1, -1]))
+    return float(coefficients[-1]) / size[-1], spread / size[-1]
