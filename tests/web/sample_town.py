@@ -62,6 +62,7 @@ def account(k: int) -> str:
 
 MOVED = Suspicion(SuspicionKind.WRONG_TRANSFORMER, serial(MISSING_METER), "DT-06", "DT-03", 21.4, 0.97, 3)
 SHORT = Suspicion(SuspicionKind.UNDERSTATED, serial(19), "DT-04", None, 13.2, 1.61, 3)
+STILL = Suspicion(SuspicionKind.IDLE, serial(26), "DT-11", None, 4.4, 1323.6, 3)
 LOSSES = [0.021, 0.034, 0.028, 0.312, 0.041, -0.024, 0.055, 0.026, 0.029, 0.131, 0.083, None, 0.033, 0.031, 0.022, 0.038]
 
 
@@ -129,7 +130,7 @@ class SampleTown:
                 CauseCount("replayed_counter", 41),
                 CauseCount("malformed", 11),
             ),
-            suspicions=(MOVED, SHORT),
+            suspicions=(MOVED, SHORT, STILL),
         )
 
     def _row(self, k: int, day: date) -> MeterRow:

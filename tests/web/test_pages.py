@@ -147,6 +147,8 @@ def test_the_town_counts_what_is_silent_quarantined_and_worth_a_look(client):
     assert "Silent meters 4 of 418" in words
     assert "In quarantine 532 of 1,21,043 frames received" in words
     assert "registered on DT-06, seems to hang on DT-03" in words
+    assert "DT-04 loses 1.61 Wh for each Wh registered here" in words
+    assert "stands still for hours in which DT-11 loses 1.32 kWh more, each hour" in words
     assert "frozen value 388 6" in words
 
 

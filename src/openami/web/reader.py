@@ -21,7 +21,7 @@ from ..billing.tariff import load_tariffs
 from ..control.policy import load_policies
 from ..day import Site
 from ..errors import DataError
-from ..losses.suspicion import loss_outliers, understated, wrong_transformers
+from ..losses.suspicion import idle_while_flowing, loss_outliers, understated, wrong_transformers
 from ..readings import CHANNELS, CHECK_BITS, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Calendar, DayBlock, Int32, Quality
 from ..registry import Account, Meter, NodeKind, ShardIndex, UsagePoint
 from ..store.deployment import Folder
@@ -519,6 +519,18 @@ class LakeTown:
                     len(days),
                 )
                 for u in understated(index, block)
+            ]
+            found += [
+                tb.Suspicion(
+                    tb.SuspicionKind.IDLE,
+                    index.serials[i.meter],
+                    index.transformers[i.transformer],
+                    None,
+                    i.evidence,
+                    i.excess_wh,
+                    len(days),
+                )
+                for i in idle_while_flowing(index, block, 60 // self.calendar.interval_minutes)
             ]
         return sorted(found, key=lambda s: (-s.evidence, s.serial))
 

@@ -105,17 +105,18 @@ class SilentMeter:
 
 
 class SuspicionKind(StrEnum):
-    """WRONG_TRANSFORMER: hangs elsewhere than registered. UNDERSTATED: registers less than flows."""
+    """WRONG_TRANSFORMER: hangs elsewhere than registered. UNDERSTATED: registers less than flows. IDLE: stands still while energy flows."""
 
     WRONG_TRANSFORMER = "wrong_transformer"
     UNDERSTATED = "understated"
+    IDLE = "idle"
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A reason to look (`losses.wrong_transformers`, `losses.understated`), never a verdict.
+    """A reason to look (`losses.wrong_transformers`, `losses.understated`, `losses.idle_while_flowing`), never a verdict.
 
-    evidence: t value. share: `Move.explained` (1 = the move explains everything) or `Understated.unregistered_per_wh`.
+    evidence: t value. share: `Move.explained` (1 = the move explains everything), `Understated.unregistered_per_wh`, or `Idle.excess_wh`.
     to_transformer only for WRONG_TRANSFORMER. days: over how many days it was judged.
     """
 
