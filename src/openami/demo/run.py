@@ -69,7 +69,7 @@ def run_demo(wish: Wish, stage: Stage) -> dict[str, Any]:
     with _storage_errors(wish.folder):
         shutil.rmtree(partial.root, ignore_errors=True)
         try:
-            _found(partial, town)
+            found(partial, town)
             step(1)
             report = _work(partial, town, plan, stage, started)
             _replace(partial.root, wish.folder)
@@ -117,7 +117,7 @@ async def _together(fleet: Fleet) -> Outcome:
         raise (ours or group).exceptions[0] from None
 
 
-def _found(folder: Folder, town: Town) -> None:
+def found(folder: Folder, town: Town) -> None:
     """Settings, registry, wrapped keys and recharges of the town: what a utility would have imported before its meters speak."""
     folder.save(
         Deployment(
