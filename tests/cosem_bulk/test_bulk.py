@@ -219,6 +219,26 @@ def test_a_day_of_pushes_lands_in_its_cells_and_again_changes_nothing():
     assert not conflict.any()
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.binary(max_size=60), max_size=8), st.sampled_from([b"", b"\x00\x01\x00\x01\x00\x40", b"\xdb\x08"]), st.booleans())
+def test_no_bytes_raise_and_none_of_them_is_taken(tails, head, to_a_known_meter):
+    meters = fleet()
+    title = meters[0].title if to_a_known_meter else b""
+    batch = [head + title + tail for tail in tails]
+    result = (
+        decoder_for(meters).decode(*joined(batch)) if batch else decoder_for(meters).decode(np.zeros(0, np.uint8), np.zeros(1, np.int64))
+    )
+    assert not (result.verdict == Verdict.TAKEN).any()
+
+
+def test_forms_without_end_are_not_learnt(monkeypatch):
+    monkeypatch.setattr(bulk, "MAX_TEMPLATES", 2)
+    decoder = BulkDecoder(LAYOUTS, key_table(fleet()))
+    for length in (5, 6, 7, 6):
+        decoder.expect(0, length)
+    assert decoder.templates == 2
+
+
 def test_a_second_value_for_a_cell_is_a_conflict_and_the_first_stays():
     meter = fleet()[0]
     result = decoder_for([meter]).decode(
@@ -387,6 +407,8 @@ def test_what_does_not_fit_is_refused_by_name():
     decoder = decoder_for(meters)
     with pytest.raises(RequestError, match="offsets of 1 frames do not describe a buffer of 3 bytes"):
         decoder.decode(np.zeros(3, np.uint8), np.array([0, 4], np.int64))
+    with pytest.raises(RequestError, match="offsets of 2 frames"):
+        bulk.decode_profiles(bulk_template.from_layout(SHIPPED[0], 7), np.zeros(3, np.uint8), np.array([0, 2, 1], np.int64))
     result = decoder.decode(np.zeros(0, np.uint8), np.zeros(1, np.int64))
     assert (result.verdict.size, result.frame.size) == (0, 0)
     with pytest.raises(InputError, match="grids must be int32"):

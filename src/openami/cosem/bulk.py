@@ -34,6 +34,8 @@ from .push import PushLayout
 CHANNEL_NAMES = tuple(c.name for c in CHANNELS)
 """The rows of `BulkResult.values`, in this order."""
 
+MAX_TEMPLATES = 4096
+
 
 class Verdict(IntEnum):
     """What became of a frame. The refusals bear the quarantine's names (`docs/glossary.md`)."""
@@ -147,7 +149,10 @@ class BulkDecoder:
         self._add(layout, from_layout(self._layouts[layout], device_id_bytes, with_date_time, rows))
 
     def learn(self, layout: int, plain: bytes) -> None:
-        """Know the form of a data-notification that the general decoder has read. MeterError where it cannot be read by place."""
+        """Know the form of a data-notification that the general decoder has read. MeterError where it cannot be read by place.
+
+        With `MAX_TEMPLATES` forms known no more are learnt: their frames stay with the general decoder, and meters that vary their pushes
+        without end cannot fill the memory."""
         self._add(layout, learn(self._layouts[layout], plain))
 
     def _add(self, layout: int, template: Template) -> None:
@@ -155,6 +160,8 @@ class BulkDecoder:
             same = known_layout == layout and known.length == template.length and np.array_equal(known.fixed, template.fixed)
             if same and np.array_equal(known.pattern & known.fixed, template.pattern & template.fixed):
                 return
+        if len(self._templates) == MAX_TEMPLATES:
+            return
         self._templates.append((layout, template))
         self._program = loops.program(self._templates, len(self._layouts), CHANNEL_NAMES)
 
@@ -162,10 +169,8 @@ class BulkDecoder:
         """One batch: `buffer` uint8, frame k stands in buffer[offsets[k]:offsets[k + 1]], offsets int64 [n + 1]. Moves `counters`.
 
         A peer's bytes never raise. RequestError where the offsets do not describe the buffer."""
+        buffer, offsets = _described(buffer, offsets)
         n = len(offsets) - 1
-        if n < 0 or offsets[0] < 0 or offsets[-1] > len(buffer) or (np.diff(offsets) < 0).any():
-            raise RequestError(f"the offsets of {max(n, 0)} frames do not describe a buffer of {len(buffer)} bytes")
-        buffer, offsets = _writable(buffer), np.ascontiguousarray(offsets, np.int64)
         frames = _Frames(n)
         plain = np.empty(len(buffer), np.uint8)
         keys = self._keys
@@ -202,9 +207,13 @@ def _rows(program: loops.Program, zone: int, plain: Bytes, frames: _Frames, thre
     return BulkResult(frames.verdict, frames.meter, frames.counter, clock, invoke, row_frame, stamp, values)
 
 
-def _writable(buffer: Bytes) -> Bytes:
-    """The buffer in one piece; a copy where it is read-only, for the loops are compiled for one kind of array."""
-    return np.ascontiguousarray(buffer, np.uint8) if buffer.flags.writeable else np.array(buffer, np.uint8)
+def _described(buffer: Bytes, offsets: Int64) -> tuple[Bytes, Int64]:
+    """Both in one piece, the offsets proven to lie inside the buffer. A read-only buffer is copied, for the loops are compiled for one kind of array."""
+    n = len(offsets) - 1
+    if n < 0 or offsets[0] < 0 or offsets[-1] > len(buffer) or (np.diff(offsets) < 0).any():
+        raise RequestError(f"the offsets of {max(n, 0)} frames do not describe a buffer of {len(buffer)} bytes")
+    whole = np.ascontiguousarray(buffer, np.uint8) if buffer.flags.writeable else np.array(buffer, np.uint8)
+    return whole, np.ascontiguousarray(offsets, np.int64)
 
 
 class _Frames:
@@ -270,8 +279,8 @@ def decode_profiles(template: Template, buffer: Bytes, offsets: Int64, *, zone_o
     """Plain get-responses of one form (`bulk_template.learn_profile`), as from a day's profile read of many meters.
 
     buffer, offsets as for `BulkDecoder.decode`. Frames that do not have the form are `Verdict.GENERAL`; `meter` and `counter` are -1."""
+    buffer, offsets = _described(buffer, offsets)
     n = len(offsets) - 1
-    buffer, offsets = _writable(buffer), np.ascontiguousarray(offsets, np.int64)
     program = loops.program([(0, template)], 1, CHANNEL_NAMES)
     frames = _Frames(n)
     frames.body[:], frames.length[:] = offsets[:-1], np.diff(offsets)
