@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date
+from dataclasses import replace
+from datetime import date, time
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from openami.billing.tariff import (
 from openami.errors import RequestError
 from openami.money import round_half_up
 
-from .reference import Usage, bill_one
+from .reference import Usage, bill_one, scaled
 
 RATE = st.integers(-1_500_000, 1_500_000)
 
@@ -88,7 +89,7 @@ def tariffs(draw):
         periods = tuple(
             Period(f"p{k}", 1000 if adds else draw(st.integers(0, 3000)), draw(RATE) if adds else 0) for k in range(draw(st.integers(1, 3)))
         )
-        window = Window(date_time(), date_time(), 0, frozenset({"weekday"}), None)
+        window = Window(time(0), time(0), 0, frozenset({"weekday"}), None)
         lines.append(line("l1", TimeOfUse(periods, (window,), ("l0",))))
     seen_free = False
     for k in range(len(lines), draw(st.integers(2, 8))):
@@ -107,12 +108,6 @@ def tariffs(draw):
     return tariff_of(*lines)
 
 
-def date_time():
-    from datetime import time
-
-    return time(0)
-
-
 @st.composite
 def usages(draw, periods):
     in_period = draw(st.integers(28, 92))
@@ -128,6 +123,17 @@ def usages(draw, periods):
         draw(st.integers(0, 50_000_000)),
         draw(st.integers(1, 50_000_000)),
     )
+
+
+def at_an_edge(draw, tariff, usage):
+    """The usage, or the same with its consumption exactly on one of the tariff's limits, or one Wh beside it: there the mistakes live."""
+    limits = [slab.up_to for item in tariff.lines if isinstance(item.rule, PerUnit | Fixed) for slab in item.rule.slabs if slab.up_to]
+    limits += [item.rule.limit_wh for item in tariff.lines if isinstance(item.rule, FreeUnits)]
+    limits += [limit for item in tariff.lines for limit in (item.when.over_wh, item.when.up_to_wh) if limit]
+    if not limits or not draw(st.booleans()):
+        return usage
+    wh = scaled(draw(st.sampled_from(limits)), usage) + draw(st.integers(-1, 1))
+    return replace(usage, wh=(max(0, wh), *(0 for _ in usage.wh[1:])))
 
 
 def compute(tariff, usage):
@@ -149,7 +155,7 @@ def compute(tariff, usage):
 @given(st.data())
 def test_bill_agrees_with_the_exact_twin(data):
     tariff = data.draw(tariffs())
-    usage = data.draw(usages(len(tariff.periods)))
+    usage = at_an_edge(data.draw, tariff, data.draw(usages(len(tariff.periods))))
     result = compute(tariff, usage)
     assert not result.refused[0]
     assert dict(zip(result.lines, result.amount_paise[:, 0].tolist(), strict=True)) == bill_one(tariff, usage)

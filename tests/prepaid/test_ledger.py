@@ -158,6 +158,32 @@ def test_a_changed_chain_is_seen(tamper):
     assert broken_row(rows, store.heads["A"]) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("transfer_id", "x"),
+        ("day", date(2020, 1, 1)),
+        ("kind", "gift"),
+        ("debit", Book.SUSPENSE),
+        ("credit", Book.SUSPENSE),
+        ("amount_paise", 1),
+        ("refers_to", "x"),
+    ],
+)
+def test_a_change_of_any_field_is_seen(name, value):
+    store = Store()
+    store.post(recharge(), charge())
+    rows = store.of("A")
+    rows[1] = replace(rows[1], transfer=replace(rows[1].transfer, **{name: value}))
+    assert broken_row(rows) == 1
+
+
+def test_a_row_that_was_posted_at_another_time_is_seen():
+    store = Store()
+    store.post(recharge(), now_s=1000)
+    assert broken_row([replace(store.rows[0], posted_s=999)]) == 0
+
+
 BOOKS = st.sampled_from(list(Book))
 TRANSFERS = st.lists(
     st.builds(
