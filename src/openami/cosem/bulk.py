@@ -208,7 +208,9 @@ def _rows(program: loops.Program, zone: int, plain: Bytes, frames: _Frames, thre
 
 
 def _described(buffer: Bytes, offsets: Int64) -> tuple[Bytes, Int64]:
-    """Both in one piece, the offsets proven to lie inside the buffer. A read-only buffer is copied, for the loops are compiled for one kind of array."""
+    """Both in one piece, the offsets proven to lie inside the buffer.
+
+    A read-only buffer is copied, for the loops are compiled for one kind of array."""
     n = len(offsets) - 1
     if n < 0 or offsets[0] < 0 or offsets[-1] > len(buffer) or (np.diff(offsets) < 0).any():
         raise RequestError(f"the offsets of {max(n, 0)} frames do not describe a buffer of {len(buffer)} bytes")
