@@ -102,7 +102,8 @@ def payment_mode(values: Values, policy: Policy, facts: Facts, now: datetime) ->
     """The policy must know this mode as a ground for cutting (a utility that went back to postpaid has no prepaid cuts)."""
     if facts.payment_mode not in ("prepaid", "postpaid"):
         return UNKNOWN
-    return Verdict(facts.payment_mode in values["modes"], {"mode": facts.payment_mode})
+    mode_hi = {"prepaid": "प्रीपेड", "postpaid": "पोस्टपेड"}[facts.payment_mode]
+    return Verdict(facts.payment_mode in values["modes"], {"mode": facts.payment_mode, "mode_hi": mode_hi})
 
 
 def legal_hours(values: Values, policy: Policy, facts: Facts, now: datetime) -> Verdict:

@@ -5,6 +5,7 @@
     due.py         who would be due for disconnection (whether they may be cut is `control.decide`)
     recharge.py    which recharge is accepted, how long a part payment brings supply back
     ledger.py      double entry over rows: idempotent, append-only, hash-chained, bitemporal
+    reconcile.py   gateway file against ledger, ledger against statements
     postpaid.py    due dates, payments to the oldest claim first, late surcharge, interest on the deposit
     conversion.py  postpaid to prepaid and back; instalments of dues, deposit and arrears
 
