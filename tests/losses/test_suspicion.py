@@ -58,6 +58,15 @@ def test_a_home_that_registers_a_third_is_named(town):
     assert found[0].unregistered_per_wh == pytest.approx(2, rel=0.2)
 
 
+def test_one_thief_does_not_make_a_neighbour_look_like_another(town):
+    """A neighbour who switches with the thief, half as much: alone it would look short as well."""
+    index, used, registered = town
+    used[:, 45] = used[:, 45] // 8 + used[:, 44] // 2
+    homes = used.copy()
+    homes[:, 44] //= 3
+    assert [u.meter for u in understated(index, registered(_home_transformer(index), homes))] == [44]
+
+
 def test_nobody_is_accused_beside_a_home_that_was_not_heard(town):
     """A home registers a third, but another one on the same transformer was not heard: the loss could be that one's use."""
     index, used, registered = town

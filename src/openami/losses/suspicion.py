@@ -112,7 +112,8 @@ def understated(index: ShardIndex, measured: Int32, share_min: float = 0.15) -> 
     """Consumers whose transformer loses in step with what they register, at least `share_min` Wh for each Wh; best evidence first.
 
     measured as for `wrong_transformers`. A transformer of which any consumer was unheard for more than a quarter of the time is
-    not judged: that home's use would look like somebody else's theft. Sees a meter that registers a constant part of the use
+    not judged: that home's use would look like somebody else's theft. What the strongest suspicion explains is taken out before the
+    next one is looked for, so that one thief does not make neighbours look like more. Sees a meter that registers a constant part of the use
     (h1); one that stands still (h2) is for `idle_while_flowing`; one that registers a random part (h3) shows in `loss_outliers`
     only, if it is large enough.
     """
@@ -124,10 +125,18 @@ def understated(index: ShardIndex, measured: Int32, share_min: float = 0.15) -> 
         if not meters.size or not own.any() or (measured[:, meters] == MISSING).mean(axis=0).max() > UNHEARD_MAX:
             continue
         x = np.where(own[:, None], steps.meter[:, meters], 0.0)
-        slope, error, _ = _regress(x, steps.residual[:, now : now + 1], own[:, None], own)
-        for k, (value, t) in enumerate(zip(slope[:, 0], _t(slope, error)[:, 0], strict=True)):
-            if value >= share_min and t >= EVIDENCE_MIN:
-                found.append(Understated(int(meters[k]), now, float(value), float(t)))
+        left = steps.residual[:, now : now + 1].copy()
+        suspected: set[int] = set()
+        while len(suspected) < meters.size:
+            slope, error, _ = _regress(x, left, own[:, None], own)
+            t = np.where(slope[:, 0] >= share_min, _t(slope, error)[:, 0], 0.0)
+            t[list(suspected)] = 0.0
+            k = int(np.argmax(t))
+            if t[k] < EVIDENCE_MIN:
+                break
+            found.append(Understated(int(meters[k]), now, float(slope[k, 0]), float(t[k])))
+            suspected.add(k)
+            left -= slope[k, 0] * x[:, k : k + 1]
     return sorted(found, key=lambda u: (-u.evidence, u.meter))
 
 
