@@ -1,6 +1,6 @@
 """High level security: what each side answers to the other's challenge (Green Book 9.2.7.4).
 
-Mechanism 2 is the makers' own; in India it is AES-128 of the challenge under the HLS secret (ECB, zero-padded to whole blocks).
+Mechanism 2 is the makers' own; in India it is AES-128 of the challenge under the HLS secret (ECB, secret and challenge zero-padded).
 5 is GMAC under the global keys, 6 is SHA-256 over secret, titles and challenges. 3 (MD5) and 4 (SHA-1) are broken: a client may use
 them to reach an old meter, and is told so; a server of ours does not offer them.
 """
@@ -66,8 +66,9 @@ def check(mechanism: int, given: Challenge, secret: bytes, keys: Keys | None, an
 
 
 def _aes_ecb(secret: bytes, challenge: bytes) -> bytes:
-    if len(secret) not in (16, 24, 32):
+    if not 0 < len(secret) <= 32:
         raise RequestError(f"HLS mechanism 2 needs a secret of 16 bytes, not {len(secret)}")
+    secret += bytes(-len(secret) % 8 if len(secret) > 16 else 16 - len(secret))
     padded = challenge + bytes(-len(challenge) % 16)
     encryptor = Cipher(algorithms.AES(secret), modes.ECB()).encryptor()  # noqa: S305 - the mechanism is defined so
     return encryptor.update(padded) + encryptor.finalize()

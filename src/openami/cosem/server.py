@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from .apdu import AccessResult, ActionOutcome, ExceptionResponse, GeneralBlock, 
 from .association import AssociationObject, AssociationSetup
 from .axdr import Data, Tag
 from .blocks import GeneralReceiver, GeneralSender
-from .ciphering import SecurityControl
+from .ciphering import SecurityControl, parse_sealed
 from .links import Happened, HdlcLink, Link, LinkEvent
 from .objects import CosemObject
 from .protection import Protection, is_sealed
@@ -201,6 +202,8 @@ class ServerSession:
         setup = self.device.setups.get(self.client)
         if setup is None or setup.pre_established:
             return self._reject(request, Diagnostic.NO_REASON, "no association for this client")
+        if not setup.policy and setup.security is not None and request.context == Context.LN_CIPHERED:
+            setup = replace(setup, policy=_offered_policy(request))  # more than is asked for is welcome
         if request.context != (Context.LN_CIPHERED if setup.policy else Context.LN):
             return self._reject(request, Diagnostic.CONTEXT_NOT_SUPPORTED, f"application context {request.context}")
         mechanism = request.mechanism or 0
@@ -347,15 +350,13 @@ class ServerSession:
         if self.state is State.CHALLENGED:
             return self._authenticate(request)
         room = self._room()
-        answer = self._services.answer(request, room, self._now_s)
+        answer = self._services.answer(request, room, self._now_s, self._by_general)
         for verb, refs, codes in self._services.take_done():
             self._events.append(Served(self.client, verb, refs, codes))
             denied = [ref for ref, code in zip(refs, codes, strict=True) if code == AccessResult.READ_WRITE_DENIED]
             if denied:
                 self._violation("rights", f"client {self.client} may not {verb} {denied[0]}", b"")
-        if answer is not None:
-            self._reply(answer)
-        return None
+        return self._reply(answer)
 
     def _pre_establish(self, octets: bytes) -> None:
         setup = self.device.setups.get(self.client)
@@ -454,6 +455,13 @@ class ServerSession:
         if after is None:
             raise MeterError(f'"{event}" is not allowed while the server session is {self.state}', "association")
         self.state = after
+
+
+def _offered_policy(request: AssociationRequest) -> int:
+    """The security control byte under which a client sent its initiate request, 0 where that is in the clear."""
+    if not is_sealed(request.user_information):
+        return 0
+    return parse_sealed(request.user_information).security_control & 0x3F
 
 
 def _initiate_error(initiate: InitiateRequest, setup: AssociationSetup) -> apdu.ServiceError | None:

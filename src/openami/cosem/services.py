@@ -39,15 +39,17 @@ class Services:
         self._done: list[Done] = []
         self._room = 0
         self._now_s = 0
+        self._by_general = False
 
     def take_done(self) -> list[Done]:
         """What was carried out since the last time: (verb, references, codes)."""
         done, self._done = self._done, []
         return done
 
-    def answer(self, request: Service, room: int, now_s: int) -> Service | None:
-        """The answer to a request, None where it wants none. room: how many bytes an answer may have."""
-        self._room, self._now_s = room, now_s
+    def answer(self, request: Service, room: int, now_s: int, by_general: bool = False) -> Service:
+        """The answer to a request. room: how many bytes an answer may have. by_general: the request came by general block transfer, and
+        the answer will go so."""
+        self._room, self._now_s, self._by_general = room, now_s, by_general
         if isinstance(request, (apdu.GetNormal, apdu.GetList)):
             return self._get(request)
         if isinstance(request, (apdu.GetNext, apdu.ActionNext)):
@@ -76,13 +78,20 @@ class Services:
         results = tuple(self._read(item) for item in items)
         self._done.append(("get", tuple(item.ref for item in items), tuple(_number(result) for result in results)))
         whole: Service = apdu.GetResults(request.invoke, results) if listed else apdu.GetResult(request.invoke, results[0])
-        if len(encode_apdu(whole)) <= self._room or self._conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+        if self._goes_whole(whole, Conformance.BLOCK_GET):
             return whole
         if not self._conformance & Conformance.BLOCK_GET or (not listed and not isinstance(results[0], Data)):
             return apdu.GetResult(request.invoke, AccessResult.DATA_BLOCK_UNAVAILABLE)
         raw = apdu.sequence(results, apdu.data_or_code) if listed else encode(_data(results[0]))
         self._long = LongService(request, cut(raw, self._room - _BLOCK_HEADER_BYTES))
         return self._next_get(request.invoke)
+
+    def _goes_whole(self, answer: Service, blocks: Conformance) -> bool:
+        """True where the answer fits, or general block transfer carries it. Service-specific blocks come first where both were agreed:
+        some clients announce the general transfer and cannot take it."""
+        if len(encode_apdu(answer)) <= self._room or self._by_general:
+            return True
+        return bool(self._conformance & Conformance.GENERAL_BLOCK_TRANSFER) and not self._conformance & blocks
 
     def _read(self, item: Item) -> Data | Code:
         found, code = self._find("g", item.ref)
@@ -175,10 +184,9 @@ class Services:
     def _outcomes(self, invoke: int, request: Service, outcomes: tuple[Outcome, ...]) -> Service:
         listed = isinstance(request, (apdu.ActionList, apdu.ActionListFirst))
         whole: Service = apdu.ActionResults(invoke, outcomes) if listed else apdu.ActionResult(invoke, outcomes[0])
-        fits = len(encode_apdu(whole)) <= self._room or bool(self._conformance & Conformance.GENERAL_BLOCK_TRANSFER)
-        if fits or not self._conformance & Conformance.BLOCK_ACTION:
+        if self._goes_whole(whole, Conformance.BLOCK_ACTION) or not self._conformance & Conformance.BLOCK_ACTION:
             return whole
-        raw = apdu.sequence(outcomes, apdu.outcome_bytes) if listed else apdu.data_or_code(_returned(outcomes[0]))
+        raw = apdu.sequence(outcomes, apdu.outcome_bytes) if listed else encode(_returned(outcomes[0]))
         self._long = LongService(request, cut(raw, self._room - _BLOCK_HEADER_BYTES))
         return self._next_action(invoke)
 
@@ -216,5 +224,8 @@ def _data(result: Data | Code) -> Data:
     return result
 
 
-def _returned(outcome: Outcome) -> Data | Code:
-    return int(outcome.code) if outcome.returned is None else outcome.returned
+def _returned(outcome: Outcome) -> Data:
+    """What a single method returned, as the blocks carry it: the bare data, as those of a GET do."""
+    if not isinstance(outcome.returned, Data):
+        raise RequestError("a result code is never long")
+    return outcome.returned
