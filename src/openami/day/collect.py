@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from ..cosem.bulk import BulkDecoder, KeyTable
 from ..cosem.bulk import Verdict as Bulk
-from ..cosem.push import PushLayout, layouts, read_push
+from ..cosem.push import read_push
 from ..errors import DataError, MeterError
-from ..headend.admission import Admission, Correspondent, correspondents
+from ..headend.admission import Admission, correspondents
 from ..headend.process import headend_title
 from ..readings import MISSING, MISSING64, Int32, Int64
 from ..store.grid import COLUMN, DayGrid
@@ -23,11 +22,8 @@ from ..store.journal import Batch, Journal, Refusal
 from ..store.keys import load_master_key
 from .site import Site
 
-BLOCK_LOAD_PUSH = "0.5.25.9.0.255"
-"""The push object whose rows are block load [verify: IS 15959 part 2's amendments number it so]."""
 PACK_FRAMES = 16_384
 """Journal batches are decoded together from this many frames on: enough to feed the compiled loops, little enough for any memory."""
-NO_LAYOUT = PushLayout("", "", "", (), "rows")
 
 
 def collect(site: Site, progress: Callable[[int], None] | None = None) -> Counter[str]:
@@ -86,10 +82,7 @@ class _Replay:
     def __init__(self, site: Site) -> None:
         known = correspondents(site.rows.meters(), site.rows.wrapped_keys(), load_master_key(site.folder.master_key))
         self._admission = Admission(known, headend_title(site.deployment))
-        self._peers = list(known.values())
-        self._layouts = (*(one for one in layouts() if one.push_object == BLOCK_LOAD_PUSH), NO_LAYOUT)
-        self._layout = _layout_of(self._peers, self._layouts)
-        self._decoder = _bulk_decoder(self._peers, self._layouts, self._layout)
+        self._decoder, self._peers = self._admission.decoder, self._admission.peers
         self._shard = np.array([peer.meter.shard for peer in self._peers], np.int64)
         self._index = np.array([peer.meter.index for peer in self._peers], np.int64)
         first, days = site.deployment.first_day, site.deployment.days
@@ -114,16 +107,13 @@ class _Replay:
     def _judge(self, pack: _Pack, frame: int, row: int) -> list[Refusal]:
         """A frame that the bulk decoder handed back, judged in its place; its form is learnt for the frames to come."""
         serial = self._peers[row].meter.serial if row >= 0 else None
-        if serial is not None:
-            self._admission.counters[serial] = int(self._decoder.counters[row])
         verdict = self._admission.judge(pack.frames[frame])
         if verdict.cause is not None or verdict.notification is None or serial is None:
             self.causes[verdict.cause or "malformed"] += 1
             return []
-        self._decoder.counters[row] = self._admission.counters[serial]
-        at = int(self._layout[row])
+        at = int(self._admission.layout[row])
         try:
-            push = read_push(self._layouts[at], verdict.notification.body)
+            push = read_push(self._admission.layouts[at], verdict.notification.body)
         except MeterError as error:
             return [pack.refusal(frame, error.cause, str(error), serial)]
         self._learn(at, verdict.notification.encode())
@@ -160,31 +150,3 @@ class _Replay:
         if stamp_s != MISSING64:
             why = f"stamped {grid.calendar.local(stamp_s):%Y-%m-%d %H:%M:%S}, off the grid or outside the days open for readings"
         return pack.refusal(frame, "out_of_day", why, self._peers[row].meter.serial)
-
-
-def _layout_of(peers: list[Correspondent], known: tuple[PushLayout, ...]) -> Int32:
-    """Each meter's position in `known`; the last one, which nothing fits, for a model without layout."""
-    at = {(one.maker, one.model): k for k, one in enumerate(known)}
-    return np.array([at.get((peer.meter.maker, peer.meter.model), len(known) - 1) for peer in peers], np.int32)
-
-
-def _bulk_decoder(peers: list[Correspondent], known: tuple[PushLayout, ...], layout: Int32) -> BulkDecoder:
-    """The bulk decoder for these meters, expecting pushes whose device id is the serial number. Keys of 32 bytes (suite 2) do not fit its
-    table: such a meter's frames come back to admission."""
-    short = [peer.keys if len(peer.keys.ek) == 16 else None for peer in peers]
-    empty = bytes(16)
-
-    def table(octets: list[bytes], size: int) -> np.ndarray:
-        return np.frombuffer(b"".join(octets), np.uint8).reshape(len(octets), size)
-
-    keys = KeyTable(
-        table([peer.meter.system_title for peer in peers], 8),
-        table([k.ek if k else empty for k in short], 16),
-        table([k.ak if k else empty for k in short], 16),
-        np.array([peer.meter.security_control for peer in peers], np.uint8),
-        layout,
-    )
-    decoder = BulkDecoder(known, keys)
-    for at, length in {(int(at), len(peer.meter.serial)) for at, peer in zip(layout, peers, strict=True) if known[at] is not NO_LAYOUT}:
-        decoder.expect(at, length)
-    return decoder

@@ -5,20 +5,35 @@ Causes of refusal (`docs/glossary.md`, "quarantine"): unknown_meter, malformed, 
 What always holds:
 - a counter moves only for a frame whose tag holds (0x30) or whose plain text is a whole data-notification (0x20 has no tag: no proof of
   origin, so a wrong key shows as bytes that make no sense);
-- counters strictly grow (Green Book 9.2.7.2.4.3): an equal or lower one is a replay and is refused, whatever it says;
+- counters strictly grow (Green Book 9.2.7.2.4.3): a genuine frame with an equal or lower one is a replay and is refused;
 - the verdict depends on the journal's order alone, never on time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from ..cosem import ciphering, notification, wrapper
+from ..cosem.bulk import BulkDecoder, KeyTable
+from ..cosem.bulk import Verdict as Bulk
 from ..cosem.ciphering import Keys
+from ..cosem.push import PushLayout, layouts
 from ..errors import DataError, MeterError
+from ..readings import Int32
 from ..registry import Meter
 from ..store.keys import MasterKey
+
+BLOCK_LOAD_PUSH = "0.5.25.9.0.255"
+"""The push object whose rows are block load [verify: IS 15959 part 2's amendments number it so]."""
+NO_LAYOUT = PushLayout("", "", "", (), "rows")
+BULK_FRAMES_MIN = 8
+"""From how many frames on a batch is worth the bulk decoder's fixed cost."""
+CONFIRMED = 1 << 30
+"""The service class bit of long-invoke-id-and-priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +68,45 @@ def correspondents(meters: Iterable[Meter], wrapped: dict[str, tuple[bytes, byte
 
 
 class Admission:
-    """Judges frames in journal order. `counters`: serial -> last accepted invocation counter, as far as frames were judged before."""
+    """Judges frames in journal order. `judge` takes one frame, `judge_all` a batch through the bulk decoder: the verdicts are the same.
+
+    known: system title -> meter and keys; counters: serial -> last accepted invocation counter, as far as frames were judged before.
+    peers: the meters in the rows of `decoder`, whose counters are the ones that count.
+    """
 
     def __init__(self, known: dict[bytes, Correspondent], headend_title: bytes, counters: dict[str, int] | None = None) -> None:
         self._known = known
         self._title = headend_title
-        self.counters = dict(counters or {})
+        self.peers = list(known.values())
+        self.layouts = (*(one for one in layouts() if one.push_object == BLOCK_LOAD_PUSH), NO_LAYOUT)
+        self.layout = _layout_of(self.peers, self.layouts)
+        self.decoder = _bulk_decoder(self.peers, self.layouts, self.layout)
+        self._row = {peer.meter.serial: row for row, peer in enumerate(self.peers)}
+        for serial, counter in (counters or {}).items():
+            if serial in self._row:
+                self.decoder.counters[self._row[serial]] = counter
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """serial -> last accepted invocation counter, of the meters that have one."""
+        return {serial: int(self.decoder.counters[row]) for serial, row in self._row.items() if self.decoder.counters[row] >= 0}
+
+    def counter(self, serial: str) -> int:
+        """The last accepted invocation counter of one registered meter, -1 = none."""
+        return int(self.decoder.counters[self._row[serial]])
+
+    def judge_all(self, frames: Sequence[bytes]) -> list[Verdict]:
+        """The verdicts of a batch, in its order. A frame that is taken in by its known form has no `notification` in its verdict."""
+        if len(frames) < BULK_FRAMES_MIN:
+            return [self.judge(octets) for octets in frames]
+        offsets = np.concatenate([[0], np.cumsum([len(octets) for octets in frames])]).astype(np.int64)
+        found = self.decoder.decode(np.frombuffer(b"".join(frames), np.uint8), offsets)
+        verdicts = []
+        for octets, code, row, counter, invoke in zip(
+            frames, found.verdict.tolist(), found.meter.tolist(), found.counter.tolist(), found.invoke.tolist(), strict=True
+        ):
+            verdicts.append(self._taken(octets, self.peers[row], counter, invoke) if code == Bulk.TAKEN else self.judge(octets))
+        return verdicts
 
     def judge(self, octets: bytes) -> Verdict:
         """`octets`: one wrapper frame as it came. Never raises for what a peer sent."""
@@ -72,16 +120,14 @@ class Admission:
         peer = self._known.get(sealed.system_title)
         if peer is None:
             return Verdict("unknown_meter", f"system title {sealed.system_title.hex() or 'missing'} is not in the registry")
-        return self._judge_known(peer, sealed, frames[0])
+        return self._judge_known(peer, sealed, octets)
 
-    def _judge_known(self, peer: Correspondent, sealed: ciphering.Sealed, frame: wrapper.WrapperFrame) -> Verdict:
+    def _judge_known(self, peer: Correspondent, sealed: ciphering.Sealed, octets: bytes) -> Verdict:
+        """First whether the frame is genuine, then whether it is new: a forged counter moves nothing and proves nothing."""
         serial, control = peer.meter.serial, sealed.security_control
         demanded = peer.meter.security_control & 0x30
         if control & demanded != demanded or sealed.tag != ciphering.GENERAL_GLO:
             return Verdict("policy", f"protected with 0x{control:02x}, this meter's push policy demands 0x{demanded:02x}", serial)
-        last = self.counters.get(serial, -1)
-        if sealed.invocation_counter <= last:
-            return Verdict("replayed_counter", f"invocation counter {sealed.invocation_counter}, the last accepted one was {last}", serial)
         try:
             plain = ciphering.open_sealed(sealed, peer.keys)
         except MeterError as error:
@@ -91,17 +137,50 @@ class Admission:
         except MeterError as error:
             cause = "malformed" if control.authenticated else "undecipherable"
             return Verdict(cause, f"no data-notification after deciphering: {error}", serial)
-        self.counters[serial] = sealed.invocation_counter
-        confirm = self._confirm(peer, sealed, push, frame) if push.confirmed else None
+        if sealed.invocation_counter <= self.counter(serial):
+            return Verdict("replayed_counter", f"invocation counter {sealed.invocation_counter} is not above the last accepted one", serial)
+        self.decoder.counters[self._row[serial]] = sealed.invocation_counter
+        confirm = self._confirm(octets, peer, sealed.invocation_counter, plain[1:5]) if push.confirmed else None
         return Verdict(None, serial=serial, notification=push, meter=peer.meter, confirm=confirm)
 
-    def _confirm(
-        self, peer: Correspondent, sealed: ciphering.Sealed, push: notification.DataNotification, frame: wrapper.WrapperFrame
-    ) -> bytes:
-        """The confirmation, protected as the push was. Its invocation counter is the push's own: accepted ones strictly grow, so the nonce
-        (this title, that counter) comes once for a key (`docs/decisions/0003-confirming-pushes.md`)."""
-        answer = notification.DataNotificationConfirm(push.long_invoke_id, push.confirmed, push.high_priority, b"")
-        apdu = ciphering.seal(
-            ciphering.GENERAL_GLO, self._title, int(sealed.security_control), sealed.invocation_counter, peer.keys, answer.encode()
-        )
-        return wrapper.wrap(frame.destination, frame.source, apdu)
+    def _taken(self, octets: bytes, peer: Correspondent, counter: int, invoke: int) -> Verdict:
+        """The verdict on a frame that the bulk decoder has taken in."""
+        confirm = self._confirm(octets, peer, counter, invoke.to_bytes(4, "big")) if invoke & CONFIRMED else None
+        return Verdict(None, serial=peer.meter.serial, meter=peer.meter, confirm=confirm)
+
+    def _confirm(self, octets: bytes, peer: Correspondent, counter: int, invoke: bytes) -> bytes:
+        """The confirmation of the push in the wrapper frame `octets`, protected as the push was. Its invocation counter is the push's own:
+        accepted ones strictly grow, so the nonce (this title, that counter) comes once for a key
+        (`docs/decisions/0003-confirming-pushes.md`)."""
+        answer = bytes((notification.CONFIRM_TAG,)) + invoke + b"\x00"
+        control = octets[8 + 11] if octets[8 + 10] < 0x80 else octets[8 + 11 + (octets[8 + 10] & 0x7F)]
+        apdu = ciphering.seal(ciphering.GENERAL_GLO, self._title, control, counter, peer.keys, answer)
+        return octets[:2] + octets[4:6] + octets[2:4] + len(apdu).to_bytes(2, "big") + apdu
+
+
+def _layout_of(peers: list[Correspondent], known: tuple[PushLayout, ...]) -> Int32:
+    """Each meter's position in `known`; the last one, which nothing fits, for a model without layout."""
+    at = {(one.maker, one.model): k for k, one in enumerate(known)}
+    return np.array([at.get((peer.meter.maker, peer.meter.model), len(known) - 1) for peer in peers], np.int32)
+
+
+def _bulk_decoder(peers: list[Correspondent], known: tuple[PushLayout, ...], layout: Int32) -> BulkDecoder:
+    """The bulk decoder for these meters, expecting pushes whose device id is the serial number. Keys of 32 bytes (suite 2) do not fit its
+    table: such a meter's frames come back to the general decoder."""
+    short = [peer.keys if len(peer.keys.ek) == 16 else None for peer in peers]
+    empty = bytes(16)
+
+    def table(octets: list[bytes], size: int) -> npt.NDArray[np.uint8]:
+        return np.frombuffer(b"".join(octets), np.uint8).reshape(len(octets), size)
+
+    keys = KeyTable(
+        table([peer.meter.system_title for peer in peers], 8),
+        table([k.ek if k else empty for k in short], 16),
+        table([k.ak if k else empty for k in short], 16),
+        np.array([peer.meter.security_control for peer in peers], np.uint8),
+        layout,
+    )
+    decoder = BulkDecoder(known, keys)
+    for at, length in {(int(at), len(peer.meter.serial)) for at, peer in zip(layout, peers, strict=True) if known[at] is not NO_LAYOUT}:
+        decoder.expect(at, length)
+    return decoder

@@ -178,8 +178,8 @@ class PushListener:
 
     def _judge(self, seq: int, received_us: int, frames: list[bytes] | tuple[bytes, ...]) -> list[bytes | None]:
         confirms: list[bytes | None] = []
-        for position, octets in enumerate(frames):
-            verdict = self.admission.judge(octets)
+        verdicts = [self.admission.judge(octets) for octets in frames] if self._watch else self.admission.judge_all(frames)
+        for position, (octets, verdict) in enumerate(zip(frames, verdicts, strict=True)):
             if self._watch:
                 self._watch(octets, verdict)
             confirms.append(verdict.confirm)
@@ -188,7 +188,7 @@ class PushListener:
                 self.tally.refused[verdict.cause] += 1
                 self._refusals.append(Refusal(seq, position, verdict.cause, verdict.detail, verdict.serial, received_us, octets))
             elif verdict.serial is not None:
-                self._moved[verdict.serial] = self.admission.counters[verdict.serial]
+                self._moved[verdict.serial] = self.admission.counter(verdict.serial)
                 self.tally.confirmed += verdict.confirm is not None
         self._judged = seq
         return confirms
