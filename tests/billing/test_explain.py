@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from openami.billing import charge, load_tariffs, segment
 from openami.billing.charge import Segment
-from openami.billing.explain import Account, explain_bill, explain_day
+from openami.billing.explain import Account, compare_days, explain_bill, explain_day
 from openami.errors import RequestError
 
 from .test_bill import compute, tariffs, usages
@@ -80,6 +80,19 @@ def test_the_day_that_passes_the_free_units_says_so_in_both_languages():
     assert "2 kW x ₹80.00 x 20/31 days: ₹103.23" in english
     assert "आज खपत 125 यूनिट से अधिक हो गई" in hindi
     assert "30 यूनिट x ₹8.95 (स्लैब 2): ₹268.50" in hindi
+
+
+def test_what_changed_against_the_day_before():
+    part = segment(BOOK, "BR-DS2", date(2025, 10, 20))
+    first = explain_day(part, date(2025, 10, 19), Account((114_000,), (6_000,), (0,), 2000, True))
+    second = explain_day(part, date(2025, 10, 20), Account((120_000,), (10_000,), (0,), 2000, True))
+    change = compare_days(second, first)
+    assert (first.amount_paise, second.amount_paise, change.amount_paise) == (0, 132_26, 132_26)
+    assert len(list(sums(change))) == len(change.children) + 1
+    text = "\n".join(change.text("en"))
+    assert "Units: 6 -> 10" in text
+    assert "The consumption passed 125 units today" in text
+    assert compare_days(first, first).children == ()
 
 
 def test_the_cliff_of_kerala_is_shown_as_what_it_is():

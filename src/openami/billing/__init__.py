@@ -3,7 +3,11 @@
     tariff.py        what a tariff is; `load_tariffs`, `TariffBook.on`
     tariff_file.py   reads and checks the effective-dated TOML
     tou.py           hours to time-of-use periods (`tou_index`) and day blocks to energies (`fold`)
+    tariff_rules.py  the kinds of lines, and how their numbers become exact integers
     bill.py          `B`, the whole bill of a billing period to date
+    machine.py       its compiled arithmetic
+    explain.py       why a day cost what it did: a tree that always sums, in English and Hindi
+    netting.py       net metering: what is billed, banked and settled
     charge.py        a day's charge = B(to the day) - B(to the day before); splits at a change of tariff
 
 What always holds: each line is rounded half up once, the total is the sum of the printed lines, and the days add up to the month.

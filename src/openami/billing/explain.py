@@ -85,6 +85,31 @@ def explain_day(part: Segment, day: date, account: Account) -> Node:
     return _checked(Node("day", f"Charge of {day}", f"{day} का कुल शुल्क", total, (*notes, *lines)))
 
 
+def compare_days(today: Node, before: Node) -> Node:
+    """What changed against another day, from two trees of `explain_day`: the difference of the charges, line by line, units first.
+
+    Lines that cost the same on both days are left out; a line that only one day has (the tariff changed between) counts whole."""
+    then = {node.code: node for node in before.children}
+    now = {node.code: node for node in today.children}
+    parts: list[Node] = []
+    for code in dict.fromkeys([*now, *then]):
+        node, other = now.get(code), then.get(code)
+        named = node or then[code]
+        if code.startswith("readings."):
+            units = [int(dict(item.quantities)["wh"]) if item else 0 for item in (other, node)]
+            if units[0] != units[1]:
+                en, hi = (f"{text}: {_thousandth(units[0])} -> {_thousandth(units[1])}" for text in ("Units", "यूनिट"))
+                parts.append(Node(code, en, hi, 0, (), (("before_wh", units[0]), ("wh", units[1])), note=True))
+        elif named.note and node is not None:
+            parts.append(node)
+        elif not named.note:
+            change = (node.amount_paise if node else 0) - (other.amount_paise if other else 0)
+            if change:
+                parts.append(Node(code, named.en, named.hi, change))
+    total = today.amount_paise - before.amount_paise
+    return _checked(Node("change", "Change against the day before", "पिछले दिन से अंतर", total, tuple(parts)))
+
+
 def explain_bill(part: Segment, days: int, energy_wh: tuple[int, ...], account: Account, demand_va: int = 0) -> Node:
     """The bill of the segment's first `days` days, line by line."""
     tariff = part.tariff
