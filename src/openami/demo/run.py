@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,25 +54,29 @@ class Wish:
 
 def run_demo(wish: Wish, stage: Stage) -> dict[str, Any]:
     """Run the whole demo into `wish.folder` and give its report. Raises an OpenAMIError with nothing half-written."""
+    if len(wish.tariffs) > 2:
+        raise InputError(f"{len(wish.tariffs)} tariffs ({', '.join(wish.tariffs)}); give --tariff once or twice")
     book = load_tariffs()
     for name in wish.tariffs:
         book.on(name, wish.first_day)
-    partial = Folder(wish.folder.with_name(wish.folder.name + ".partial"))
-    _refuse_foreign(wish.folder)
+    final = _usable(wish.folder)
+    partial = Folder(_beside(final, "partial"))
     started = time.perf_counter()
     step = stage("Build the town", 3)
     town = build_town(wish.seed, wish.consumers, wish.first_day, wish.days, wish.tariffs)
+    for name in wish.tariffs:
+        book.on(name, wish.first_day + timedelta(days=wish.days - 1))
     step(1)
     plan = plant(town)
     measure(town)
     step(1)
-    with _storage_errors(wish.folder):
+    with _storage_errors(final):
         shutil.rmtree(partial.root, ignore_errors=True)
         try:
             found(partial, town)
             step(1)
             report = _work(partial, town, plan, stage, started)
-            _replace(partial.root, wish.folder)
+            _replace(partial.root, final)
         except BaseException:
             shutil.rmtree(partial.root, ignore_errors=True)
             raise
@@ -84,7 +88,7 @@ def _work(partial: Folder, town: Town, plan: Plan, stage: Stage, started: float)
     sends = sum(len(own) for own in plan.sends)
     with headend_process(partial) as port:
         at = time.perf_counter()
-        fleet = Fleet(town, plan, "127.0.0.1", lambda: port, tick=stage("Meters push, the head-end confirms", sends))
+        fleet = Fleet(town, plan, "127.0.0.1", port, tick=stage("Meters push, the head-end confirms", sends))
         outcome = asyncio.run(_together(fleet))
         times["push_s"] = time.perf_counter() - at
     site = Site.open(partial)
@@ -140,8 +144,9 @@ def found(folder: Folder, town: Town) -> None:
 
 
 @contextmanager
-def headend_process(folder: Folder, port: int = 0) -> Iterator[int]:
-    """The head-end of `folder` as a process of its own; gives its port. At the end it is told to stop, stores what it has, and must say so."""
+def headend_process(folder: Folder, port: int = 0) -> Iterator[Callable[[], int]]:
+    """The head-end of `folder` as a process of its own; gives what tells its port, and raises StorageError once it has ended. At the end it is
+    told to stop, stores what it has, and must say so."""
     command = [sys.executable, "-m", "openami", "serve", "--role", "headend", "--data", str(folder.root), "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own program
     assert process.stdout is not None
@@ -150,13 +155,19 @@ def headend_process(folder: Folder, port: int = 0) -> Iterator[int]:
         line = process.stdout.readline()
         if not line:
             process.wait(30)
-            raise StorageError(f"the head-end did not start: {process.stderr.read().strip() or 'it gave no reason'}")
-        yield int(json.loads(line)["port"])
-        if process.poll() is not None:
-            raise StorageError(f"the head-end stopped in the middle of its work: {process.stderr.read().strip() or 'it gave no reason'}")
+            raise StorageError(f"the head-end did not start: {_last_words(process)}")
+        actual = int(json.loads(line)["port"])
+
+        def tell() -> int:
+            if process.poll() is not None:
+                raise StorageError(f"the head-end stopped in the middle of its work: {_last_words(process)}")
+            return actual
+
+        yield tell
+        tell()
         process.send_signal(signal.SIGTERM)
         if process.wait(60) != 0:
-            raise StorageError(f"the head-end did not stop in good order: {process.stderr.read().strip()}")
+            raise StorageError(f"the head-end did not stop in good order: {_last_words(process)}")
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -165,8 +176,30 @@ def headend_process(folder: Folder, port: int = 0) -> Iterator[int]:
         process.stderr.close()
 
 
+def _last_words(process: subprocess.Popen[str]) -> str:
+    """The sentence with which an ended process said why."""
+    assert process.stderr is not None
+    lines = process.stderr.read().strip().splitlines()
+    return lines[-1].removeprefix("openami: ") if lines else "it gave no reason"
+
+
+def _usable(folder: Path) -> Path:
+    """Where the demo's folder truly lies, after a look at what would be replaced: that, and what stands beside it under our names."""
+    with _storage_errors(folder):
+        final = folder.resolve()
+        if final.is_mount():
+            raise InputError(f"{folder} is the root of a file system, which cannot be replaced as a whole; give --data a folder inside it")
+        for each in (final, _beside(final, "partial"), _beside(final, "old")):
+            _refuse_foreign(each)
+    return final
+
+
+def _beside(final: Path, what: str) -> Path:
+    return final.with_name(f"{final.name}.{what}")
+
+
 def _refuse_foreign(folder: Path) -> None:
-    """A folder that holds something else than an earlier demo is never replaced."""
+    """What is not an earlier demo is never replaced or removed."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -181,7 +214,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _replace(partial: Path, final: Path) -> None:
-    old = final.with_name(final.name + ".old")
+    old = _beside(final, "old")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)

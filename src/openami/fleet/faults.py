@@ -71,25 +71,30 @@ YEAR_2000 = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
 def plant(town: Town) -> Plan:
     """Choose the victims and make every meter's list of sends. Changes `town`: thieves' meters count less, two usage points are mapped wrong.
 
-    Thieves are among the 15 % that use most: that is where theft pays, and where a balance over one transformer can see it.
+    Thieves are among the 15 % that use most: that is where theft pays, and where a balance over one transformer can see it. Where a small town
+    has too few lively houses for the other faults, quiet ones take their place.
     """
     rng = np.random.default_rng([town.seed, 1])
     plan = Plan(sends=[])
     use_wh = town.true_wh[: town.consumers].sum(axis=1) / town.days
-    large = rng.permutation(np.flatnonzero(_lively(town) & (use_wh > np.quantile(use_wh, 0.85)))).tolist()
+    lively = _lively(town)
+    large = rng.permutation(np.flatnonzero(lively & (use_wh > np.quantile(use_wh, 0.85)))).tolist()
     for shape, thief in zip(("h1", "h2", "h3"), large, strict=False):
         _steal(rng, town, plan, thief, shape)
-    victims = iter(v for v in rng.permutation(np.flatnonzero(_lively(town))).tolist() if v not in plan.theft)
-    busy = (v for v in victims if use_wh[v] > np.quantile(use_wh, 0.6))
-    for _ in range(2):
-        _map_wrong(town, plan, next(busy))
+    order = [*rng.permutation(np.flatnonzero(lively)).tolist(), *np.flatnonzero(~lively).tolist()]
+    order = [v for v in order if v not in plan.theft]
+    busy = [v for v in order if use_wh[v] > np.quantile(use_wh, 0.6)][:2]
+    for victim in busy:
+        _map_wrong(town, plan, victim)
+    after = order.index(busy[-1]) + 1
+    victims = iter([*order[after:], *(v for v in order[:after] if v not in busy)])
     slots = town.slots
     plan.silent[next(victims)] = (0, slots)
     plan.silent[next(victims)] = (int(slots * 0.55), slots)
     start = int(rng.integers(slots // 4, slots // 2))
     plan.silent[next(victims)] = (start, start + slots // 6)
     by_policy = {m.security_control: k for k, m in reversed(list(enumerate(town.meters[: town.consumers]))) if k not in _taken(plan)}
-    plan.wrong_key = [by_policy[0x20], by_policy[0x30]]
+    plan.wrong_key = [by_policy[control] for control in (0x20, 0x30) if control in by_policy]
     rest = (v for v in victims if v not in plan.wrong_key)
     plan.clock_reset[next(rest)] = (slots // 3, slots // 3 + slots // 8)
     plan.clock_fast[next(rest)] = (slots // 5, slots // 5 + slots // 4)

@@ -76,8 +76,8 @@ def build_town(seed: int, consumers: int, first_day: date, days: int, tariffs: t
     """The town of `seed`. More consumers than the 400 shipped households: households come again, in other weeks (whole weeks apart)."""
     if not 1 <= days <= DAYS:
         raise InputError(f"--days {days}: the shipped households have {DAYS} days; give 1 to {DAYS}")
-    if not 10 <= consumers <= 2_800:
-        raise InputError(f"--meters {consumers}: the demo town takes 10 to 2,800 (400 real households, each at most 7 times, weeks apart)")
+    if not 20 <= consumers <= 2_800:
+        raise InputError(f"--meters {consumers}: the demo town takes 20 to 2,800 (400 real households, each at most 7 times, weeks apart)")
     rng = np.random.default_rng(seed)
     data = load_households()
     pick = rng.permutation(len(data.ids))
