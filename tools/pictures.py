@@ -15,8 +15,8 @@ DESKTOP, PHONE = (1280, 800), (360, 640)
 PICTURES = [
     ("console.png", "/?lang=en", DESKTOP, "light", 1300),
     ("pictures/town-dark-hindi.png", "/?lang=hi", DESKTOP, "dark", 1300),
-    ("pictures/meter.png", "/meters/XMB0000227?lang=en&day=2025-12-02", DESKTOP, "light", 1300),
-    ("pictures/transformer.png", "/transformers/DT-12?lang=en", DESKTOP, "light", 880),
+    ("pictures/meter.png", "/meters/XMB0000220?lang=en&day=2025-12-02", DESKTOP, "light", 1300),
+    ("pictures/transformer.png", "/transformers/DT-05?lang=en", DESKTOP, "light", 880),
     ("pictures/consumer-hindi-phone.png", "/consumers/2000000009?lang=hi", PHONE, "light", 1400),
     ("pictures/disconnection.png", "/due?lang=en", DESKTOP, "light", 800),
 ]

@@ -258,6 +258,8 @@ class SampleTown:
         if k == 4:
             free = -sum(line.amount_paise for line in prepaid_lines)
             prepaid_lines += (ChargeLine("free_units", Words("125 free units", "125 यूनिट मुफ़्त बिजली"), free),)
+        if k == 9:
+            prepaid_lines += (ChargeLine("free_units", Words("125 free units", "125 यूनिट मुफ़्त बिजली"), 3_176),)
         charge = sum(line.amount_paise for line in prepaid_lines)
         recharges = (20_000,) if k == 0 else ()
         statement = Statement(

@@ -214,6 +214,11 @@ def test_a_consumer_in_arrears_reads_why_supply_is_not_cut(client):
     assert "अभी नहीं काटी जाएगी, क्योंकि: शाम 5:30 बजे के बाद" in words
 
 
+def test_the_day_on_which_the_free_units_end_is_explained(client):
+    words = _text(client.get(f"/consumers/{account(9)}?lang=en").text)
+    assert "free units are used up: what was held back until now, such as the fixed charge of earlier days, is due ₹31.76" in words
+
+
 def test_what_a_consumer_cannot_be_told_is_said(client):
     assert "How long it lasts cannot be told yet." in _text(client.get(f"/consumers/{account(6)}?lang=en").text)
     assert "This day is not charged yet." in _text(client.get(f"/consumers/{account(8)}?lang=en").text)
