@@ -39,11 +39,16 @@ ESW_BITS = {201: 81, 203: 82, 251: 83, 301: 84, 302: 84}
 
 def new_identity(serial: str, rng: np.random.Generator, hls: Mechanism = Mechanism.HLS) -> MeterIdentity:
     """A meter's identity with fresh secrets from `rng`. The password is of eight digits, as installers type it."""
-    if not 1 <= len(serial) <= 16 or not serial.isascii() or not serial.isalnum():
-        raise InputError(f"--serial {serial!r} is no meter's number; give 1 to 16 letters and digits, as XMA0000007")
+    check_serial(serial)
     title = serial.encode()[:3].ljust(3, b"X") + rng.bytes(5)
     password = "".join(str(digit) for digit in rng.integers(0, 10, 8)).encode()
     return MeterIdentity(serial, title, Keys(rng.bytes(16), rng.bytes(16)), password, rng.bytes(16), rng.bytes(16), hls)
+
+
+def check_serial(serial: str) -> None:
+    """InputError where this is no meter's number."""
+    if not 1 <= len(serial) <= 16 or not serial.isascii() or not serial.isalnum():
+        raise InputError(f"--serial {serial!r} is no meter's number; give 1 to 16 letters and digits, as XMA0000007")
 
 
 class MeterDevice(LogicalDevice):
