@@ -216,6 +216,58 @@ def listen(
     field_listen.run(field_listen.load_meters(meters), field_listen.Listening(host, port, journal), tell)
 
 
+@app.command()
+def decode(
+    source: Annotated[
+        str, typer.Argument(metavar="[FILE|-]", help="A file of frames, - for standard input, or the hex digits themselves.")
+    ] = "-",
+    key: Annotated[str | None, typer.Option(help="Global encryption key, hex: shows what is inside ciphered APDUs.")] = None,
+    auth_key: Annotated[str | None, typer.Option(help="Authentication key, hex: checks their tags.")] = None,
+    system_title: Annotated[str | None, typer.Option(help="The sender's, 16 hex digits, where the frames leave it out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain any frame layer by layer: HDLC, M-Bus, wrapper, APDU, ciphering, data."""
+    from .field import decode as field_decode
+
+    secrets = field_decode.secrets_from(key, auth_key, system_title)
+    nodes = field_decode.decode(*field_decode.read_input(source), secrets)
+    if as_json:
+        print(json.dumps([node.as_json() for node in nodes], indent=1, ensure_ascii=False))
+    else:
+        field_decode.show(nodes)
+    if wrong := field_decode.complaint(nodes):
+        raise InputError(wrong)
+
+
+@app.command()
+def meter(
+    port: Annotated[int, typer.Option(help="TCP port; 0 = any free one.")] = 4059,
+    host: Annotated[str, typer.Option(help="Address to listen on; :: for IPv6.")] = "127.0.0.1",
+    hdlc: HdlcOption = False,
+    serial: Annotated[str, typer.Option(help="Its serial number.")] = "XMA0000001",
+    system_title: Annotated[str | None, typer.Option(help="Its system title, 16 hex digits; left out = from the serial number.")] = None,
+    ek: Annotated[str | None, typer.Option(help="Global encryption key, hex; left out = made up.")] = None,
+    ak: Annotated[str | None, typer.Option(help="Authentication key, hex; left out = made up.")] = None,
+    password: Annotated[str | None, typer.Option(help="Password of the meter reader (LLS); left out = made up.")] = None,
+    hls_secret: Annotated[
+        str | None, typer.Option(help="Secret of clients 48 and 80; text, or 0x... for bytes; left out = made up.")
+    ] = None,
+    hls: Annotated[str, typer.Option(help="Mechanism of clients 48 and 80: 2 (AES-128), 5 (GMAC) or 6 (SHA-256).")] = "2",
+    control_mode: Annotated[int, typer.Option(help="Of the relay, 0 to 6.")] = 6,
+    days: Annotated[int, typer.Option(help="Days of block and daily load that it holds, 1 to 90.")] = 7,
+    seed: Annotated[int, typer.Option(help="Which real household it measures.")] = 1,
+    period: Annotated[int, typer.Option(help="Capture period of block load, 15 or 30 minutes.")] = 30,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one simulated IS 15959 meter: prints its credentials and contents, then serves any client until Ctrl-C."""
+    from .field import meter as field_meter
+
+    wish = field_meter.Wish(
+        host, port, hdlc, serial, system_title, ek, ak, password, hls_secret, hls, control_mode, days, _seed(seed), period
+    )
+    field_meter.run(wish, lambda said: print(json.dumps(said) if as_json else field_meter.line(said), flush=True))
+
+
 def _line(push: dict[str, object]) -> str:
     if "refused" in push:
         return f"refused  {push['refused']}  {push['serial'] or '-'}  {push['why']}"
