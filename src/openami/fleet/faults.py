@@ -77,10 +77,10 @@ def plant(town: Town) -> Plan:
     rng = np.random.default_rng([town.seed, 1])
     plan = Plan(sends=[])
     use_wh = town.true_wh[: town.consumers].sum(axis=1) / town.days
-    lively = _lively(town)
-    large = rng.permutation(np.flatnonzero(lively & (use_wh > np.quantile(use_wh, 0.85)))).tolist()
+    large = rng.permutation(np.flatnonzero(_lively(town) & (use_wh > np.quantile(use_wh, 0.85)))).tolist()
     for shape, thief in zip(("h1", "h2", "h3"), large, strict=False):
         _steal(rng, town, plan, thief, shape)
+    lively = _lively(town)
     order = [*rng.permutation(np.flatnonzero(lively)).tolist(), *np.flatnonzero(~lively).tolist()]
     order = [v for v in order if v not in plan.theft]
     busy = [v for v in order if use_wh[v] > np.quantile(use_wh, 0.6)][:2]
