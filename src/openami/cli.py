@@ -55,7 +55,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 @app.command()
 def demo(
     days: Annotated[int, typer.Option(help="How many days, 1 to 49.")] = 3,
-    meters: Annotated[int, typer.Option(help="How many consumers, 10 to 2800; transformers' and feeders' meters come on top.")] = 400,
+    meters: Annotated[int, typer.Option(help="How many consumers, 20 to 2800; transformers' and feeders' meters come on top.")] = 400,
     seed: Annotated[int, typer.Option(help="Same seed, same town, same faults, same result.")] = 1,
     start: Annotated[str, typer.Option(help="First day, as 2025-12-01.")] = "2025-12-01",
     tariff: Annotated[list[str] | None, typer.Option(help="Tariff of the consumers; twice = the second for three in ten.")] = None,
@@ -107,6 +107,25 @@ def serve(
         _serve_console(data, host, 8080 if port is None else port)
 
 
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="A benchmark's name, or all.")] = "all",
+    meters: Annotated[int | None, typer.Option(help="How many meters; left out = the benchmark's own size.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Measure speed and memory on this machine, beside what one would use instead."""
+    from .bench import run_bench
+
+    if meters is not None and meters < 1:
+        raise InputError(f"--meters {meters}: give 1 or more")
+    for each in run_bench(name, meters):
+        if as_json:
+            print(json.dumps(each), flush=True)
+        else:
+            peer = f"  ({each['peer']})" if "peer" in each else ""
+            print(f"{each['bench']:10s}{each['metric']:28s}{each['value']:>16,.4g} {each['unit']}{peer}", flush=True)
+
+
 UrlArgument = Annotated[str, typer.Argument(metavar="URL", help="The meter, as tcp://HOST:PORT.")]
 ClientOption = Annotated[str, typer.Option(help="Who asks: public (16), mr (32), us (48), or a number.")]
 HdlcOption = Annotated[bool, typer.Option("--hdlc", help="HDLC framing instead of the wrapper.")]
@@ -154,7 +173,7 @@ def read(
 
     access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server)
     asked = field_read.Asked(tuple(objects), field_read.parse_time(first, "--from"), field_read.parse_time(last, "--to"))
-    found = field_read.run(access, asked, Patience(answer_s=timeout), _trace() if trace else None)
+    found = field_read.run(access, asked, Patience(answer_s=timeout), _trace(access.credentials().secret) if trace else None)
     if as_json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
     else:
@@ -189,7 +208,9 @@ def relay(
     if order not in list(field_relay.Order):
         raise InputError(f"{order!r} is no order for a relay; write off, on or state")
     access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server)
-    result = field_relay.run(access, field_relay.Order(order), wait, Patience(answer_s=timeout), _trace() if trace else None)
+    result = field_relay.run(
+        access, field_relay.Order(order), wait, Patience(answer_s=timeout), _trace(access.credentials().secret) if trace else None
+    )
     if as_json:
         print(json.dumps(result, indent=1))
     else:
@@ -274,9 +295,14 @@ def _line(push: dict[str, object]) -> str:
     return f"push     {push['serial']}  {push['body']}"
 
 
-def _trace() -> Callable[[str, bytes], None]:
+def _trace(secret: bytes) -> Callable[[str, bytes], None]:
+    """Prints bytes as hex; a password that goes over the wire in the clear is blanked."""
+
     def show(direction: str, octets: bytes) -> None:
-        print(f"{direction:9s}{octets.hex(' ')}", file=sys.stderr)
+        text = octets.hex(" ")
+        if secret:
+            text = text.replace(secret.hex(" "), " ".join(["**"] * len(secret)))
+        print(f"{direction:9s}{text}", file=sys.stderr)
 
     return show
 

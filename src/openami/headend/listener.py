@@ -253,6 +253,9 @@ class _Connection(asyncio.Protocol):
         self._listener._connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
+        if not self._frames.waiting_bytes and _one_frame(data):
+            self._listener.take(self, data)
+            return
         while True:
             try:
                 frames = self._frames.feed(data)
@@ -273,3 +276,8 @@ class _Connection(asyncio.Protocol):
             self._listener.take(self, error.octets)
         self._listener.leave(self)
         return True
+
+
+def _one_frame(data: bytes) -> bool:
+    """Whether these bytes are exactly one wrapper frame, as a meter's push nearly always arrives."""
+    return data[:2] == b"\x00\x01" and 8 < len(data) <= 8 + MAX_APDU_BYTES and int.from_bytes(data[6:8], "big") == len(data) - 8

@@ -1,0 +1,57 @@
+"""Benchmarks: speed and memory, side by side with what a user would reach for instead, in one run, as ratios.
+
+    vee.py       the whole rule set in memory
+    decode.py    ciphered push frames to day grids
+    profile.py   a full day's profile responses to rows
+    bill.py      time of use and slabs, from Parquet
+    store.py     writing validated day blocks
+    headend.py   pushes confirmed after the journal's sync
+
+Each module has `run(meters) -> Iterator[Line]`. A line is one JSON object: bench, metric, value, unit, n, cores, and `peer` where it is about
+something measured beside ours. Medians of several runs; a test never measures time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..errors import InputError
+
+Line = dict[str, Any]
+NAMES = ("vee", "decode", "profile", "bill", "store", "headend")
+
+
+def run_bench(name: str, meters: int | None) -> Iterator[Line]:
+    """The lines of one benchmark, or of all. InputError lists the known ones."""
+    if name != "all" and name not in NAMES:
+        raise InputError(f"there is no benchmark {name!r}; known are all, {', '.join(NAMES)}")
+    for each in NAMES if name == "all" else (name,):
+        module = importlib.import_module(f".{each}", __package__)
+        yield from module.run(meters or module.METERS)
+
+
+def line(bench: str, metric: str, value: float, unit: str, n: int, **more: Any) -> Line:
+    """One line of a report."""
+    return {"bench": bench, "metric": metric, "value": value, "unit": unit, "n": n, "cores": os.cpu_count(), **more}
+
+
+def memory(bench: str, n: int) -> Line:
+    """The peak of resident memory of this process so far, in bytes."""
+    return line(bench, "rss_peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "bytes", n)
+
+
+def median_seconds(task: Callable[[], object], runs: int = 5) -> float:
+    """Median wall-clock of `runs` runs after one to warm up."""
+    task()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        task()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
