@@ -6,14 +6,16 @@ column means "one capture period later"; a column never vanishes. Serving: rows 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from ..errors import MeterError
 from .apdu import AccessResult, ActionOutcome, Outcome, Selection
 from .axdr import NULL, Data, Tag
 from .clock import CosemDateTime
-from .objects import CosemObject, members, stamp_of
+from .objects import CosemObject, members, read_scaler_unit, stamp_of
 from .push import CLOCK_OBIS, obis_bytes, obis_text
 
 BY_RANGE = 1
@@ -112,6 +114,31 @@ def read_buffer(columns: tuple[Capture, ...], buffer: Data, capture_period_s: in
         rows.append(Row(stamp, filled))
         before = filled
     return rows
+
+
+def read_scalers(columns: tuple[Capture, ...], buffer: Data) -> dict[str, tuple[int, str]]:
+    """A scaler profile's only row as {logical name: (scaler, unit)}.
+
+    Scaler columns may stand in another order than the profile's, so the match is by logical name. A column that is no scaler and unit
+    is left out.
+    """
+    rows = read_buffer(columns, buffer)
+    found = {}
+    for column, value in zip(columns, rows[0].values if rows else (), strict=False):
+        pair = read_scaler_unit(value)
+        if pair is not None:
+            found[column.obis] = pair
+    return found
+
+
+def scaled(data: Data, scaler: int) -> Decimal | None:
+    """number x 10**scaler, exact for integers; None where `data` is no finite number."""
+    value = data.value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return Decimal(value).scaleb(scaler)
 
 
 def _clock_like(clock: Data, stamp_s: int) -> Data:
