@@ -17,7 +17,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from ..errors import MeterError, OpenAMIError
+from ..errors import MeterError, OpenAMIError, RequestError
 from . import acse, apdu, hls
 from .acse import AssociationRequest, AssociationResponse, Conformance, Context, Diagnostic, InitiateRequest, InitiateResponse, Mechanism
 from .apdu import AccessResult, ActionOutcome, ExceptionResponse, GeneralBlock, Outcome, Ref, Service, decode_apdu, encode_apdu
@@ -26,6 +26,7 @@ from .axdr import Data, Tag
 from .blocks import GeneralReceiver, GeneralSender
 from .ciphering import SecurityControl, parse_sealed
 from .links import Happened, HdlcLink, Link, LinkEvent
+from .notification import DataNotification
 from .objects import CosemObject
 from .protection import Protection, is_sealed
 from .services import Services
@@ -147,6 +148,17 @@ class ServerSession:
         self.link.flush()
         events, self._events = self._events, []
         return events
+
+    def notify(self, notification: DataNotification | apdu.EventNotification) -> None:
+        """Sends a push or an event over the association that stands, protected as its policy asks. RequestError where none stands."""
+        setup, protection = self._setup, self._protection
+        if self.state is not State.ASSOCIATED or setup is None:
+            raise RequestError(f"a notification needs an association; the server session is {self.state}")
+        octets = notification.encode() if isinstance(notification, DataNotification) else encode_apdu(notification)
+        if protection is not None and setup.policy:
+            octets = protection.seal(octets, self._control or setup.policy)
+            self._keep_counters(setup, protection)
+        self.link.send(octets)
 
     def lost(self) -> list[Event]:
         """The connection is gone."""
