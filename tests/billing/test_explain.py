@@ -98,7 +98,8 @@ def test_what_changed_against_the_day_before():
 def test_the_cliff_of_kerala_is_shown_as_what_it_is():
     part = segment(BOOK, "KL-LT1A", date(2025, 10, 28))
     tree = explain_day(part, date(2025, 10, 28), Account((250_000,), (1_000,), (0,), 2000, False))
-    assert tree.amount_paise == 261_75
+    # 251 x 6.75 - 1432.50 = 261.75, and 220 x 28/31 - 160 x 27/31 = 198.71 - 139.35 = 59.36 of fixed charge
+    assert tree.amount_paise == 261_75 + 59_36
     assert "crossed.energy_flat" in [node.code for node in tree.children]
 
 
