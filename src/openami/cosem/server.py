@@ -155,6 +155,7 @@ class ServerSession:
         if self.state is not State.ASSOCIATED or setup is None:
             raise RequestError(f"a notification needs an association; the server session is {self.state}")
         octets = notification.encode() if isinstance(notification, DataNotification) else encode_apdu(notification)
+        self._catch_up()
         if protection is not None and setup.policy:
             octets = protection.seal(octets, self._control or setup.policy)
             self._keep_counters(setup, protection)
@@ -185,6 +186,7 @@ class ServerSession:
         self.client = event.source
         if not isinstance(self.link, HdlcLink):
             self.link.peer = event.source
+        self._catch_up()
         try:
             self._apdu(event.apdu)
         except MeterError as error:
@@ -333,6 +335,13 @@ class ServerSession:
         self._setup = self._protection = self._services = self._sender = self._receiver = None
         self._own_general = 0
 
+    def _catch_up(self) -> None:
+        """Another link of the same client may have used counters since: this one goes on from there, so that none is used twice."""
+        protection, state = self._protection, self._setup.security if self._setup else None
+        if protection is not None and state is not None:
+            protection.counter = max(protection.counter, state.own_counter)
+            protection.last_peer_counter = max(protection.last_peer_counter, state.last_client_counter)
+
     def _keep_counters(self, setup: AssociationSetup, protection: Protection | None) -> None:
         if protection is not None and setup.security is not None:
             setup.security.own_counter = protection.counter
@@ -400,6 +409,7 @@ class ServerSession:
             self._end("end")
             return
         counter = protection.take_counter() if protection is not None and setup.mechanism is Mechanism.HLS_GMAC else 0
+        self._keep_counters(setup, protection)
         ours = hls.Challenge(self._ctos, self._stoc, self.device.title, client_title)
         proof = hls.answer(setup.mechanism, ours, setup.secret, keys, counter)
         self._reply(apdu.ActionResult(request.invoke, Outcome(ActionOutcome.SUCCESS, Data(Tag.OCTET_STRING, proof))))
