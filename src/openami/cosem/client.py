@@ -28,19 +28,21 @@ from .acse import (
     InitiateResponse,
     Mechanism,
 )
-from .apdu import ActionOutcome, Block, Code, GeneralBlock, Item, Outcome, Ref, Service, decode_apdu, encode_apdu
-from .axdr import Data, Tag, decode_all, encode
-from .blocks import GeneralReceiver, GeneralSender, LongValue, cut
+from .apdu import ActionOutcome, Code, GeneralBlock, Item, Outcome, Ref, Service, decode_apdu, encode_apdu
+from .axdr import Data, Tag
+from .blocks import GeneralReceiver, GeneralSender
 from .ciphering import Keys
 from .links import Happened, Link, LinkEvent
 from .notification import CONFIRM_TAG, DataNotification
 from .notification import TAG as NOTIFICATION_TAG
 from .protection import Protection, is_sealed
+from .requests import Request, Results, action_request, get_request, set_request
 
 SEALING_BYTES = 40
 """Room that ciphering may need around an APDU: tag, title, lengths, security header and authentication tag."""
 MIN_SERVER_PDU = 96
 """A server that takes less could not even be sent a ciphered request with a selection, nor its blocks."""
+_REPLY_TO_HLS = Ref(15, hls.CURRENT_ASSOCIATION, 1)
 
 
 class State(StrEnum):
@@ -171,7 +173,7 @@ class ClientSession:
         self._events: list[Event] = []
         self._backlog: deque[LinkEvent] = deque()
         self._invoke = 0
-        self._request: _Pending | None = None
+        self._request: Request | None = None
         self._stoc = b""
         self._receiver: GeneralReceiver | None = None
         self._sender: GeneralSender | None = None
@@ -187,46 +189,17 @@ class ClientSession:
 
     def get(self, *items: Item) -> int:
         """Reads attributes: one as GET normal, several as GET with list. Gives the invoke id."""
-        if len(items) != 1:
-            self._need(Conformance.MULTIPLE_REFERENCES, "several attributes in one request")
         if any(item.selection for item in items):
             self._need(Conformance.SELECTIVE_ACCESS, "selective access")
-        invoke = self._begin("get", len(items))
-        self._send(apdu.GetNormal(invoke, items[0]) if len(items) == 1 else apdu.GetList(invoke, items))
-        return invoke & 0x0F
+        return self._ask(get_request(self._next_invoke(), items))
 
     def set(self, *pairs: tuple[Item, Data]) -> int:
         """Writes attributes, in blocks where they do not fit. Gives the invoke id."""
-        items, values = tuple(item for item, _ in pairs), tuple(value for _, value in pairs)
-        if len(pairs) != 1:
-            self._need(Conformance.MULTIPLE_REFERENCES, "several attributes in one request")
-        invoke = self._begin("set", len(pairs))
-        whole: Service = apdu.SetNormal(invoke, items[0], values[0]) if len(pairs) == 1 else apdu.SetList(invoke, items, values)
-        if self._fits(whole) or not self.conformance & Conformance.BLOCK_SET:
-            self._send(whole)
-            return invoke & 0x0F
-        raw = encode(values[0]) if len(pairs) == 1 else apdu.sequence(values, encode)
-        empty = Block(False, 1, b"")
-        first: Service = apdu.SetFirst(invoke, items[0], empty) if len(pairs) == 1 else apdu.SetListFirst(invoke, items, empty)
-        self._send_blocks(first, raw)
-        return invoke & 0x0F
+        return self._ask(set_request(self._next_invoke(), pairs, self._room() if self.conformance & Conformance.BLOCK_SET else None))
 
     def action(self, *pairs: tuple[Ref, Data | None]) -> int:
         """Invokes methods, with parameters in blocks where they do not fit. Gives the invoke id."""
-        if len(pairs) != 1:
-            self._need(Conformance.MULTIPLE_REFERENCES, "several methods in one request")
-        invoke = self._begin("action", len(pairs))
-        refs = tuple(ref for ref, _ in pairs)
-        values = tuple(Data(Tag.NULL, None) if value is None else value for _, value in pairs)
-        whole: Service = apdu.ActionNormal(invoke, *pairs[0]) if len(pairs) == 1 else apdu.ActionList(invoke, refs, values)
-        if self._fits(whole) or not self.conformance & Conformance.BLOCK_ACTION:
-            self._send(whole)
-            return invoke & 0x0F
-        raw = encode(values[0]) if len(pairs) == 1 else apdu.sequence(values, encode)
-        empty = Block(False, 1, b"")
-        first: Service = apdu.ActionFirst(invoke, refs[0], empty) if len(pairs) == 1 else apdu.ActionListFirst(invoke, refs, empty)
-        self._send_blocks(first, raw)
-        return invoke & 0x0F
+        return self._ask(action_request(self._next_invoke(), pairs, self._room() if self.conformance & Conformance.BLOCK_ACTION else None))
 
     def release(self) -> list[Event]:
         """Ends the association (RLRQ), then the link. A pre-established association is just left."""
@@ -359,10 +332,8 @@ class ClientSession:
         self._stoc = response.authentication
         self._move("challenged")
         value = hls.answer(mechanism, self._challenge(ours=True), self.settings.secret, self._hls_keys(), self._hls_counter())
-        self._invoke_next()
-        self._request = _Pending("authenticate", self._invoke, 1)
-        ref = Ref(15, hls.CURRENT_ASSOCIATION, 1)
-        return self._send(apdu.ActionNormal(self._invoke, ref, Data(Tag.OCTET_STRING, value)))
+        self._request = action_request(self._next_invoke(), ((_REPLY_TO_HLS, Data(Tag.OCTET_STRING, value)),), None)
+        return self._send(self._request.first)
 
     def _opened_initiate(self, octets: bytes) -> InitiateResponse | None:
         if not octets:
@@ -398,9 +369,9 @@ class ClientSession:
             return 0
         return self._protection.take_counter()
 
-    def _authenticated(self, outcome: Outcome) -> None:
-        if outcome.code != ActionOutcome.SUCCESS:
-            return self._refuse("authentication", f"the server refused our answer to its challenge (action result {int(outcome.code)})")
+    def _authenticated(self, outcome: Data | Code | Outcome) -> None:
+        if not isinstance(outcome, Outcome) or outcome.code != ActionOutcome.SUCCESS:
+            return self._refuse("authentication", f"the server refused our answer to its challenge ({outcome})")
         returned = outcome.returned
         if isinstance(returned, Data) and returned.tag is Tag.OCTET_STRING and returned.value:
             try:
@@ -468,91 +439,40 @@ class ClientSession:
     def _service(self, service: Service) -> None:
         """An answer to the request that is out."""
         request = self._request
-        invoke = getattr(service, "invoke", None)
-        if request is None or invoke is None or invoke & 0x0F != request.invoke & 0x0F:
+        if request is None or not request.answers(service):
             self.stale_answers += 1
-            return
-        expected = _ANSWERS["action" if request.kind == "authenticate" else request.kind]
-        if not isinstance(service, expected):
-            raise MeterError(f"a {type(service).__name__} came in answer to a {request.kind} request")
-        if isinstance(service, (apdu.GetBlock, apdu.ActionResultBlock)):
-            self._block(request, service)
-        elif isinstance(service, (apdu.SetBlockAck, apdu.ActionBlockAck)):
-            self._next_block(request, service.number)
-        elif isinstance(service, apdu.GetResult):
-            self._finish(request, (service.result,))
-        elif isinstance(service, apdu.GetResults):
-            self._finish(request, service.results)
-        elif isinstance(service, (apdu.SetResult, apdu.SetLastAck)):
-            self._finish(request, (service.code,))
-        elif isinstance(service, (apdu.SetResults, apdu.SetListLastAck)):
-            self._finish(request, service.codes)
-        elif isinstance(service, apdu.ActionResult):
-            self._finish(request, (service.outcome,))
-        elif isinstance(service, apdu.ActionResults):
-            self._finish(request, service.outcomes)
-
-    def _block(self, request: _Pending, service: apdu.GetBlock | apdu.ActionResultBlock) -> None:
-        if isinstance(service, apdu.GetBlock) and service.code is not None:
-            return self._finish(request, (service.code,) * request.items)
-        request.long.take(service.block.number, service.block.raw)
-        if not service.block.last:
-            number = service.block.number
-            get = isinstance(service, apdu.GetBlock)
-            return self._send(apdu.GetNext(request.invoke, number) if get else apdu.ActionNext(request.invoke, number))
-        raw = request.long.whole()
-        if isinstance(service, apdu.ActionResultBlock):
-            return self._finish(request, apdu.decode_outcomes(raw, request.items > 1))
-        return self._finish(request, apdu.decode_results(raw) if request.items > 1 else (decode_all(raw),))
-
-    def _next_block(self, request: _Pending, number: int) -> None:
-        """The server has block `number` of our long parameter."""
-        if number != request.sent or not request.pieces:
-            raise MeterError(f"block {number} is acknowledged, but block {request.sent} was sent last")
-        request.sent += 1
-        block = Block(len(request.pieces) == 1, request.sent, request.pieces.pop(0))
-        self._send(apdu.SetBlock(request.invoke, block) if request.kind == "set" else apdu.ActionBlock(request.invoke, block))
-
-    def _finish(self, request: _Pending, results: tuple[Data | Code | Outcome, ...]) -> None:
-        if len(results) != request.items:
-            raise MeterError(f"{len(results)} results came in answer to {request.items} items")
+            return None
+        taken = request.take(service)
+        if not isinstance(taken, Results):
+            return self._send(taken)
         self._forget()
-        if request.kind == "authenticate":
-            outcome = results[0]
-            assert isinstance(outcome, Outcome)
-            return self._authenticated(outcome)
+        if self.state is State.AUTHENTICATING:
+            return self._authenticated(taken.items[0])
         self._move("answer")
-        self._events.append(Answer(request.kind, request.invoke & 0x0F, results))
+        self._events.append(Answer(request.kind, request.invoke & 0x0F, taken.items))
         return None
 
-    def _begin(self, kind: str, items: int) -> int:
-        if items < 1:
-            raise RequestError(f"a {kind} request names nothing")
+    def _ask(self, request: Request) -> int:
+        """Sends a new request; nothing has changed where it cannot be sent."""
+        if request.items > 1:
+            self._need(Conformance.MULTIPLE_REFERENCES, "several items in one request")
         self._move("request")
-        self._invoke_next()
-        self._request = _Pending(kind, self._invoke, items)
-        return self._invoke
+        try:
+            self._send(request.first)
+        except RequestError:
+            self._move("give up")
+            raise
+        self._request, self._invoke = request, request.invoke
+        return request.invoke & 0x0F
 
-    def _invoke_next(self) -> None:
-        self._invoke = 0xC0 | (self._invoke % 15 + 1 if self._invoke & 0x0F != 15 else 1)
-
-    def _send_blocks(self, first: Service, raw: bytes) -> None:
-        """The first block of a long parameter; the rest goes out as the server acknowledges."""
-        request = self._request
-        assert request is not None
-        room = self._room() - len(encode_apdu(first)) - 4
-        request.pieces = cut(raw, room)
-        request.sent = 1
-        block = Block(len(request.pieces) == 1, 1, request.pieces.pop(0))
-        self._send(first._replace(block=block))  # type: ignore[call-arg]
+    def _next_invoke(self) -> int:
+        """Invoke id and priority: confirmed, high priority, ids 1 to 15 in turn."""
+        return 0xC0 | (self._invoke & 0x0F) % 15 + 1
 
     def _room(self) -> int:
         """How long a plain APDU to the server may be."""
         limit = self.peer_pdu or 0xFFFF
         return limit - (SEALING_BYTES if self._ciphered else 0)
-
-    def _fits(self, service: Service) -> bool:
-        return len(encode_apdu(service)) <= self._room()
 
     def _need(self, bit: Conformance, what: str) -> None:
         if not self.conformance & bit:
@@ -580,7 +500,8 @@ class ClientSession:
     def _general(self, octets: bytes) -> None:
         """A general block: an acknowledgement of ours, or a piece of the answer."""
         block = decode_apdu(octets)
-        assert isinstance(block, GeneralBlock)
+        if not isinstance(block, GeneralBlock):
+            raise MeterError("these bytes are not a general block")
         if self._sender is not None and not block.data:
             return self._send_general(self._sender.window(block.window, block.acknowledged, 0, self.settings.general_window))
         if self._receiver is None:
@@ -612,20 +533,3 @@ class ClientSession:
     def _take_events(self) -> list[Event]:
         events, self._events = self._events, []
         return events
-
-
-class _Pending:
-    """The request that is out."""
-
-    def __init__(self, kind: str, invoke: int, items: int) -> None:
-        self.kind, self.invoke, self.items = kind, invoke, items
-        self.long = LongValue()
-        self.pieces: list[bytes] = []
-        self.sent = 0
-
-
-_ANSWERS: dict[str, tuple[type, ...]] = {
-    "get": (apdu.GetResult, apdu.GetBlock, apdu.GetResults),
-    "set": (apdu.SetResult, apdu.SetBlockAck, apdu.SetLastAck, apdu.SetListLastAck, apdu.SetResults),
-    "action": (apdu.ActionResult, apdu.ActionResultBlock, apdu.ActionResults, apdu.ActionBlockAck),
-}
