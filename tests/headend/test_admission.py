@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openami.cosem import ciphering, wrapper
+from openami.cosem import ciphering, notification, wrapper
 from openami.cosem.ciphering import Keys
 from openami.errors import DataError
 from openami.fleet.meter import METER_PORT, PUSH_PORT
@@ -207,6 +209,64 @@ def test_any_security_control_byte_never_raises(control: int, tail: bytes) -> No
 @given(st.binary(max_size=30))
 def test_any_body_behind_a_sound_head_never_raises(body: bytes) -> None:
     admission().judge(sealed(AUTHENTICATED, notify()[:6] + body))
+
+
+def long_form(frame: bytes) -> bytes:
+    """The same frame with the lengths of its system title and content written in more bytes than they need."""
+    apdu = wrapper.unwrap(frame)[0].apdu
+    title, content = apdu[2:10], apdu[11:] if apdu[10] < 0x80 else apdu[11 + (apdu[10] & 0x7F) :]
+    longer = b"\xdb\x81\x08" + title + b"\x82" + len(content).to_bytes(2, "big") + content
+    return wrapper.wrap(METER_PORT, PUSH_PORT, longer)
+
+
+@known
+def test_lengths_written_long_change_nothing(meter: Meter) -> None:
+    """Lengths are outside the authenticated bytes: anybody on the way can rewrite them, and must gain nothing by it."""
+    verdict = admission().judge(long_form(push(meter, counter=7)))
+    assert verdict.cause is None
+    assert verdict.confirm is not None
+    assert simulated(meter).confirms(wrapper.unwrap(verdict.confirm)[0].apdu, 7)
+
+
+# Batches
+
+
+def _late(meter: Meter, counter: int) -> bytes:
+    """A push in a form that no template knows: with a date-time in its head."""
+    plain = notification.DataNotification.decode(
+        ciphering.open_sealed(ciphering.parse_sealed(wrapper.unwrap(push(meter))[0].apdu), KEYS[meter.serial])
+    )
+    return sealed(meter, plain._replace(long_invoke_id=counter, when=bytes(12)).encode(), counter)
+
+
+FORMS = {
+    "plain": push,
+    "another form": _late,
+    "unconfirmed": lambda meter, counter: sealed(meter, notify(counter, confirmed=False), counter),
+    "foreign body": lambda meter, counter: sealed(meter, notify(counter), counter),
+    "long lengths": lambda meter, counter: long_form(push(meter, counter)),
+    "bare": lambda meter, counter: wrapper.unwrap(push(meter, counter))[0].apdu,
+    "two in one": lambda meter, counter: push(meter, counter) * 2,
+    "other wrapper": lambda meter, counter: b"\x00\x02" + push(meter, counter)[2:],
+    "wrong key": lambda meter, counter: push(meter, counter, WRONG),
+    "changed": lambda meter, counter: flip(push(meter, counter), 40),
+    "cut": lambda meter, counter: push(meter, counter)[:-5],
+    "downgraded": lambda meter, counter: sealed(meter, notify(counter), counter, control=0x10),
+    "stranger": lambda meter, counter: sealed(meter, notify(counter), counter, title=STRANGER.system_title),
+    "rubbish": lambda meter, counter: bytes([counter]) * counter,
+}
+frames = st.lists(st.tuples(st.sampled_from(sorted(FORMS)), st.sampled_from(METERS), st.integers(0, 20)), max_size=30)
+
+
+@given(order=frames, cuts=st.lists(st.integers(0, 30), max_size=3))
+def test_a_batch_is_judged_as_its_frames_one_by_one(order: list[tuple[str, Meter, int]], cuts: list[int]) -> None:
+    octets = [FORMS[form](meter, counter) for form, meter, counter in order]
+    single, batched = admission(), admission()
+    one_by_one = [single.judge(f) for f in octets]
+    edges = [0, *sorted(cuts), len(octets)]
+    together = [v for a, b in pairwise(edges) for v in batched.judge_all(octets[a:b])]
+    assert [(v.cause, v.serial, v.confirm) for v in together] == [(v.cause, v.serial, v.confirm) for v in one_by_one]
+    assert batched.counters == single.counters
 
 
 # The registry

@@ -95,11 +95,14 @@ def take_apart(buffer, offsets, first, last, table, demanded, heads):  # type: i
             if np.int64(buffer[at + 6]) << 8 | np.int64(buffer[at + 7]) != end - at - 8:
                 continue
             at += 8
-        if end - at < 16 or buffer[at] != _GENERAL_GLO or buffer[at + 1] != 8:
+        if end - at < 16 or buffer[at] != _GENERAL_GLO:
             continue
-        title[k] = at + 2
-        size, at = _length(buffer, at + 10, end)
-        if size != end - at or size < (17 if buffer[at] & 0x10 else 5):
+        size, at = _length(buffer, at + 1, end)
+        if size != 8 or end - at < 9:
+            continue
+        title[k] = at
+        size, at = _length(buffer, at + 8, end)
+        if size != end - at or size < 5 or (size < 17 and buffer[at] & 0x10):
             continue
         numbers[k - first] = _word(buffer, title[k], 8)
         header[k], body[k] = at, at + 5

@@ -14,7 +14,7 @@ import numpy as np
 from ..cosem.bulk import Verdict as Bulk
 from ..cosem.push import read_push
 from ..errors import DataError, MeterError
-from ..headend.admission import Admission, correspondents
+from ..headend.admission import Admission, correspondents, one_behind_the_other
 from ..headend.process import headend_title
 from ..readings import MISSING, MISSING64, Int32, Int64
 from ..store.grid import COLUMN, DayGrid
@@ -68,8 +68,7 @@ class _Pack:
     def __init__(self, batches: list[Batch]) -> None:
         self.frames = [octets for batch in batches for octets in batch.frames]
         self._origin = [(batch, position) for batch in batches for position in range(len(batch.frames))]
-        self.offsets = np.concatenate([[0], np.cumsum([len(octets) for octets in self.frames])]).astype(np.int64)
-        self.buffer = np.frombuffer(b"".join(self.frames), np.uint8)
+        self.buffer, self.offsets = one_behind_the_other(self.frames)
 
     def refusal(self, frame: int, cause: str, detail: str, serial: str | None) -> Refusal:
         batch, position = self._origin[frame]

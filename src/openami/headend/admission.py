@@ -23,7 +23,7 @@ from ..cosem.bulk import Verdict as Bulk
 from ..cosem.ciphering import Keys
 from ..cosem.push import PushLayout, layouts
 from ..errors import DataError, MeterError
-from ..readings import Int32
+from ..readings import Int32, Int64
 from ..registry import Meter
 from ..store.keys import MasterKey
 
@@ -99,8 +99,7 @@ class Admission:
         """The verdicts of a batch, in its order. A frame that is taken in by its known form has no `notification` in its verdict."""
         if len(frames) < BULK_FRAMES_MIN:
             return [self.judge(octets) for octets in frames]
-        offsets = np.concatenate([[0], np.cumsum([len(octets) for octets in frames])]).astype(np.int64)
-        found = self.decoder.decode(np.frombuffer(b"".join(frames), np.uint8), offsets)
+        found = self.decoder.decode(*one_behind_the_other(frames))
         verdicts = []
         for octets, code, row, counter, invoke in zip(
             frames, found.verdict.tolist(), found.meter.tolist(), found.counter.tolist(), found.invoke.tolist(), strict=True
@@ -140,22 +139,36 @@ class Admission:
         if sealed.invocation_counter <= self.counter(serial):
             return Verdict("replayed_counter", f"invocation counter {sealed.invocation_counter} is not above the last accepted one", serial)
         self.decoder.counters[self._row[serial]] = sealed.invocation_counter
-        confirm = self._confirm(octets, peer, sealed.invocation_counter, plain[1:5]) if push.confirmed else None
+        confirm = self._confirm(octets, peer, control, sealed.invocation_counter, plain[1:5]) if push.confirmed else None
         return Verdict(None, serial=serial, notification=push, meter=peer.meter, confirm=confirm)
 
     def _taken(self, octets: bytes, peer: Correspondent, counter: int, invoke: int) -> Verdict:
         """The verdict on a frame that the bulk decoder has taken in."""
-        confirm = self._confirm(octets, peer, counter, invoke.to_bytes(4, "big")) if invoke & CONFIRMED else None
+        confirm = self._confirm(octets, peer, _control(octets), counter, invoke.to_bytes(4, "big")) if invoke & CONFIRMED else None
         return Verdict(None, serial=peer.meter.serial, meter=peer.meter, confirm=confirm)
 
-    def _confirm(self, octets: bytes, peer: Correspondent, counter: int, invoke: bytes) -> bytes:
-        """The confirmation of the push in the wrapper frame `octets`, protected as the push was. Its invocation counter is the push's own:
+    def _confirm(self, octets: bytes, peer: Correspondent, control: int, counter: int, invoke: bytes) -> bytes:
+        """The confirmation of the push in the wrapper frame `octets`, protected as the push was (`control`). Its invocation counter is the push's own:
         accepted ones strictly grow, so the nonce (this title, that counter) comes once for a key
         (`docs/decisions/0003-confirming-pushes.md`)."""
         answer = bytes((notification.CONFIRM_TAG,)) + invoke + b"\x00"
-        control = octets[8 + 11] if octets[8 + 10] < 0x80 else octets[8 + 11 + (octets[8 + 10] & 0x7F)]
         apdu = ciphering.seal(ciphering.GENERAL_GLO, self._title, control, counter, peer.keys, answer)
         return octets[:2] + octets[4:6] + octets[2:4] + len(apdu).to_bytes(2, "big") + apdu
+
+
+def _control(octets: bytes) -> int:
+    """The security control byte of a sealed wrapper frame. Lengths may be written in more bytes than they need, by anybody on the way."""
+    if octets[9] == 8 and octets[18] < 0x80:
+        return octets[19]
+    return ciphering.parse_sealed(octets[8:]).security_control
+
+
+def one_behind_the_other(frames: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], Int64]:
+    """Frames as the bulk decoder takes them: bytes, and offsets int64 [n + 1]. It would take a bare APDU too, but a push comes in a wrapper:
+    what does not begin like one stands there as nothing, and so is handed back."""
+    wrapped = [octets if octets[:2] == b"\x00\x01" else b"" for octets in frames]
+    offsets = np.concatenate([[0], np.cumsum([len(octets) for octets in wrapped])]).astype(np.int64)
+    return np.frombuffer(b"".join(wrapped), np.uint8), offsets
 
 
 def _layout_of(peers: list[Correspondent], known: tuple[PushLayout, ...]) -> Int32:
