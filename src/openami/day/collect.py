@@ -147,5 +147,13 @@ class _Replay:
     def _out_of_day(self, pack: _Pack, grid: DayGrid, frame: int, row: int, stamp_s: int) -> Refusal:
         why = "the reading has no time stamp"
         if stamp_s != MISSING64:
-            why = f"stamped {grid.calendar.local(stamp_s):%Y-%m-%d %H:%M:%S}, off the grid or outside the days open for readings"
+            why = f"stamped {_local(grid, stamp_s)}, off the grid or outside the days open for readings"
         return pack.refusal(frame, "out_of_day", why, self._peers[row].meter.serial)
+
+
+def _local(grid: DayGrid, stamp_s: int) -> str:
+    """A stamp in words. A meter's clock may say anything, even years that no calendar has."""
+    try:
+        return f"{grid.calendar.local(stamp_s):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError):
+        return f"{stamp_s:,} s from 1970"

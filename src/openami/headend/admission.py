@@ -148,8 +148,8 @@ class Admission:
         return Verdict(None, serial=peer.meter.serial, meter=peer.meter, confirm=confirm)
 
     def _confirm(self, octets: bytes, peer: Correspondent, control: int, counter: int, invoke: bytes) -> bytes:
-        """The confirmation of the push in the wrapper frame `octets`, protected as the push was (`control`). Its invocation counter is the push's own:
-        accepted ones strictly grow, so the nonce (this title, that counter) comes once for a key
+        """The confirmation of the push in the wrapper frame `octets`, protected as the push was (`control`). Its invocation counter is the
+        push's own: accepted ones strictly grow, so the nonce (this title, that counter) comes once for a key
         (`docs/decisions/0003-confirming-pushes.md`)."""
         answer = bytes((notification.CONFIRM_TAG,)) + invoke + b"\x00"
         apdu = ciphering.seal(ciphering.GENERAL_GLO, self._title, control, counter, peer.keys, answer)
