@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from ..billing.bill import Bill, bill
-from ..billing.charge import Segment, charge, segment
+from ..billing.charge import Segment, charge, segment, within_free_units
 from ..billing.tariff import load_tariffs
 from ..billing.tou import fold, tou_index
 from ..errors import DataError
 from ..prepaid.statement import daily_statements
-from ..readings import ESTIMATED_BITS, IMPORT_WH, MISSING, Bool, DayBlock, Int64, Quality
+from ..readings import ESTIMATED_BITS, IMPORT_WH, MISSING, Bool, DayBlock, Int32, Int64, Quality
 from ..registry import Account, PaymentMode, ShardIndex
 from ..vee import load_rules
 from .site import Site
@@ -48,8 +48,12 @@ class _Accounts:
     load_w: Int64
     prepaid: Bool
 
-    def of_tariff(self, name: str) -> Int64:
-        return np.array([k for k, a in enumerate(self.accounts) if a.tariff == name], np.int64)
+    def starts(self) -> list[tuple[str, date]]:
+        """(tariff, first day of the account), each once."""
+        return sorted({(a.tariff, a.since) for a in self.accounts})
+
+    def of(self, tariff: str, since: date) -> Int64:
+        return np.array([k for k, a in enumerate(self.accounts) if a.tariff == tariff and a.since == since], np.int64)
 
 
 def charge_day(site: Site, index: ShardIndex, validated: dict[str, DayBlock]) -> Charged:
@@ -58,52 +62,105 @@ def charge_day(site: Site, index: ShardIndex, validated: dict[str, DayBlock]) ->
     energy = validated[IMPORT_WH.name]
     day, shard = energy.day, energy.shard
     own = _accounts(site, index, day)
+    doubt = _doubt(energy, own.meter, load_rules().on(day, "domestic").billing_missing_share_max)
     usage_before = _usage_before(site, day, shard)
-    missing_share_max = load_rules().on(day, "domestic").billing_missing_share_max
-    slots = energy.values.shape[0]
-    missing = (energy.values == MISSING).sum(axis=0)[own.meter]
-    unfounded = (missing_or_profile(energy)).sum(axis=0)[own.meter]
-    held = unfounded > missing_share_max * slots
     book = load_tariffs()
-    usage, charges = [], []
-    charged_paise = np.zeros(len(own.accounts), np.int64)
-    pending = np.zeros(len(own.accounts), np.bool_)
-    for name in sorted({a.tariff for a in own.accounts}):
-        at = own.of_tariff(name)
-        part = segment(book, name, day)
-        priced = _priced(validated, part, shard)
-        day_wh, _ = fold(priced.values[:, own.meter[at]], tou_index(part.tariff, site.calendar, day), len(part.tariff.periods))
-        day_wh[:, held[at]] = 0
-        numbers = [own.accounts[k].number for k in at]
-        before_wh = _before_wh(usage_before, part, numbers, day)
-        lines = charge(part, day, before_wh, day_wh, own.load_w[at], own.prepaid[at])
-        to_date = bill(
-            part.tariff,
-            before_wh + day_wh,
-            part.days_to(day),
-            part.days_in_period,
-            own.load_w[at],
-            own.prepaid[at],
-            span_days=part.span_days,
-        )
-        usage.append(_usage_rows(name, part, numbers, day_wh, before_wh + day_wh))
-        charges.append(_charge_rows(name, numbers, lines, to_date))
-        charged_paise[at], pending[at] = lines.total_paise, lines.refused
-    statements = _statements(site, own, day, shard, charged_paise, pending)
-    estimated = np.where(energy.quality & ESTIMATED_BITS, energy.values, 0).sum(axis=0, dtype=np.int64)[own.meter]
-    total = np.where(energy.values == MISSING, 0, energy.values).sum(axis=0, dtype=np.int64)[own.meter]
-    carried = _carried(site, own, day, shard, statements, (estimated > 0) | (missing > 0))
-    facts = {
-        "wh": pa.array(total),
-        "estimated_wh": pa.array(estimated),
-        "missing_slots": pa.array(missing.astype(np.int32)),
-        "held": pa.array(held),
+    groups = []
+    for name, start in own.starts():
+        part = segment(book, name, day).starting(start)
+        tou = tou_index(part.tariff, site.calendar, day)
+        groups.append(_charge_group(own, own.of(name, start), part, day, (_priced(validated, part, shard), tou), doubt.held, usage_before))
+    merged = _merge(own, groups)
+    statements = _statements(site, own, day, shard, merged)
+    columns = {
+        "wh": pa.array(np.where(energy.values == MISSING, 0, energy.values).sum(axis=0, dtype=np.int64)[own.meter]),
+        "estimated_wh": pa.array(doubt.estimated_wh),
+        "missing_slots": pa.array(doubt.missing_slots),
+        "held": pa.array(doubt.held),
+        "within_free_units": pa.array(merged.within_free_units),
+        "connected_load_w": pa.array(own.load_w),
         "measured_until": _measured_until(site, energy, own.meter),
-        **carried,
+        **_carried(site, own, day, shard, statements, (doubt.estimated_wh > 0) | (doubt.missing_slots > 0)),
     }
-    for name, column in facts.items():
+    for name, column in columns.items():
         statements = statements.append_column(name, column)
-    return Charged(pa.concat_tables(usage), pa.concat_tables(charges), statements)
+    return Charged(merged.usage, merged.charges, statements)
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """Per account: energy that is estimated [Wh], intervals without any value, and whether the day's energy waits."""
+
+    estimated_wh: Int64
+    missing_slots: Int32
+    held: Bool
+
+
+def _doubt(energy: DayBlock, meter: Int64, missing_share_max: float) -> _Doubt:
+    estimated = np.where(energy.quality & ESTIMATED_BITS, energy.values, 0).sum(axis=0, dtype=np.int64)[meter]
+    missing = (energy.values == MISSING).sum(axis=0)[meter].astype(np.int32)
+    unfounded = missing_or_profile(energy).sum(axis=0)[meter]
+    return _Doubt(estimated, missing, np.asarray(unfounded > missing_share_max * energy.values.shape[0], np.bool_))
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Accounts `at` (positions) that share tariff and start, charged together."""
+
+    at: Int64
+    usage: pa.Table
+    charges: pa.Table
+    charged_paise: Int64
+    refused: Bool
+    within_free_units: Bool
+
+
+def _charge_group(
+    own: _Accounts,
+    at: Int64,
+    part: Segment,
+    day: date,
+    priced: tuple[DayBlock, Int64],
+    held: Bool,
+    usage_before: dict[tuple[str, str, str], int],
+) -> _Group:
+    """priced: the day block that the tariff prices, and the time-of-use period of each of its slots."""
+    block, tou = priced
+    day_wh, _ = fold(block.values[:, own.meter[at]], tou, len(part.tariff.periods))
+    day_wh[:, held[at]] = 0
+    numbers = [own.accounts[k].number for k in at]
+    before_wh = _before_wh(usage_before, part, numbers, day)
+    to_date_wh = before_wh + day_wh
+    load_w, prepaid = own.load_w[at], own.prepaid[at]
+    lines = charge(part, day, before_wh, day_wh, load_w, prepaid)
+    to_date = bill(part.tariff, to_date_wh, part.days_to(day), part.days_in_period, load_w, prepaid, span_days=part.span_days)
+    return _Group(
+        at,
+        _usage_rows(part, numbers, day_wh, to_date_wh),
+        _charge_rows(part.tariff.name, numbers, lines, to_date),
+        lines.total_paise,
+        lines.refused,
+        within_free_units(part, to_date_wh.sum(axis=0), prepaid),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """All groups of a shard, per account again."""
+
+    usage: pa.Table
+    charges: pa.Table
+    charged_paise: Int64
+    pending: Bool
+    within_free_units: Bool
+
+
+def _merge(own: _Accounts, groups: list[_Group]) -> _Merged:
+    charged = np.zeros(len(own.accounts), np.int64)
+    pending, free = np.zeros(len(own.accounts), np.bool_), np.zeros(len(own.accounts), np.bool_)
+    for group in groups:
+        charged[group.at], pending[group.at], free[group.at] = group.charged_paise, group.refused, group.within_free_units
+    return _Merged(pa.concat_tables([g.usage for g in groups]), pa.concat_tables([g.charges for g in groups]), charged, pending, free)
 
 
 def _priced(validated: dict[str, DayBlock], part: Segment, shard: int) -> DayBlock:
@@ -173,12 +230,12 @@ def _before_wh(usage: dict[tuple[str, str, str], int], part: Segment, numbers: l
     return np.array([[usage.get((n, name, p), 0) for n in numbers] for p in part.tariff.periods], np.int64)
 
 
-def _usage_rows(name: str, part: Segment, numbers: list[str], day_wh: Int64, to_date_wh: Int64) -> pa.Table:
+def _usage_rows(part: Segment, numbers: list[str], day_wh: Int64, to_date_wh: Int64) -> pa.Table:
     periods = part.tariff.periods
     return pa.table(
         {
             "account": pa.array(numbers * len(periods)),
-            "tariff": pa.array([name] * day_wh.size, pa.string()),
+            "tariff": pa.array([part.tariff.name] * day_wh.size, pa.string()),
             "period": pa.array([p for p in periods for _ in numbers], pa.string()),
             "day_wh": pa.array(day_wh.ravel()),
             "to_date_wh": pa.array(to_date_wh.ravel()),
@@ -198,7 +255,7 @@ def _charge_rows(name: str, numbers: list[str], lines: Bill, to_date: Bill) -> p
     )
 
 
-def _statements(site: Site, own: _Accounts, day: date, shard: int, charged_paise: Int64, pending: Bool) -> pa.Table:
+def _statements(site: Site, own: _Accounts, day: date, shard: int, charged: _Merged) -> pa.Table:
     """account, meter, opening_paise, recharges_paise, charges_paise, closing_paise, pending."""
     yesterday = day - timedelta(days=1)
     closing: dict[str, int] = {}
@@ -212,9 +269,9 @@ def _statements(site: Site, own: _Accounts, day: date, shard: int, charged_paise
     statements = daily_statements(
         np.array([closing.get(a.number, a.opening_paise) for a in own.accounts], np.int64),
         np.array([recharged.get(n, 0) for n in numbers], np.int64),
-        charged_paise[None, :],
+        charged.charged_paise[None, :],
         ("charge",),
-        pending,
+        charged.pending,
     )
     return pa.table(
         {

@@ -46,7 +46,7 @@ def close(site: Site, day: date, shard: int) -> None:
     site.lake.replace("usage", day, shard, charged.usage)
     site.lake.replace("charges", day, shard, charged.charges)
     site.lake.replace("statements", day, shard, charged.statements)
-    told = tell(site, day, shard, charged.statements, charged.usage)
+    told = tell(site, day, shard, charged.statements)
     site.lake.replace("notices", day, shard, told.notices)
     site.lake.replace("due", day, shard, told.due)
     site.lake.replace("balance", day, shard, balance_rows(site, index, energy))

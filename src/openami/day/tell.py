@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 
-from ..billing.tariff import FreeUnits, Tariff, load_tariffs
+from ..billing.tariff import load_tariffs
 from ..control.guard import Decision, decide
 from ..control.policy import load_policies
 from ..control.rules import NEVER, Facts
@@ -28,6 +28,7 @@ from .site import Site
 
 RECENT_DAYS = 7
 JUDGED_AT = time(12, 0)
+JUDGED = ("closing_paise", "below_since", "uncertain_to_date", "measured_until", "within_free_units", "connected_load_w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Told:
     due: pa.Table
 
 
-def tell(site: Site, day: date, shard: int, statements: pa.Table, usage: pa.Table) -> Told:
+def tell(site: Site, day: date, shard: int, statements: pa.Table) -> Told:
     """Notices and the due list of one closed (day, shard)."""
     by_number = {a.number: a for a in site.rows.accounts()}
     accounts = [by_number[n] for n in statements["account"].to_pylist()]
@@ -50,13 +51,10 @@ def tell(site: Site, day: date, shard: int, statements: pa.Table, usage: pa.Tabl
     last_recharge = _last_recharge(site, day, accounts)
     notices = low_balance(policy, closing, recent, last_recharge, _told(site, day, shard, accounts), prepaid)
     found = due_for_disconnection(closing, prepaid, statements["pending"].to_numpy(zero_copy_only=False))
-    month_wh: dict[str, int] = {}
-    for number, wh in zip(usage["account"].to_pylist(), usage["to_date_wh"].to_pylist(), strict=True):
-        month_wh[number] = month_wh.get(number, 0) + wh
     rows = []
     for at, shortfall in zip(found.account.tolist(), found.shortfall_paise.tolist(), strict=True):
-        statement = {name: statements[name][at].as_py() for name in ("closing_paise", "below_since", "uncertain_to_date", "measured_until")}
-        decision = _judge(site, day, accounts[at], statement, month_wh[accounts[at].number], int(recent[:, at].mean()))
+        statement = {name: statements[name][at].as_py() for name in JUDGED}
+        decision = _judge(site, day, accounts[at], statement, int(recent[:, at].mean()))
         rows.append(_due_row(day, accounts[at].number, statement, shortfall, decision))
     return Told(_notice_rows(accounts, notices), pa.Table.from_pylist(rows, DUE_SCHEMA))
 
@@ -82,14 +80,14 @@ DUE_SCHEMA = pa.schema(
 )
 
 
-def _judge(site: Site, day: date, account: Account, statement: dict[str, Any], month_wh: int, daily_use_paise: int) -> Decision:
+def _judge(site: Site, day: date, account: Account, statement: dict[str, Any], daily_use_paise: int) -> Decision:
     """Ask the guard whether this account's supply might be cut at noon of the next day."""
     now = datetime.combine(day + timedelta(days=1), JUDGED_AT, ZoneInfo(site.calendar.zone))
     tariff = load_tariffs().on(account.tariff, day)
     facts = Facts(
         payment_mode=account.payment_mode.value,
         category=tariff.category,
-        sanctioned_load_w=None,
+        sanctioned_load_w=statement["connected_load_w"],
         kill_switch_on=False,
         balance_paise=statement["closing_paise"],
         balance_as_of=statement["measured_until"],
@@ -99,19 +97,15 @@ def _judge(site: Site, day: date, account: Account, statement: dict[str, Any], m
         converted_on=account.since,
         migration_settled=True,
         estimate_in_reckoning=statement["uncertain_to_date"],
-        within_free_units=_within_free_units(tariff, month_wh),
+        within_free_units=statement["within_free_units"],
         notice_delivered_at=NEVER,
         payment_in_flight=False,
         feeder_cuts_last_hour=0,
+        power_cut_last_hour_w=0,
         batch_size=1,
         approvers=0,
     )
     return decide(load_policies().on(site.deployment.policy, now.date()), facts, now)
-
-
-def _within_free_units(tariff: Tariff, month_wh: int) -> bool:
-    limits = [line.rule.limit_wh for line in tariff.lines if isinstance(line.rule, FreeUnits)]
-    return any(month_wh <= limit for limit in limits)
 
 
 def _due_row(day: date, number: str, statement: dict[str, Any], shortfall_paise: int, decision: Decision) -> dict[str, Any]:

@@ -201,19 +201,18 @@ def _money(site: Site) -> dict[str, Any]:
     statements = pa.concat_tables([site.lake.read("statements", d, s) for d in days for s in shards])
     charges = pa.concat_tables([site.lake.read("charges", d, s) for d in days for s in shards])
     last = pa.concat_tables([site.lake.read("statements", days[-1], s) for s in shards])
-    bill = pa.concat_tables([site.lake.read("charges", days[-1], s) for s in shards])
     totals = {name: int(pc.sum(statements[name]).as_py() or 0) for name in ("recharges_paise", "charges_paise")}
     opening = sum(a.opening_paise for a in site.rows.accounts())
     closing = int(pc.sum(last["closing_paise"]).as_py() or 0)
     lines = charges.group_by("line").aggregate([("amount_paise", "sum")])
-    month_to_date = int(pc.sum(bill["to_date_paise"]).as_py() or 0)
-    one_month = days[0].replace(day=1) == days[-1].replace(day=1) and days[0].day == 1
+    month_ends = {d.replace(day=1): d for d in days}.values()
+    bills = pa.concat_tables([site.lake.read("charges", d, s) for d in month_ends for s in shards])
+    billed = int(pc.sum(bills["to_date_paise"]).as_py() or 0)
     holds = {
         "statements = charges, to the paisa": totals["charges_paise"] == int(pc.sum(charges["amount_paise"]).as_py() or 0),
         "opening + recharges - charges = closing, to the paisa": opening + totals["recharges_paise"] - totals["charges_paise"] == closing,
+        "charges = each month's bill to date, to the paisa": billed == totals["charges_paise"],
     }
-    if one_month:
-        holds["charges = the month's bill to date, to the paisa"] = month_to_date == totals["charges_paise"]
     return {
         "opening_paise": opening,
         **totals,
