@@ -195,3 +195,8 @@ def test_an_authentication_value_as_a_bit_string():
     )
     good = bytes((AARQ, good[1] + 1)) + good[2:]
     assert AssociationRequest.decode(good).authentication == b"\x80"
+
+
+def test_an_authentication_value_whose_outer_length_is_short():
+    octets = AssociationResponse(1, 0, 14, b"\x08" + bytes(13), b"", 2, b"challenge-server").encode()
+    assert AssociationResponse.decode(octets.replace(b"\xaa\x12\x80\x10", b"\xaa\x10\x80\x10")) == AssociationResponse.decode(octets)
