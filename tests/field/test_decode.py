@@ -250,6 +250,19 @@ def test_what_a_date_time_leaves_open_is_shown_open():
     )
 
 
+@pytest.mark.parametrize(
+    ("octets", "shown"),
+    [
+        (b"\x0a\x05\x1b[2Jx", "\\x1b[2Jx"),
+        (b"\x0c\x02\xffa", "\\udcffa"),
+        (b"\x17\x7f\x80\x00\x00", "inf"),
+        (b"\x17\x7f\xc0\x00\x00", "nan"),
+    ],
+)
+def test_values_that_would_harm_a_terminal_or_json_are_written_out(octets, shown):
+    assert explained(octets)[0].value == shown
+
+
 # -- input --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -283,7 +296,8 @@ def test_no_bytes_make_it_fall(case):
         nodes = explained(octets, Secrets(KEYS.ek, b"", TITLE))
     except InputError:
         return
-    assert json.dumps([node.as_json() for node in nodes])
+    text = json.dumps([node.as_json() for node in nodes], ensure_ascii=False, allow_nan=False)
+    assert text.encode("utf-8").decode().isprintable()
 
 
 def command(monkeypatch, capsys, *words):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..cosem.axdr import Data, Tag, decode, read_length
 from ..cosem.clock import CosemDateTime
 from ..cosem.objects import read_scaler_unit
@@ -41,8 +43,17 @@ def explain(data: Data) -> Node:
         return Node(kind, value.hex(), octets_mean(value))
     if data.tag in (Tag.DATE, Tag.TIME):
         return Node(kind, value.hex(), _date(value) if data.tag is Tag.DATE else _time(value))
-    shown: Shown = value if not isinstance(value, float) else round(value, 9)
-    return Node(kind, shown)
+    return Node(kind, _shown(value))
+
+
+def _shown(value: Shown) -> Shown:
+    """A number or text as JSON and any terminal can take it: no infinity, no half character, no control sequence."""
+    if isinstance(value, float):
+        return round(value, 9) if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        text = value.encode("utf-8", "backslashreplace").decode("utf-8")
+        return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)
+    return value
 
 
 def _sequence(data: Data, kind: str) -> Node:
