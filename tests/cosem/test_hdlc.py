@@ -121,6 +121,14 @@ def test_a_push_in_an_unnumbered_frame():
     assert (event.what, event.apdu, event.source) == (Happened.APDU, b"\x0fabc", 1)
 
 
+def test_an_error_loses_neither_what_was_in_front_nor_behind():
+    link = HdlcLink(Address(16), Address(1), True)
+    good, bad = push_frame(Address(1), Address(16), b"\x0fabc"), Frame(Address(16), Address(1), 0x13, b"no LLC").encode()
+    with pytest.raises(MeterError, match="LLC"):
+        link.feed(good + bad + good)
+    assert [event.apdu for event in link.feed(b"")] == [b"\x0fabc"] * 2
+
+
 def test_links_are_only_opened_and_closed_in_their_state():
     link = HdlcLink(Address(16), Address(1), True)
     for forbidden in (link.close, lambda: link.send(b"x")):

@@ -24,7 +24,7 @@ Buffer = bytes | bytearray | memoryview
 
 MAX_DEPTH = 24
 """Arrays in structures in arrays: no COSEM attribute nests deeper than about ten."""
-MAX_COMPACT_ELEMENTS = 1_000_000
+MAX_COMPACT_ELEMENTS = 250_000
 """Values in one compact array: its counts are free of charge on the wire, so they are bounded apart from its length."""
 
 

@@ -6,6 +6,7 @@ gives `LinkEvent`s: UP, APDU (with its bytes), DOWN. No clock here: the shell ca
 
 from __future__ import annotations
 
+from collections import deque
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -144,6 +145,8 @@ class HdlcLink:
         self._limit = max_apdu_bytes
         self._reader = HdlcReader()
         self._out: list[bytes] = []
+        self._frames: deque[Frame] = deque()
+        self._happened: list[LinkEvent] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -212,16 +215,21 @@ class HdlcLink:
         return out
 
     def feed(self, chunk: bytes) -> list[LinkEvent]:
-        """Takes bytes; frames for other stations, with failed checks or out of order are passed over, as the standard says."""
-        events: list[LinkEvent] = []
-        for frame in self._reader.feed(chunk):
+        """Takes bytes; frames for other stations, with failed checks or out of order are passed over, as the standard says.
+
+        MeterError where a frame is right and its content is not; what came in front of it and behind it is given by the next `feed`.
+        """
+        self._frames += self._reader.feed(chunk)
+        while self._frames:
+            frame = self._frames.popleft()
             if frame.control & 0xEF == hdlc.UI:
-                events += self._apdu(frame, frame.information)
+                self._happened += self._apdu(frame, frame.information)
             elif frame.destination.same(self.own) and (frame.source.same(self.peer) or self._adopts(frame)):
-                events += self._primary_got(frame) if self.primary else self._secondary_got(frame)
+                self._happened += self._primary_got(frame) if self.primary else self._secondary_got(frame)
             else:
                 self.refused_frames += 1
-        return events
+        happened, self._happened = self._happened, []
+        return happened
 
     def _adopts(self, frame: Frame) -> bool:
         """A new client opens the link of a secondary that takes any."""
