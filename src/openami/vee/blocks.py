@@ -53,13 +53,14 @@ def run_blocks(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     slots, meters = values.shape
     wv, wq = np.empty((slots, _PITCH), np.int32), np.empty((slots, _PITCH), np.uint32)
-    state = np.empty((10, _PITCH), np.int32)
+    state, seen = np.empty((10, _PITCH), np.int32), np.zeros((2, 2048), np.int64)
     for first in range(0, meters, BLOCK):
         n = min(BLOCK, meters - first)
         _check_block(values, table, conflict, outage, inactive, edited, voltage, export, drift, exchange, first, n, wv, wq, state)
         _fill_block(table, like, profile, register, usual, first, n, wv, wq, state)
         _finish_block(table, register, usual, first, n, wv, wq, unfilled)
-        _store_block(first, n, wv, wq, validated, quality, counts)
+        _store_block(first, n, wv, wq, validated, quality, seen)
+    _count_bits(seen, counts)
 
 
 @_compiled
@@ -78,7 +79,7 @@ def validate_blocks(values, table, conflict, outage, inactive, edited, voltage, 
 def estimate_blocks(values, before, table, like, profile, register, usual, validated, quality, unfilled, counts):  # type: ignore[no-untyped-def]
     slots, meters = values.shape
     wv, wq = np.empty((slots, _PITCH), np.int32), np.empty((slots, _PITCH), np.uint32)
-    state = np.empty((10, _PITCH), np.int32)
+    state, seen = np.empty((10, _PITCH), np.int32), np.zeros((2, 2048), np.int64)
     for first in range(0, meters, BLOCK):
         n = min(BLOCK, meters - first)
         state[9, :n] = 0
@@ -90,7 +91,8 @@ def estimate_blocks(values, before, table, like, profile, register, usual, valid
                 state[9, i] |= np.int32(q)
         _fill_block(table, like, profile, register, usual, first, n, wv, wq, state)
         _finish_block(table, register, usual, first, n, wv, wq, unfilled)
-        _store_block(first, n, wv, wq, validated, quality, counts)
+        _store_block(first, n, wv, wq, validated, quality, seen)
+    _count_bits(seen, counts)
 
 
 @_compiled
@@ -266,69 +268,81 @@ def _mark_zeros(wv, wq, inactive, i, m, run_min):  # type: ignore[no-untyped-def
 def _fill_block(table, like, profile, register, usual, first, n, wv, wq, state):  # type: ignore[no-untyped-def]
     """Estimate what is not usable, meter by meter, and scale the estimates to the register."""
     slots = wv.shape[0]
-    gap, scratch = np.empty(slots, np.bool_), np.empty((3, slots), np.int64)
+    gaps, count = np.empty((_PITCH, slots), np.int16), np.zeros(_PITCH, np.int64)
+    sound_wh, holes, scratch = np.zeros(_PITCH, np.int64), np.zeros(_PITCH, np.bool_), np.empty((2, slots), np.int64)
+    for t in range(slots):
+        _find_gaps(t, table[_BITS, first : first + n], wv[t], wq[t], gaps, count, sound_wh, holes)
     for i in range(n):
-        m = first + i
-        bits = np.uint32(table[_BITS, m])
-        if not np.uint32(state[9, i]) & bits:
+        if count[i] == 0:
             continue
-        for t in range(slots):
-            gap[t] = (wq[t, i] & bits) != 0 and not wq[t, i] & _EDITED
-            if gap[t]:
-                wv[t, i] = _NONE
-        _fill_linear(gap, table[_LINEAR_MAX, m], table[_LOW, m], table[_HIGH, m], i, wv, wq)
+        m, mine, low, high = first + i, gaps[i, : count[i]], table[_LOW, first + i], table[_HIGH, first + i]
+        _fill_linear(mine, table[_LINEAR_MAX, m], low, high, i, wv, wq)
         if like.size:
-            _fill_like(gap, like, table[_LOW, m], table[_HIGH, m], i, m, wv, wq)
+            _fill_like(mine, like, low, high, i, m, wv, wq)
         if profile.size:
-            _fill_profile(gap, profile, table[_RULE_SET, m], usual[m] if usual.size else MISSING64, table[_HIGH, m], i, wv, wq)
-        if register.size and register[m] != MISSING64:
-            _scale(gap, register[m], table[_HIGH, m], i, wv, wq, scratch)
+            _fill_profile(mine, profile, table[_RULE_SET, m], usual[m] if usual.size else MISSING64, high, i, wv, wq)
+        if register.size and register[m] != MISSING64 and not holes[i]:
+            _scale(mine, register[m] - sound_wh[i], high, i, wv, wq, scratch)
 
 
 @_compiled
-def _fill_linear(gap, slots_max, low, high, i, wv, wq):  # type: ignore[no-untyped-def]
+def _find_gaps(t, bits, wv, wq, gaps, count, sound_wh, holes):  # type: ignore[no-untyped-def]
+    """Add slot t to the gaps of the meters whose value is not used (and take the value away), or the value to their sound energy."""
+    for i in range(bits.size):
+        if wq[i] & np.uint32(bits[i]) and not wq[i] & _EDITED:
+            gaps[i, count[i]] = t
+            count[i] += 1
+            wv[i] = _NONE
+        elif wv[i] == _NONE:
+            holes[i] = True
+        else:
+            sound_wh[i] += wv[i]
+
+
+@_compiled
+def _fill_linear(gaps, slots_max, low, high, i, wv, wq):  # type: ignore[no-untyped-def]
     """Gaps up to `slots_max`, from their neighbours; a neighbour with an outage does not count; one neighbour: flat."""
-    slots = gap.size
-    t = 0
-    while t < slots:
-        if not gap[t]:
-            t += 1
-            continue
-        end = t
-        while end < slots and gap[end]:
+    slots = wv.shape[0]
+    k = 0
+    while k < gaps.size:
+        t = np.int64(gaps[k])
+        end = t + 1
+        k += 1
+        while k < gaps.size and gaps[k] == end:
             end += 1
+            k += 1
         left = t > 0 and not wq[t - 1, i] & _OUTAGE and wv[t - 1, i] != _NONE
         right = end < slots and not wq[end, i] & _OUTAGE and wv[end, i] != _NONE
-        if end - t <= slots_max and (left or right):
-            a = np.int64(wv[t - 1, i]) if left else np.int64(wv[end, i])
-            b = np.int64(wv[end, i]) if right else a
-            parts = end - t + 1
-            for k in range(t, end):
-                # a + (b - a) x step / parts, to the nearest Wh, halves up: floor((2 x numerator + parts) / (2 x parts))
-                v = (2 * (a * parts + (b - a) * (k - t + 1)) + parts) // (2 * parts)
-                if low <= v <= high:
-                    wv[k, i] = v
-                    wq[k, i] |= _LINEAR
-        t = end
+        if end - t > slots_max or not (left or right):
+            continue
+        a = np.int64(wv[t - 1, i]) if left else np.int64(wv[end, i])
+        b = np.int64(wv[end, i]) if right else a
+        parts = end - t + 1
+        for slot in range(t, end):
+            # a + (b - a) x step / parts, to the nearest Wh, halves up: floor((2 x numerator + parts) / (2 x parts))
+            v = (2 * (a * parts + (b - a) * (slot - t + 1)) + parts) // (2 * parts)
+            if low <= v <= high:
+                wv[slot, i] = v
+                wq[slot, i] |= _LINEAR
 
 
 @_compiled
-def _fill_like(gap, like, low, high, i, m, wv, wq):  # type: ignore[no-untyped-def]
-    for t in range(gap.size):
-        if gap[t] and wv[t, i] == _NONE and like[t, m] != _NONE and low <= like[t, m] <= high:
+def _fill_like(gaps, like, low, high, i, m, wv, wq):  # type: ignore[no-untyped-def]
+    for t in gaps:
+        if wv[t, i] == _NONE and like[t, m] != _NONE and low <= like[t, m] <= high:
             wv[t, i] = like[t, m]
             wq[t, i] |= _LIKE_DAY
 
 
 @_compiled
-def _fill_profile(gap, profile, rule_set, usual, high, i, wv, wq):  # type: ignore[no-untyped-def]
+def _fill_profile(gaps, profile, rule_set, usual, high, i, wv, wq):  # type: ignore[no-untyped-def]
     """The class's average consumer, brought to the meter's own usual day where that is known."""
     total = np.int64(0)
-    for t in range(gap.size):
+    for t in range(profile.shape[0]):
         total += profile[t, rule_set] if profile[t, rule_set] != _NONE else 0
-    for t in range(gap.size):
+    for t in gaps:
         p = np.int64(profile[t, rule_set])
-        if gap[t] and wv[t, i] == _NONE and p != _NONE:
+        if wv[t, i] == _NONE and p != _NONE:
             if usual >= 0 and total > 0:
                 p = (2 * p * usual + total) // (2 * total)
             if 0 <= p <= high:
@@ -337,24 +351,19 @@ def _fill_profile(gap, profile, rule_set, usual, high, i, wv, wq):  # type: igno
 
 
 @_compiled
-def _scale(gap, register, high, i, wv, wq, scratch):  # type: ignore[no-untyped-def]
-    """Make the estimates carry exactly what the register has beyond the readings, by largest remainder; or leave them, where that cannot be.
+def _scale(gaps, rest, high, i, wv, wq, scratch):  # type: ignore[no-untyped-def]
+    """Make the estimates carry exactly `rest`, what the register has beyond the readings, by largest remainder; or leave them, where that cannot be.
 
     It cannot where a slot is still empty, an estimate is negative, the readings alone exceed the register, or an estimate would leave its limits."""
-    at, share, remainder = scratch[0], scratch[1], scratch[2]
-    rest, total, n = register, np.int64(0), 0
-    for t in range(gap.size):
-        v = np.int64(wv[t, i])
-        if v == _NONE or (gap[t] and v < 0):
-            return
-        if gap[t]:
-            at[n], remainder[n] = t, v
-            total += v
-            n += 1
-        else:
-            rest -= v
-    if n == 0 or rest < 0 or rest >= 2**31:
+    share, remainder, n = scratch[0], scratch[1], gaps.size
+    total = np.int64(0)
+    if rest < 0 or rest >= 2**31:
         return
+    for k in range(n):
+        remainder[k] = wv[gaps[k], i]
+        if remainder[k] < 0:  # MISSING is negative too
+            return
+        total += remainder[k]
     if total == 0:
         remainder[:n] = 1
         total = np.int64(n)
@@ -375,8 +384,8 @@ def _scale(gap, register, high, i, wv, wq, scratch):  # type: ignore[no-untyped-
         if share[k] > high:
             return
     for k in range(n):
-        wv[at[k], i] = share[k]
-        wq[at[k], i] |= _SCALED
+        wv[gaps[k], i] = share[k]
+        wq[gaps[k], i] |= _SCALED
 
 
 @_compiled
@@ -407,14 +416,23 @@ def _finish_block(table, register, usual, first, n, wv, wq, unfilled):  # type: 
 
 
 @_compiled
-def _store_block(first, n, wv, wq, validated, quality, counts):  # type: ignore[no-untyped-def]
+def _store_block(first, n, wv, wq, validated, quality, seen):  # type: ignore[no-untyped-def]
+    """Copy a block out, and count how often each combination of the low and of the high bits came: `seen` [2, 2048]."""
     for t in range(wv.shape[0]):
         validated[t, first : first + n] = wv[t, :n]
         quality[t, first : first + n] = wq[t, :n]
         for i in range(n):
             q = wq[t, i]
-            bit = 0
-            while q:
-                counts[bit] += q & np.uint32(1)
-                q >>= np.uint32(1)
-                bit += 1
+            if q:
+                seen[0, q & np.uint32(0x7FF)] += 1
+                seen[1, q >> np.uint32(11) & np.uint32(0x7FF)] += 1
+
+
+@_compiled
+def _count_bits(seen, counts):  # type: ignore[no-untyped-def]
+    """From combinations of bits to the 22 bits themselves."""
+    for half in range(2):
+        for combination in range(2048):
+            for bit in range(11):
+                if combination >> bit & 1:
+                    counts[11 * half + bit] += seen[half, combination]
