@@ -208,6 +208,13 @@ def test_a_column_that_changes_its_type_is_refused(lake: Lake) -> None:
     assert not lake.has("t", NEXT, 0)
 
 
+def test_a_column_without_a_type_is_refused(lake: Lake) -> None:
+    """An empty list has no type; as a table's first rows it would spoil the column for all that follow."""
+    with pytest.raises(RequestError, match="column value of table t has no type"):
+        lake.replace("t", DAY, 0, pa.table({"value": pa.array([])}))
+    assert not lake.has("t", DAY, 0)
+
+
 # Damage and refusal
 
 

@@ -39,6 +39,12 @@ class Charged:
     statements: pa.Table
 
 
+USAGE = pa.schema({"account": pa.string(), "tariff": pa.string(), "period": pa.string(), "day_wh": pa.int64(), "to_date_wh": pa.int64()})
+CHARGES = pa.schema(
+    {"account": pa.string(), "tariff": pa.string(), "line": pa.string(), "amount_paise": pa.int64(), "to_date_paise": pa.int64()}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Accounts:
     """The accounts of a shard that hold on a day, in account order, and their meters' columns in the day block."""
@@ -58,9 +64,10 @@ class _Accounts:
 
 def charge_day(site: Site, index: ShardIndex, validated: dict[str, DayBlock]) -> Charged:
     """Charge every account of a shard for one validated day, given by channel name (a tariff says which channel it prices). Reads the usage
-    and statements of the day before, where there are any. DataError where a tariff's channel was never read."""
+    and statements of the day before. DataError where a tariff's channel was never read, or the day before is open and not closed."""
     energy = validated[IMPORT_WH.name]
     day, shard = energy.day, energy.shard
+    _need_the_day_before(site, day, shard)
     own = _accounts(site, index, day)
     doubt = _doubt(energy, own.meter, load_rules().on(day, "domestic").billing_missing_share_max)
     usage_before = _usage_before(site, day, shard)
@@ -160,7 +167,9 @@ def _merge(own: _Accounts, groups: list[_Group]) -> _Merged:
     pending, free = np.zeros(len(own.accounts), np.bool_), np.zeros(len(own.accounts), np.bool_)
     for group in groups:
         charged[group.at], pending[group.at], free[group.at] = group.charged_paise, group.refused, group.within_free_units
-    return _Merged(pa.concat_tables([g.usage for g in groups]), pa.concat_tables([g.charges for g in groups]), charged, pending, free)
+    usage = pa.concat_tables([USAGE.empty_table(), *(g.usage for g in groups)])
+    charges = pa.concat_tables([CHARGES.empty_table(), *(g.charges for g in groups)])
+    return _Merged(usage, charges, charged, pending, free)
 
 
 def _priced(validated: dict[str, DayBlock], part: Segment, shard: int) -> DayBlock:
@@ -210,6 +219,14 @@ def _accounts(site: Site, index: ShardIndex, day: date) -> _Accounts:
     meter = np.array([column[a.usage_point] for a in held], np.int64)
     prepaid = np.array([a.payment_mode is PaymentMode.PREPAID for a in held], np.bool_)
     return _Accounts(held, meter, index.connected_load_w[meter], prepaid)
+
+
+def _need_the_day_before(site: Site, day: date, shard: int) -> None:
+    """Balances and energy to date go on from the day before: without it they would start anew, and nobody would notice."""
+    yesterday = day - timedelta(days=1)
+    for table in ("statements", "usage"):
+        if yesterday >= site.deployment.first_day and not site.lake.has(table, yesterday, shard):
+            raise DataError(f"{table} of {yesterday} (shard {shard}) are not there, and {day} goes on from them; close {yesterday} first")
 
 
 def _usage_before(site: Site, day: date, shard: int) -> dict[tuple[str, str, str], int]:
@@ -275,7 +292,7 @@ def _statements(site: Site, own: _Accounts, day: date, shard: int, charged: _Mer
     )
     return pa.table(
         {
-            "account": pa.array(numbers),
+            "account": pa.array(numbers, pa.string()),
             "meter": pa.array(own.meter.astype(np.int32)),
             "opening_paise": pa.array(statements.opening_paise),
             "recharges_paise": pa.array(statements.recharges_paise),

@@ -128,7 +128,7 @@ def _due_row(day: date, number: str, statement: dict[str, Any], shortfall_paise:
 def _notice_rows(accounts: list[Account], notices: Notices) -> pa.Table:
     return pa.table(
         {
-            "account": pa.array([a.number for a in accounts]),
+            "account": pa.array([a.number for a in accounts], pa.string()),
             "level": pa.array(notices.level.astype(np.int32)),
             "send": pa.array(notices.send),
             "days_left": pa.array(notices.days_left, mask=notices.days_left < 0),

@@ -94,6 +94,8 @@ class Lake:
 
         The file is written and synced first and becomes visible only with the commit; a failure leaves the previous version.
         """
+        if untyped := [field.name for field in rows.schema if pa.types.is_null(field.type)]:
+            raise RequestError(f"column {untyped[0]} of table {table} has no type, as of an empty list; give its array a type")
         folder = self.root / table
         place = Path(f"day={day.isoformat()}") / f"shard={shard}"
         name = place / f"{uuid.uuid4().hex}.parquet"

@@ -1,0 +1,239 @@
+"""Closing: the same day again is the same day; balances chain from day to day; nothing starts again from nothing unseen."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from openami.day import Site, close, close_all, collect
+from openami.errors import DataError
+from openami.fleet.town import Town
+from openami.readings import ESTIMATED_BITS, Quality
+from openami.store.deployment import Folder
+
+from .sites import DAYS, FIRST, device, make_site, make_town, pushes, send
+
+SECOND = FIRST + timedelta(days=1)
+MUTE, LATE = 3, 4
+"""Meter MUTE is never heard on the first day; of meter LATE one reading comes only after that day was closed."""
+LATE_SLOT = 30
+TABLES = ("validated", "validated_quality", "usage", "charges", "statements", "notices", "due", "balance")
+
+
+@pytest.fixture(scope="module")
+def town() -> Town:
+    return make_town()
+
+
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory, town: Town) -> Path:
+    root = tmp_path_factory.mktemp("closed") / "data"
+    left_out = pushes(town, lambda number, slot: (number == MUTE and slot < 96) or (number, slot) == (LATE, LATE_SLOT))
+    site = make_site(root, town, left_out)
+    collect(site)
+    close_all(site)
+    site.rows.close()
+    return root
+
+
+@pytest.fixture
+def site(tmp_path: Path, closed: Path) -> Site:
+    return Site.open(Folder(Path(shutil.copytree(closed, tmp_path / "data"))))
+
+
+def everything(site: Site) -> dict[tuple[str, date], list[dict[str, Any]]]:
+    return {(t, d): site.lake.read(t, d, 0).to_pylist() for t in TABLES for d in (FIRST, SECOND)}
+
+
+def statements(site: Site, day: date) -> dict[str, dict[str, Any]]:
+    return {r["account"]: r for r in site.lake.read("statements", day, 0).to_pylist()}
+
+
+# Again
+
+
+def test_closing_every_day_again_changes_nothing(site: Site) -> None:
+    before = everything(site)
+    close_all(site)
+    assert everything(site) == before
+
+
+def test_closing_the_first_day_again_alone_changes_nothing(site: Site) -> None:
+    before = everything(site)
+    close(site, FIRST, 0)
+    assert everything(site) == before
+
+
+@pytest.mark.parametrize("threads", [1, 5])
+def test_the_number_of_threads_changes_nothing(site: Site, threads: int) -> None:
+    before = everything(site)
+    close_all(site, threads=threads)
+    assert everything(site) == before
+
+
+def test_progress_counts_every_day_and_shard(site: Site) -> None:
+    steps: list[int] = []
+    close_all(site, steps.append)
+    assert steps == [1] * DAYS
+
+
+def test_an_earlier_version_tells_what_was_known(site: Site, town: Town) -> None:
+    """Time travel: the statement that a consumer saw before a late reading came is still there."""
+    version = site.lake.version("statements")
+    before = site.lake.read("statements", FIRST, 0)
+    late_reading(site, town)
+    assert site.lake.read("statements", FIRST, 0, version).equals(before)
+
+
+# Money
+
+
+def test_a_balance_is_opening_plus_recharges_less_charges_and_the_next_days_opening(site: Site) -> None:
+    first, second = statements(site, FIRST), statements(site, SECOND)
+    accounts = {a.number: a for a in site.rows.accounts()}
+    assert first.keys() == second.keys() == accounts.keys()
+    for number, row in first.items():
+        assert row["opening_paise"] == accounts[number].opening_paise
+        assert row["closing_paise"] == row["opening_paise"] + row["recharges_paise"] - row["charges_paise"]
+        assert second[number]["opening_paise"] == row["closing_paise"]
+
+
+def test_a_statements_charge_is_the_sum_of_its_lines(site: Site) -> None:
+    for day in (FIRST, SECOND):
+        lines = site.lake.read("charges", day, 0).group_by("account").aggregate([("amount_paise", "sum")])
+        sums = dict(zip(lines["account"].to_pylist(), lines["amount_paise_sum"].to_pylist(), strict=True))
+        assert sums == {number: row["charges_paise"] for number, row in statements(site, day).items()}
+
+
+def test_the_charges_of_the_days_are_the_months_bill_to_date(site: Site) -> None:
+    charged = pa.concat_tables([site.lake.read("charges", d, 0) for d in (FIRST, SECOND)])
+    assert pc.sum(charged["amount_paise"]).as_py() == pc.sum(site.lake.read("charges", SECOND, 0)["to_date_paise"]).as_py()
+
+
+def test_recharges_are_those_of_the_day(site: Site) -> None:
+    for day in (FIRST, SECOND):
+        posted: dict[str, int] = {}
+        for transfer in site.rows.transfers(day, day):
+            posted[transfer.account] = posted.get(transfer.account, 0) + transfer.amount_paise
+        assert {n: r["recharges_paise"] for n, r in statements(site, day).items() if r["recharges_paise"]} == posted
+
+
+def account_of(site: Site, number: int) -> str:
+    point = site.rows.usage_points()
+    serial = site.rows.meters()[number].serial
+    name = next(p.name for p in point if p.meter == serial)
+    return next(a.number for a in site.rows.accounts() if a.usage_point == name)
+
+
+def test_a_meter_that_was_never_heard_is_not_charged_for_energy(site: Site, town: Town) -> None:
+    row = statements(site, FIRST)[account_of(site, MUTE)]
+    usage = [u["day_wh"] for u in site.lake.read("usage", FIRST, 0).to_pylist() if u["account"] == account_of(site, MUTE)]
+    assert row["held"]
+    assert sum(usage) == 0
+
+
+def test_energy_charged_is_energy_validated(site: Site) -> None:
+    """By account and day, but for those whose energy is held back."""
+    for day in (FIRST, SECOND):
+        usage = site.lake.read("usage", day, 0).group_by("account").aggregate([("day_wh", "sum")])
+        charged = dict(zip(usage["account"].to_pylist(), usage["day_wh_sum"].to_pylist(), strict=True))
+        for number, row in statements(site, day).items():
+            assert charged[number] == (0 if row["held"] else row["wh"])
+
+
+# What comes late
+
+
+def late_reading(site: Site, town: Town) -> None:
+    stamp = town.calendar.stamp(FIRST, LATE_SLOT)
+    values = {name: int(block[LATE, LATE_SLOT]) for name, block in town.channels.items()}
+    send(site.folder, [device(town, LATE, 3_000_000).push(stamp + 86_400, stamp, values)])
+    collect(site)
+    close_all(site)
+
+
+def test_a_late_reading_takes_the_place_of_its_estimate(site: Site, town: Town) -> None:
+    index = town.meters[LATE].index
+    before = site.lake.read_blocks("validated", FIRST, 0)["import_wh"]
+    assert before.quality[LATE_SLOT, index] & ESTIMATED_BITS
+    assert before.quality[LATE_SLOT, index] & Quality.MISSING
+    late_reading(site, town)
+    after = site.lake.read_blocks("validated", FIRST, 0)["import_wh"]
+    assert after.values[LATE_SLOT, index] == town.channels["import_wh"][LATE, LATE_SLOT]
+    assert after.quality[LATE_SLOT, index] & (ESTIMATED_BITS | np.uint32(Quality.MISSING)) == 0
+
+
+def test_after_a_late_reading_the_money_still_adds_up(site: Site, town: Town) -> None:
+    late_reading(site, town)
+    test_a_balance_is_opening_plus_recharges_less_charges_and_the_next_days_opening(site)
+    test_a_statements_charge_is_the_sum_of_its_lines(site)
+    test_the_charges_of_the_days_are_the_months_bill_to_date(site)
+
+
+# What must not start again from nothing
+
+
+def drop(site: Site, table: str) -> None:
+    shutil.rmtree(site.lake.root / table)
+
+
+def spoil(site: Site, table: str) -> None:
+    sorted((site.lake.root / table / "_delta_log").glob("*.json"))[-1].write_text("{")
+
+
+@pytest.mark.parametrize("damage", [drop, spoil], ids=["gone", "broken"])
+@pytest.mark.parametrize("table", ["statements", "usage"])
+def test_a_day_is_not_closed_upon_a_day_whose_money_is_unknown(site: Site, table: str, damage: Callable[[Site, str], None]) -> None:
+    """Opening balances and energy to date come from the day before; without them the consumer's money would start anew."""
+    damage(site, table)
+    with pytest.raises(DataError, match=table):
+        close(site, SECOND, 0)
+
+
+def test_a_day_is_not_closed_before_the_day_before_it(tmp_path: Path, town: Town) -> None:
+    site = make_site(tmp_path / "data", town, pushes(town))
+    collect(site)
+    with pytest.raises(DataError, match=f"close {FIRST}"):
+        close(site, SECOND, 0)
+
+
+def test_a_day_without_raw_says_so(tmp_path: Path, town: Town) -> None:
+    site = make_site(tmp_path / "data", town)
+    with pytest.raises(DataError, match="raw"):
+        close(site, FIRST, 0)
+
+
+# Registries of another kind
+
+
+def test_an_account_that_begins_on_the_second_day_opens_then(tmp_path: Path) -> None:
+    town = make_town()
+    town.accounts[0] = replace(town.accounts[0], since=SECOND)
+    town.recharges = []
+    site = make_site(tmp_path / "data", town, pushes(town))
+    collect(site)
+    close_all(site)
+    number = town.accounts[0].number
+    assert number not in statements(site, FIRST)
+    assert statements(site, SECOND)[number]["opening_paise"] == town.accounts[0].opening_paise
+
+
+def test_a_shard_in_which_nobody_has_an_account_yet_is_closed(tmp_path: Path) -> None:
+    town = make_town()
+    town.accounts = [replace(a, since=SECOND) for a in town.accounts]
+    town.recharges = []
+    site = make_site(tmp_path / "data", town, pushes(town))
+    collect(site)
+    close_all(site)
+    assert statements(site, FIRST) == {}
+    assert len(statements(site, SECOND)) == len(town.accounts)
+    assert site.lake.read("balance", FIRST, 0).num_rows > 0
