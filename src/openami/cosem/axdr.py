@@ -171,6 +171,7 @@ _FIXED: list[tuple[Tag, int, Callable[[Buffer, int], tuple[Any, ...]]] | None] =
 for _tag, (_size, _format) in _WIDTHS.items():
     _FIXED[_tag] = (_tag, _size, struct.Struct(_format).unpack_from)
 _PACK = {tag: struct.Struct(form).pack for tag, (_, form) in _WIDTHS.items()}
+_PACK_TAGGED = {tag: struct.Struct(">B" + form[1:]).pack for tag, (_, form) in _WIDTHS.items() if form[0] == ">"}
 _BYTES_WIDTH = {Tag.DATE_TIME: 12, Tag.DATE: 5, Tag.TIME: 4}
 _new: Callable[[tuple[Tag, Any]], Data] = partial(tuple.__new__, Data)
 
@@ -302,10 +303,14 @@ def _described(buffer: bytes, at: int, kind: tuple[Tag, Any], budget: list[int])
 
 def _write(out: bytearray, data: Data, depth: int) -> None:
     tag, value = data
-    if depth > MAX_DEPTH:
-        raise ValueError(f"nests deeper than {MAX_DEPTH} levels")
+    pack = _PACK_TAGGED.get(tag)
+    if pack is not None:
+        out += pack(tag, value)
+        return
     out.append(tag)
-    if tag in (Tag.ARRAY, Tag.STRUCTURE):
+    if tag is Tag.ARRAY or tag is Tag.STRUCTURE:
+        if depth >= MAX_DEPTH:
+            raise ValueError(f"nests deeper than {MAX_DEPTH} levels")
         out += write_length(len(value))
         for member in value:
             _write(out, member, depth + 1)
