@@ -18,7 +18,7 @@ from ..day import Site
 from ..fleet.faults import TAKEN_IN, Plan, cause_of, expected_grid, expected_refusals
 from ..fleet.run import Outcome
 from ..fleet.town import Town
-from ..losses.suspicion import understated, wrong_transformers
+from ..losses.suspicion import idle_while_flowing, understated, wrong_transformers
 from ..readings import CHANNEL_BY_NAME, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Int32, Quality, UInt32
 from ..store.journal import Journal
 
@@ -290,7 +290,7 @@ def _suspicion(site: Site, town: Town, plan: Plan, place: np.ndarray, measured: 
         ]
         short += [
             {"meter": index.serials[u.meter], "transformer": index.transformers[u.transformer], "evidence": round(u.evidence, 1)}
-            for u in understated(index, block)
+            for u in [*understated(index, block), *idle_while_flowing(index, block, 60 // site.deployment.interval_minutes)]
         ]
     thieves = {town.meters[k].serial: shape for k, shape in plan.theft.items()}
     wrong = {town.meters[k].serial: true for k, true in plan.mapped_wrong.items()}
@@ -300,7 +300,7 @@ def _suspicion(site: Site, town: Town, plan: Plan, place: np.ndarray, measured: 
         "mapping_proposals": moves[:10],
         "mapped_wrong_found": sorted(m["meter"] for m in moves if wrong.get(m["meter"]) == m["proposed"]),
         "mapped_wrong_planted": sorted(wrong),
-        "understated": short[:10],
+        "counting_too_little": short[:10],
         "thieves_found": {s: next((k + 1 for k, u in enumerate(short) if u["meter"] == s), None) for s in sorted(thieves)},
         "thieves_transformer": {
             town.meters[k].serial: _standing(losses, town.transformers[town.true_transformer[k]].name) for k in plan.theft

@@ -93,7 +93,10 @@ def _suspicion(table: Table, report: dict[str, Any]) -> None:
     _section(table, "Suspicion (a reason to look, never a verdict)")
     table.add_row("  meters on the wrong transformer", str(len(found["mapped_wrong_planted"])), str(len(found["mapped_wrong_found"])), "")
     seen = sum(place is not None for place in found["thieves_found"].values())
-    table.add_row("  meters that count too little, by their own curve", str(len(found["thieves_found"])), str(seen), "")
+    others = len(found["counting_too_little"]) - seen
+    table.add_row(
+        "  meters that count too little, by their own curve", str(len(found["thieves_found"])), str(seen), f"and {others} more to look at"
+    )
     for serial, shape in found["thieves_planted"].items():
         at = found["thieves_transformer"][serial]
         share = "unknown" if at["loss_share"] is None else f"{at['loss_share']:.2%}"
