@@ -26,7 +26,7 @@ from openami.cosem.operations import (
     key_transfer,
 )
 from openami.cosem.protection import Protection
-from openami.cosem.server import ServerSession
+from openami.cosem.server import Confirmed, ServerSession
 
 OFF, ON = Ref(70, "0.0.96.3.10.255", 1), Ref(70, "0.0.96.3.10.255", 2)
 ZERO = Data(Tag.INTEGER, 0)
@@ -214,9 +214,11 @@ def test_notifications_over_an_association(policy):
     client, server = pair("wrapper", policy=policy)
     client.open()
     pump(client, server)
-    push = DataNotification(5, False, False, b"", NULL)
+    push = DataNotification(5, True, False, b"", NULL)
     event = EventNotification(b"", Ref(1, "0.0.96.11.0.255", 2), Data(Tag.LONG_UNSIGNED, 101))
     server.notify(push)
     server.notify(event)
     seen = [one for frame in server.take_out() for one in client.feed(frame)]
     assert seen == [Notified(push), Notified(event)]
+    client.confirm(push)
+    assert pump(client, server)[1] == [Confirmed(48, 5)]

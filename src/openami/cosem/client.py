@@ -33,9 +33,9 @@ from .axdr import Data, Tag
 from .blocks import GeneralReceiver, GeneralSender
 from .ciphering import Keys
 from .links import Happened, Link, LinkEvent
-from .notification import CONFIRM_TAG, DataNotification
+from .notification import CONFIRM_TAG, DataNotification, DataNotificationConfirm
 from .notification import TAG as NOTIFICATION_TAG
-from .protection import Protection, is_sealed
+from .protection import Form, Protection, is_sealed
 from .requests import Request, Results, action_request, get_request, set_request
 
 SEALING_BYTES = 40
@@ -201,6 +201,13 @@ class ClientSession:
         """Invokes methods, with parameters in blocks where they do not fit. Gives the invoke id."""
         return self._ask(action_request(self._next_invoke(), pairs, self._room() if self.conformance & Conformance.BLOCK_ACTION else None))
 
+    def confirm(self, notification: DataNotification) -> None:
+        """Tells the server that a confirmed notification is kept; only call it once it is."""
+        if self.state not in (State.READY, State.WAITING):
+            raise RequestError(f"a confirmation needs an association; the client session is {self.state}")
+        octets = DataNotificationConfirm(notification.long_invoke_id, True, notification.high_priority, b"").encode()
+        self.link.send(self._ciphered.seal(octets) if self._ciphered else octets)
+
     def release(self) -> list[Event]:
         """Ends the association (RLRQ), then the link. A pre-established association is just left."""
         if self.settings.pre_established:
@@ -284,8 +291,14 @@ class ClientSession:
         """The protection where this association ciphers; one without a policy only lends its titles and keys to HLS."""
         return self._protection if self._protection is not None and self._protection.policy else None
 
+    @property
+    def _offered(self) -> Conformance:
+        """What is proposed: the settings', and general protection where the general forms are spoken."""
+        general = self._ciphered is not None and self._ciphered.form in (Form.GENERAL_GLO, Form.GENERAL_DED)
+        return self.settings.conformance | (Conformance.GENERAL_PROTECTION if general else Conformance(0))
+
     def _initiate(self) -> InitiateRequest:
-        return InitiateRequest(self.settings.conformance, self.settings.max_pdu, self.settings.dedicated_key)
+        return InitiateRequest(self._offered, self.settings.max_pdu, self.settings.dedicated_key)
 
     def _received(self, octets: bytes) -> None:
         if not octets:
@@ -320,7 +333,7 @@ class ClientSession:
             return self._refuse("association", "the server accepted without an initiate response")
         if 0 < initiate.max_pdu < MIN_SERVER_PDU:
             return self._refuse("association", f"the server takes APDUs of {initiate.max_pdu} bytes only, {MIN_SERVER_PDU} are needed")
-        self.conformance = initiate.conformance & self.settings.conformance
+        self.conformance = initiate.conformance & self._offered
         self.peer_pdu = initiate.max_pdu
         if self.settings.dedicated_key and self._ciphered:
             self._ciphered.use_dedicated_key(self.settings.dedicated_key)

@@ -42,8 +42,7 @@ class Protection:
     """Seals and opens the APDUs of one association.
 
     policy: security control byte that both ways need at least (0x20, 0x30; 0 = plain is allowed), suite included. counter: the next own
-    invocation counter. last_peer_counter: the last one seen from the peer, -1 = none yet. strict_counter: a peer's replay is refused
-    (a meter that answers with a counter of its own, starting anywhere, is still held to growing ones).
+    invocation counter. last_peer_counter: the last one seen from the peer, -1 = none yet; a peer may begin anywhere above it.
     """
 
     def __init__(

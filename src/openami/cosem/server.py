@@ -26,7 +26,7 @@ from .axdr import Data, Tag
 from .blocks import GeneralReceiver, GeneralSender
 from .ciphering import SecurityControl, parse_sealed
 from .links import Happened, HdlcLink, Link, LinkEvent
-from .notification import DataNotification
+from .notification import CONFIRM_TAG, DataNotification, DataNotificationConfirm
 from .objects import CosemObject
 from .protection import Protection, is_sealed
 from .services import Services
@@ -85,7 +85,14 @@ class Served(NamedTuple):
     codes: tuple[int, ...]
 
 
-Event = Opened | Ended | Violation | Served
+class Confirmed(NamedTuple):
+    """The client has kept a confirmed notification."""
+
+    client: int
+    long_invoke_id: int
+
+
+Event = Opened | Ended | Violation | Served | Confirmed
 
 
 class LogicalDevice:
@@ -263,7 +270,8 @@ class ServerSession:
         self, request: AssociationRequest, setup: AssociationSetup, protection: Protection | None, initiate: InitiateRequest
     ) -> None:
         self._setup, self._protection = setup, protection
-        self.conformance, self.peer_pdu = initiate.conformance & setup.conformance, initiate.max_pdu
+        general = Conformance.GENERAL_PROTECTION if setup.policy else Conformance(0)
+        self.conformance, self.peer_pdu = initiate.conformance & (setup.conformance | general), initiate.max_pdu
         answer = InitiateResponse(self.conformance, setup.max_pdu, initiate.quality).encode()
         if protection is not None and setup.policy:
             answer = protection.seal_initiate(answer, self._control)
@@ -367,6 +375,9 @@ class ServerSession:
             raise MeterError("an empty request came")
         if octets[0] == acse.RLRQ:
             return self._release(acse.Release.decode(octets))
+        if octets[0] == CONFIRM_TAG and self.state is State.ASSOCIATED:
+            self._events.append(Confirmed(self.client, DataNotificationConfirm.decode(octets).long_invoke_id))
+            return None
         request = decode_apdu(octets)
         if self.state is State.CHALLENGED:
             return self._authenticate(request)
