@@ -7,19 +7,20 @@
     cosem/        kernel  meter bytes <-> values: HDLC and wrapper, xDLMS, ciphering, IS 15959 profiles; no sockets, no side
     vee/          kernel  validate, estimate, edit: one named check per function
     billing/      kernel  tariff x readings -> charges
-    prepaid/      kernel  the daily statement, notices, who is due for disconnection
-    control/      kernel  the disconnection guard
+    prepaid/      kernel  the ledger, the daily statement, notices, who is due for disconnection
+    control/      kernel  the disconnection guard; the life of an order
     losses/       kernel  transformer and feeder balance, with coverage
     fleet/        shell   simulated meters on real sockets, with seeded faults and their ground truth
-    headend/      shell   talks to meters: the push listener and its admission of frames
+    headend/      shell   talks to meters: the push listener and its admission of frames; sessions and readers
     store/        shell   journal, day blocks, registry and ledger rows
     web/          shell   the consoles
     day/          glue    the whole way, one page: collect, close, charge
     demo/         glue    the main job: a town from frames to rupees, compared with what was planted
     field/        glue    one meter, one frame, one order: what an engineer in the field needs
+    bench/        glue    speed and memory, beside what one would use instead
     cli.py        glue    `openami ...`
 
-Imports run one way: cli > web > day > headend > fleet|store > the kernels > registry > readings|money > errors.
+Imports run one way: cli > demo|web|field|bench > day > headend > fleet|store > the kernels > registry > readings|money > errors.
 """
 
 __version__ = "0.1.0"
