@@ -68,6 +68,7 @@ def test_days_are_listed_in_order(lake: Lake) -> None:
         lake.replace("t", day, 0, rows(1))
         lake.replace("t", day, 1, rows(1))
     assert lake.days("t") == [DAY, NEXT]
+    assert lake.days("another") == []
 
 
 def test_has_tells_what_is_there(lake: Lake) -> None:

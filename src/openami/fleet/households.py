@@ -32,18 +32,21 @@ def load_households(path: Path | None = None) -> Households:
     source = path or Path(str(resources.files("openami.fleet") / "data/swiss_households_15min/households.parquet"))
     try:
         table = pq.read_table(source, columns=["household_id", "iso_week", "slot", "kwh"])
+        table = table.sort_by([("household_id", "ascending"), ("iso_week", "ascending"), ("slot", "ascending")])
+        kwh = table["kwh"].cast(pa.float64()).to_numpy()
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"household data {source} cannot be read ({str(error)[:120]}); install openami again or give a sound file"
         ) from error
-    table = table.sort_by([("household_id", "ascending"), ("iso_week", "ascending"), ("slot", "ascending")])
-    ids = np.unique(table["household_id"].to_numpy())
-    if table.num_rows != len(ids) * DAYS * SLOTS_PER_DAY:
+    ids, rows = np.unique(table["household_id"].to_numpy(), return_counts=True)
+    if (rows != DAYS * SLOTS_PER_DAY).any():
         raise DataError(
             f"household data {source} has {table.num_rows:,} rows, {len(ids)} households need {len(ids) * DAYS * SLOTS_PER_DAY:,}; "
             "install openami again or give a complete file"
         )
-    metered = np.rint(table["kwh"].to_numpy().astype(np.float64) * 1000).astype(np.int32).reshape(len(ids), DAYS, SLOTS_PER_DAY)
+    if not np.isfinite(kwh).all():
+        raise DataError(f"household data {source} has rows without a number; install openami again or give a complete file")
+    metered = np.rint(kwh * 1000).astype(np.int32).reshape(len(ids), DAYS, SLOTS_PER_DAY)
     return Households(ids.astype(np.int64), metered)
 
 

@@ -156,7 +156,9 @@ class Lake:
         return (self.root / table / "_delta_log").exists() and bool(_files(self._open(table, None), day, shard))
 
     def days(self, table: str) -> list[date]:
-        """The days that `table` has, in order."""
+        """The days that `table` has, in order; none where there is no such table yet."""
+        if not (self.root / table / "_delta_log").exists():
+            return []
         parts = {p["day"] for p in self._open(table, None).partitions()}
         return sorted(p if isinstance(p, date) else date.fromisoformat(p) for p in parts)
 

@@ -107,10 +107,7 @@ class LakeTown:
 
     def days(self) -> tuple[date, ...]:
         """Closed days, oldest first."""
-        try:
-            return tuple(self.site.lake.days("balance"))
-        except DataError:
-            return ()
+        return tuple(self.site.lake.days("balance"))
 
     # ---- the town
 
