@@ -11,7 +11,6 @@ frames are in the journal; if the journal cannot be written the listener stops, 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,8 +22,6 @@ from ..cosem.wrapper import WrapperReader, wrap
 from ..errors import MeterError, OpenAMIError
 from ..store.journal import Journal, Refusal
 from .admission import Admission, Verdict
-
-log = logging.getLogger("openami.headend")
 
 MAX_APDU_BYTES = 16_384
 INBOX_FRAMES = 20_000
@@ -138,7 +135,6 @@ class PushListener:
                 confirms = await loop.run_in_executor(self._disk, self._store_and_judge, [octets for _, octets in batch])
             except OpenAMIError as error:
                 self.failed = error
-                log.error("the head-end stops: %s", error)
                 break
             for (connection, _), confirm in zip(batch, confirms, strict=True):
                 if confirm is not None:

@@ -64,14 +64,13 @@ async def _serve(opened: HeadendFolder, host: str, port: int) -> None:
     listener = PushListener(opened.journal, opened.admission)
     try:
         actual = await listener.start(host, port)
-    except OSError as error:
-        raise InputError(
-            f"cannot listen on {host}:{port} ({error.strerror or error}); give another --port, or 0 for any free one"
-        ) from None
-    print(json.dumps({"listening": f"tcp://{host}:{actual}", "port": actual}), flush=True)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot listen on {host}:{port} ({why}); give another --port, or 0 for any free one") from None
     told = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, told.set)
+    print(json.dumps({"listening": f"tcp://{host}:{actual}", "port": actual}), flush=True)
     stop = asyncio.create_task(told.wait())
     ended = asyncio.create_task(listener.finished())
     await asyncio.wait({stop, ended}, return_when=asyncio.FIRST_COMPLETED)
