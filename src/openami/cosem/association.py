@@ -50,7 +50,8 @@ class AssociationSetup:
     """What one client (SAP) of a meter may do and how it must prove itself.
 
     policy: security control byte that its APDUs need at least; 0 = plain. security: keys and counters; needed where the policy is not 0
-    or the mechanism is GMAC. client_title: used where the client leaves its title out.
+    or the mechanism is GMAC. client_title: used where the client leaves its title out. security_setup: logical name of the object that
+    holds this association's keys, "" = none.
     """
 
     client: int
@@ -65,6 +66,7 @@ class AssociationSetup:
     max_pdu: int = 0xFFFF
     pre_established: bool = False
     client_title: bytes = b""
+    security_setup: str = ""
 
     def may(self, verb: str, ref: Ref) -> bool:
         """The rights of this client; the association object's reply to the challenge is always open to it."""
@@ -83,7 +85,7 @@ class AssociationObject(CosemObject):
     version = 1
     methods = (1,)
 
-    def __init__(self, setup: AssociationSetup, objects: Iterable[CosemObject], server: int, security_setup: str = "") -> None:
+    def __init__(self, setup: AssociationSetup, objects: Iterable[CosemObject], server: int) -> None:
         context = Context.LN_CIPHERED if setup.policy else Context.LN
         partners = (Data(Tag.INTEGER, setup.client), Data(Tag.LONG_UNSIGNED, server))
         limits = (
@@ -102,7 +104,7 @@ class AssociationObject(CosemObject):
                 5: Data(Tag.STRUCTURE, limits),
                 6: _arcs(setup.mechanism, mechanism=True),
                 8: Data(Tag.ENUM, 2),
-                9: Data(Tag.OCTET_STRING, obis_bytes(security_setup) if security_setup else b""),
+                9: Data(Tag.OCTET_STRING, obis_bytes(setup.security_setup) if setup.security_setup else b""),
             },
         )
         self._setup, self._objects = setup, objects

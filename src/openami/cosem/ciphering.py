@@ -24,8 +24,8 @@ GENERAL_GLO = 0xDB
 GENERAL_DED = 0xDC
 TAG_BYTES = 12
 
-GLO_TAGS = frozenset((0x21, 0x28, *range(0xC8, 0xD0)))
-"""glo-initiate-request and -response, glo-get/set/event-notification/action requests and responses."""
+GLO_TAGS = frozenset((0x21, 0x28, 0x2E, *range(0xC8, 0xD0)))
+"""glo-initiate-request and -response, glo-confirmed-service-error, glo-get/set/event-notification/action requests and responses."""
 DED_TAGS = frozenset(range(0xD0, 0xD8))
 SEALED_TAGS = GLO_TAGS | DED_TAGS | {GENERAL_GLO, GENERAL_DED}
 

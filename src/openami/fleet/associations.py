@@ -100,5 +100,6 @@ def association_setups(identity: MeterIdentity, now_s: int, max_pdu: int, genera
             conformance,
             max_pdu,
             pre_established,
+            security_setup=f"0.0.43.0.{number}.255" if security is not None else "",
         )
     return setups
