@@ -243,6 +243,12 @@ def test_the_rests_of_a_demo_that_was_killed_are_cleared(tmp_path: Path, small: 
     assert names_in(tmp_path) == {"data"}
 
 
+def test_a_path_that_the_lake_cannot_hold_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="% in its path"):
+        run_demo(wish(tmp_path / "100%"), quiet)
+    assert names_in(tmp_path) == set()
+
+
 def test_the_root_of_a_file_system_is_refused(small_disk: Path, small: None) -> None:
     with pytest.raises(InputError, match="root of a file system"):
         run_demo(wish(small_disk), quiet)

@@ -29,6 +29,7 @@ from ..fleet.run import Fleet, Outcome
 from ..fleet.town import HEADEND_TITLE, Town, build_town, measure
 from ..store.deployment import Deployment, Folder
 from ..store.keys import load_master_key
+from ..store.lake import Lake
 from ..store.rows import Rows
 from . import judge
 
@@ -191,6 +192,7 @@ def _usable(folder: Path) -> Path:
             raise InputError(f"{folder} is the root of a file system, which cannot be replaced as a whole; give --data a folder inside it")
         for each in (final, _beside(final, "partial"), _beside(final, "old")):
             _refuse_foreign(each)
+    Lake(Folder(final).lake)  # refuses a path that it cannot hold, before the long work
     return final
 
 
