@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 from openami.errors import DataError, InputError, RequestError, StorageError
 from openami.readings import IMPORT_WH, MISSING, VOLTAGE_V, Channel, DayBlock, Quality
+from openami.store.blocks import BlockFile
 from openami.store.lake import Lake, blocks_to_table, slot_names
 
 DAY, NEXT = date(2025, 12, 1), date(2025, 12, 2)
@@ -353,3 +354,68 @@ def test_a_file_in_the_folders_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "lake").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
         Lake(tmp_path / "lake").replace("t", DAY, 0, rows(1))
+
+
+# Many at once
+
+
+def test_a_draft_shows_nothing_until_it_is_committed_and_then_all(lake: Lake) -> None:
+    lake.replace("t", DAY, 0, rows(1))
+    with lake.draft(DAY) as draft:
+        for shard in (0, 1, 2):
+            draft.write("t", shard, rows(10 + shard))
+        draft.write("u", 0, rows(5))
+        assert (values(lake), lake.has("t", DAY, 1), lake.has("u", DAY, 0)) == ([1] * 3, False, False)
+        before = lake.version("t")
+        assert draft.commit() == {"t": before + 1, "u": 1}
+    assert [values(lake, shard=s) for s in (0, 1, 2)] == [[10] * 3, [11] * 3, [12] * 3]
+
+
+def test_a_draft_left_without_a_commit_leaves_no_file(lake: Lake) -> None:
+    lake.replace("t", DAY, 0, rows(1))
+    with lake.draft(DAY) as draft:
+        draft.write("t", 1, rows(2))
+    assert len(list((lake.root / "t").rglob("*.parquet"))) == 1
+
+
+def test_a_draft_written_twice_keeps_the_last(lake: Lake) -> None:
+    with lake.draft(DAY) as draft:
+        draft.write("t", 0, rows(1))
+        draft.write("t", 0, rows(2))
+        draft.commit()
+    assert values(lake) == [2] * 3
+    assert len(list((lake.root / "t").rglob("*.parquet"))) == 1
+
+
+def test_a_row_group_holds_one_channel_so_that_a_reader_takes_only_what_it_wants(lake: Lake) -> None:
+    numbers = np.arange(2 * 3).reshape(2, 3)
+    lake.write_blocks("raw", [block(numbers), block(numbers + 100, channel=VOLTAGE_V)])
+    (path,) = lake.files("raw", DAY)[0]
+    file = BlockFile(path)
+    assert (file.channels, file.meters("voltage_v"), file.meters("export_wh")) == (["import_wh", "voltage_v"], 3, 0)
+    (part,) = file.parts("voltage_v")
+    assert (part.first, [column.tolist() for column in part.columns]) == (0, (numbers + 100).tolist())
+
+
+def test_a_block_of_more_than_one_row_group_comes_back_whole(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openami.store.blocks.PAGE_ROWS", 100)
+    numbers = np.arange(3 * 250).reshape(3, 250)
+    numbers[1, 240] = MISSING
+    lake.write_blocks("raw", [block(numbers)])
+    (path,) = lake.files("raw", DAY)[0]
+    assert [part.first for part in BlockFile(path).parts("import_wh")] == [0, 100, 200]
+    np.testing.assert_array_equal(BlockFile(path).values("import_wh"), numbers)
+
+
+def test_a_file_of_other_rows_is_no_day_block(lake: Lake) -> None:
+    lake.replace("t", DAY, 0, rows(1))
+    with pytest.raises(DataError, match="no file of day blocks"):
+        BlockFile(only_file(lake, "t"))
+
+
+def test_meters_out_of_order_are_refused(lake: Lake) -> None:
+    """A row in another's place would be another consumer's energy."""
+    table = blocks_to_table([block(np.array([[1, 2]]))])
+    lake.replace("raw", DAY, 0, table.take([1, 0]))
+    with pytest.raises(DataError, match="in order"):
+        BlockFile(only_file(lake, "raw")).values("import_wh")

@@ -2,13 +2,14 @@
 
 Tables (each partitioned by `day` and `shard`; `DuckDB`, Spark, Trino and pandas open them as they are):
 
-    raw         a row per (channel, meter): `meter` = index in the shard, `s00` `s01` ... = the slots in order, null = missing
+    raw         a row per (channel, meter): `meter` = index in the shard, `s00` `s01` ... = the slots in order, null = missing (`blocks.py`)
     validated   the same after VEE
     quality     sparse: (channel, meter, slot, quality bits) of every value that is not plain valid; stage 'raw' or 'validated'
     others      as the glue hands them in (charges, statements, balances ...)
 
-What always holds: a (day, shard) of a table is replaced as a whole by one atomic commit that syncs its files first; a reader sees the old
-version or the new one, never both; earlier versions stay readable (`version=`); bytes that changed on the disk are found by their checksums.
+What always holds: a (day, shard) of a table is replaced as a whole by one atomic commit that syncs its files first (`Draft`: many of them at
+once); a reader sees the old version or the new one, never both; earlier versions stay readable (`version=`); bytes that changed on the disk
+are found by their checksums.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from types import TracebackType
 from urllib.parse import unquote
 
 import numpy as np
@@ -34,50 +36,12 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction
 
 from ..errors import DataError, InputError, RequestError, StorageError
-from ..readings import CHANNEL_BY_NAME, MISSING, DayBlock
+from ..readings import CHANNEL_BY_NAME, DayBlock, UInt32
+from .blocks import BlockFile, block_to_table, blocks_to_table, quality_to_table, slot_names, write_rows
 
+__all__ = ["Draft", "Lake", "blocks_to_table", "quality_to_table", "slot_names"]
 KEYS = ("day", "shard")
 COMMIT_ATTEMPTS = 20
-
-
-def slot_names(slots: int) -> list[str]:
-    """Column names of a day block's slots: s00, s01 ... (three digits for a day of more than 100 slots)."""
-    digits = max(2, len(str(slots - 1)))
-    return [f"s{k:0{digits}d}" for k in range(slots)]
-
-
-def blocks_to_table(blocks: Sequence[DayBlock]) -> pa.Table:
-    """Day blocks of one (day, shard), one or more channels, to rows per (channel, meter); MISSING becomes null."""
-    parts = []
-    for block in blocks:
-        slots, meters = block.values.shape
-        columns: dict[str, pa.Array] = {
-            "channel": pa.array(np.full(meters, block.channel.name)),
-            "meter": pa.array(np.arange(meters, dtype=np.int32)),
-        }
-        for name, values in zip(slot_names(slots), block.values, strict=True):
-            gaps = values == MISSING
-            columns[name] = pa.array(values, mask=gaps if gaps.any() else None)
-        parts.append(pa.table(columns))
-    return pa.concat_tables(parts)
-
-
-def quality_to_table(blocks: Sequence[DayBlock]) -> pa.Table:
-    """The values that are not plain valid, as rows (channel, meter, slot, quality)."""
-    parts = []
-    for block in blocks:
-        slot, meter = np.nonzero(block.quality)
-        parts.append(
-            pa.table(
-                {
-                    "channel": pa.array(np.full(len(slot), block.channel.name), pa.string()),
-                    "meter": pa.array(meter.astype(np.int32)),
-                    "slot": pa.array(slot.astype(np.int16)),
-                    "quality": pa.array(block.quality[slot, meter].astype(np.int32)),
-                }
-            )
-        )
-    return pa.concat_tables(parts)
 
 
 class Lake:
@@ -94,51 +58,40 @@ class Lake:
 
         The file is written and synced first and becomes visible only with the commit; a failure leaves the previous version.
         """
-        if untyped := [field.name for field in rows.schema if pa.types.is_null(field.type)]:
-            raise RequestError(f"column {untyped[0]} of table {table} has no type, as of an empty list; give its array a type")
-        folder = self.root / table
-        place = Path(f"day={day.isoformat()}") / f"shard={shard}"
-        name = place / f"{uuid.uuid4().hex}.parquet"
-        try:
-            (folder / place).mkdir(parents=True, exist_ok=True)
-            _write(folder / name, rows)
-            add = AddAction(
-                path=str(name),
-                size=(folder / name).stat().st_size,
-                partition_values={"day": day.isoformat(), "shard": str(shard)},
-                modification_time=int(time.time() * 1000),
-                data_change=True,
-                stats=json.dumps({"numRecords": rows.num_rows}),
-            )
-            with self._committing:
-                return self._commit(table, day, shard, rows.schema, add)
-        except (OSError, pa.ArrowException) as error:
-            _discard(folder / name)
-            raise StorageError(
-                f"{table} of {day} (shard {shard}) cannot be written below {self.root} ({_short(error)}); "
-                "free space or give a writable data folder"
-            ) from error
-        except DeltaError as error:
-            _discard(folder / name)
-            raise DataError(f"table {folder} refuses the commit ({_short(error)}); check its _delta_log or restore it") from error
+        with Draft(self, day) as draft:
+            draft.write(table, shard, rows)
+            return draft.commit()[table]
 
-    def _commit(self, table: str, day: date, shard: int, schema: pa.Schema, add: AddAction) -> int:
-        """Make the written file visible in place of the (day, shard)'s older ones. Another writer's commit in between is met by trying again:
-        writers of different (day, shard)s never touch the same rows."""
+    def draft(self, day: date) -> Draft:
+        """A new draft of `day`: files of any tables and shards, made visible together."""
+        return Draft(self, day)
+
+    def commit(self, table: str, day: date, schema: pa.Schema, adds: dict[int, AddAction]) -> None:
+        """Make written files, one per shard, visible in place of those (day, shard)s' older ones. Another writer's commit in between is met
+        by trying again: writers of different (day, shard)s never touch the same rows."""
         wanted = Schema.from_arrow(schema.append(pa.field("day", pa.date32())).append(pa.field("shard", pa.int32())))
-        filters = [("day", "=", day.isoformat()), ("shard", "=", str(shard))]
+        filters = [("day", "=", day.isoformat()), ("shard", "in", [str(shard) for shard in adds])]
         for attempt in range(COMMIT_ATTEMPTS):
             try:
-                delta = self._open_or_create(table, wanted)
-                delta.create_write_transaction(
-                    [add], mode="overwrite", schema=delta.schema(), partition_by=list(KEYS), partition_filters=filters
-                )
-                return int(DeltaTable(str(self.root / table)).version())
+                with self._committing:
+                    delta = self._open_or_create(table, wanted)
+                    delta.create_write_transaction(
+                        list(adds.values()), mode="overwrite", schema=delta.schema(), partition_by=list(KEYS), partition_filters=filters
+                    )
+                return
             except CommitFailedError:
                 if attempt == COMMIT_ATTEMPTS - 1:
                     raise
                 time.sleep(0.02 * (attempt + 1))
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def files(self, table: str, day: date, version: int | None = None) -> dict[int, list[str]]:
+        """The files of `day` by shard, as one version of the table has them: for readers of many shards, who open the log once."""
+        found: dict[int, list[str]] = {}
+        for path in sorted(map(unquote, self._open(table, version).file_uris())):
+            if (place := PLACE.search(path)) and place["day"] == day.isoformat():
+                found.setdefault(int(place["shard"]), []).append(path)
+        return found
 
     def read(self, table: str, day: date, shard: int, version: int | None = None) -> pa.Table:
         """The rows of (day, shard), without the partition columns; an empty DataError sentence where there are none."""
@@ -167,22 +120,23 @@ class Lake:
 
     def write_blocks(self, table: str, blocks: Sequence[DayBlock]) -> None:
         """Day blocks of one (day, shard), values into `table`, their quality bits into `<table>_quality`."""
-        day, shard = blocks[0].day, blocks[0].shard
-        self.replace(f"{table}_quality", day, shard, quality_to_table(blocks))
-        self.replace(table, day, shard, blocks_to_table(blocks))
+        with Draft(self, blocks[0].day) as draft:
+            draft.write_blocks(table, blocks)
+            draft.commit()
 
     def read_blocks(self, table: str, day: date, shard: int) -> dict[str, DayBlock]:
         """The day blocks of (day, shard) by channel name, quality made dense again."""
-        rows, sparse = self.read(table, day, shard), self.read(f"{table}_quality", day, shard)
-        names = sorted(c for c in rows.column_names if c[0] == "s" and c[1:].isdigit())
+        files = self.files(table, day).get(shard, [])
+        if not files:
+            raise DataError(f"{table} has no {day} of shard {shard}; close that day first, or ask for another")
+        sparse = self.read(f"{table}_quality", day, shard)
         blocks = {}
-        for channel in pc.unique(rows["channel"]).to_pylist():
-            own = rows.filter(pc.equal(rows["channel"], channel)).sort_by("meter")
-            values = np.stack([pc.fill_null(own[n], pa.scalar(MISSING, pa.int32())).to_numpy() for n in names])
-            quality = np.zeros(values.shape, np.uint32)
-            marks = sparse.filter(pc.equal(sparse["channel"], channel))
-            quality[marks["slot"].to_numpy(), marks["meter"].to_numpy()] = marks["quality"].to_numpy().astype(np.uint32)
-            blocks[channel] = DayBlock(day, shard, CHANNEL_BY_NAME[channel], values, quality)
+        for path in files:
+            file = BlockFile(path)
+            for channel in file.channels:
+                values = file.values(channel)
+                quality = dense_quality(sparse, channel, values.shape)
+                blocks[channel] = DayBlock(day, shard, CHANNEL_BY_NAME[channel], values, quality)
         return blocks
 
     def _open(self, table: str, version: int | None) -> DeltaTable:
@@ -209,30 +163,111 @@ class Lake:
         return delta
 
 
+def dense_quality(sparse: pa.Table, channel: str, shape: tuple[int, int]) -> UInt32:
+    """Sparse quality rows of a (day, shard) as uint32 [slot, meter] of one channel, 0 where there is no row."""
+    quality = np.zeros(shape, np.uint32)
+    marks = sparse.filter(pc.equal(sparse["channel"], channel))
+    quality[marks["slot"].to_numpy(), marks["meter"].to_numpy()] = marks["quality"].to_numpy().astype(np.uint32)
+    return quality
+
+
+class Draft:
+    """Files of one day that are being made: each is written and synced at once and seen by nobody until `commit`, which makes all of a table's
+    files visible in one version, table after table in the order of their first file. Left without a commit, the files are taken back.
+
+    Shards may write side by side; the same (table, shard) twice keeps the last."""
+
+    def __init__(self, lake: Lake, day: date) -> None:
+        self._lake, self._day = lake, day
+        self._files: dict[str, dict[int, tuple[pa.Schema, AddAction]]] = {}
+        self._lock = threading.Lock()
+
+    def write(self, table: str, shard: int, rows: pa.Table | Sequence[pa.Table]) -> None:
+        """Write `rows` as the new content of (day, shard) in `table`; of several tables each starts a row group of its own."""
+        parts = [rows] if isinstance(rows, pa.Table) else list(rows)
+        if untyped := [field.name for field in parts[0].schema if pa.types.is_null(field.type)]:
+            raise RequestError(f"column {untyped[0]} of table {table} has no type, as of an empty list; give its array a type")
+        folder = self._lake.root / table
+        place = Path(f"day={self._day.isoformat()}") / f"shard={shard}"
+        name = place / f"{uuid.uuid4().hex}.parquet"
+        try:
+            (folder / place).mkdir(parents=True, exist_ok=True)
+            write_rows(folder / name, parts)
+            with (folder / name).open("rb") as file:
+                os.fsync(file.fileno())
+        except (OSError, pa.ArrowException) as error:
+            _discard(folder / name)
+            raise self._refused(table, f"shard {shard}", error) from error
+        add = AddAction(
+            path=str(name),
+            size=(folder / name).stat().st_size,
+            partition_values={"day": self._day.isoformat(), "shard": str(shard)},
+            modification_time=int(time.time() * 1000),
+            data_change=True,
+            stats=json.dumps({"numRecords": sum(part.num_rows for part in parts)}),
+        )
+        with self._lock:
+            before = self._files.setdefault(table, {}).get(shard)
+            self._files[table][shard] = parts[0].schema, add
+        if before:
+            _discard(folder / before[1].path)
+
+    def write_blocks(self, table: str, blocks: Sequence[DayBlock]) -> None:
+        """Day blocks of one shard, values into `table`, their quality bits into `<table>_quality`."""
+        shard = blocks[0].shard
+        self.write(f"{table}_quality", shard, quality_to_table(blocks))
+        self.write(table, shard, [block_to_table(block) for block in blocks])
+
+    def commit(self) -> dict[str, int]:
+        """Make everything visible; gives each table's version. A failure leaves the tables that were not reached as they were."""
+        versions = {}
+        for table in list(self._files):
+            shards = self._files[table]
+            schema = next(iter(shards.values()))[0]
+            try:
+                self._lake.commit(table, self._day, schema, {shard: add for shard, (_, add) in shards.items()})
+            except (OSError, pa.ArrowException) as error:
+                raise self._refused(table, f"shards {_some(shards)}", error) from error
+            except DeltaError as error:
+                folder = self._lake.root / table
+                raise DataError(f"table {folder} refuses the commit ({_short(error)}); check its _delta_log or restore it") from error
+            del self._files[table]  # visible now: no longer ours to take back
+            versions[table] = self._lake.version(table)
+        return versions
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for table, shards in self._files.items():
+            for _, add in shards.values():
+                _discard(self._lake.root / table / add.path)
+        self._files.clear()
+
+    def _refused(self, table: str, where: str, error: Exception) -> StorageError:
+        return StorageError(
+            f"{table} of {self._day} ({where}) cannot be written below {self._lake.root} ({_short(error)}); "
+            "free space or give a writable data folder"
+        )
+
+
+PLACE = re.compile(r"/day=(?P<day>[0-9-]+)/shard=(?P<shard>[0-9]+)/[^/]+$")
+
+
 def _files(delta: DeltaTable, day: date, shard: int) -> list[str]:
     place = f"/day={day.isoformat()}/shard={shard}/"
     return sorted(path for path in map(unquote, delta.file_uris()) if place in path)
+
+
+def _some(shards: Iterable[int]) -> str:
+    names = [str(shard) for shard in sorted(shards)]
+    return ", ".join(names if len(names) < 5 else [*names[:4], f"... ({len(names)} of them)"])
 
 
 def _discard(path: Path) -> None:
     """Take back a file that no commit names. What the disk refuses here it has refused before, and that is what will be reported."""
     with suppress(OSError):
         path.unlink()
-
-
-def _write(path: Path, rows: pa.Table) -> None:
-    integers = [f.name for f in rows.schema if pa.types.is_int32(f.type) and f.name[0] == "s"]
-    pq.write_table(
-        rows,
-        path,
-        compression="zstd",
-        use_dictionary=[f.name for f in rows.schema if pa.types.is_string(f.type)],
-        column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED") or None,
-        row_group_size=131_072,
-        write_page_checksum=True,
-    )
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _short(error: BaseException) -> str:

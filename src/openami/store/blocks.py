@@ -1,0 +1,242 @@
+"""Day blocks as Parquet: a row per (channel, meter), a column per slot, null = missing; and the way back into arrays.
+
+What always holds: the rows of a channel stand in the order of the meter index, and a row group holds one channel only, so that a reader
+takes the channel that it wants by the statistics of the row groups; a gap in memory is a null in the file and the other way round.
+
+Why the settings of `BLOCK_FORMAT` (measured in docs/performance.md): BYTE_STREAM_SPLIT lays the lowest bytes of a page's values first, then the
+second bytes, and so on. With 131,072 values to a page each of these streams is exactly one block of zstd (128 KiB), so the noisy lowest
+bytes are stored as they are and the second bytes get a Huffman code of their own. Pages of other sizes mix the streams and cost a tenth more.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import DataError
+from ..readings import MISSING, DayBlock, Int32
+
+PAGE_ROWS = 131_072
+SLOT = re.compile(r"s\d\d+")
+
+
+def slot_names(slots: int) -> list[str]:
+    """Column names of a day block's slots: s00, s01 ... (three digits for a day of more than 100 slots)."""
+    digits = max(2, len(str(slots - 1)))
+    return [f"s{k:0{digits}d}" for k in range(slots)]
+
+
+def block_to_table(block: DayBlock) -> pa.Table:
+    """One day block as rows; the numbers are not copied, MISSING becomes null by a mask over them."""
+    slots, meters = block.values.shape
+    columns: dict[str, pa.Array] = {
+        "channel": _repeated(block.channel.name, meters),
+        "meter": pa.array(np.arange(meters, dtype=np.int32)),
+    }
+    for name, values in zip(slot_names(slots), np.ascontiguousarray(block.values), strict=True):
+        columns[name] = _masked(values)
+    return pa.table(columns)
+
+
+def blocks_to_table(blocks: Sequence[DayBlock]) -> pa.Table:
+    """Day blocks of one (day, shard), one or more channels, to rows per (channel, meter); MISSING becomes null."""
+    return pa.concat_tables([block_to_table(block) for block in blocks])
+
+
+def quality_to_table(blocks: Sequence[DayBlock]) -> pa.Table:
+    """The values that are not plain valid, as rows (channel, meter, slot, quality), by channel, slot, meter."""
+    return pa.concat_tables([_sparse(block) for block in blocks])
+
+
+def _sparse(block: DayBlock) -> pa.Table:
+    quality = np.ascontiguousarray(block.quality)
+    marked = _count_marked(quality)
+    slot, meter, bits = np.empty(marked, np.int16), np.empty(marked, np.int32), np.empty(marked, np.int32)
+    _gather_marked(quality, slot, meter, bits)
+    return pa.table(
+        {
+            "channel": _repeated(block.channel.name, marked),
+            "meter": pa.array(meter),
+            "slot": pa.array(slot),
+            "quality": pa.array(bits),
+        }
+    )
+
+
+def _repeated(name: str, count: int) -> pa.Array:
+    """`name` `count` times, as strings; made by repeating the bytes, which costs no Python object each."""
+    octets = name.encode()
+    offsets = np.arange(0, (count + 1) * len(octets), len(octets), dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), count, [None, pa.py_buffer(offsets), pa.py_buffer(octets * count)])
+
+
+def _masked(values: Int32) -> pa.Array:
+    present = values != MISSING
+    missing = values.size - int(np.count_nonzero(present))
+    mask = pa.py_buffer(np.packbits(present, bitorder="little")) if missing else None
+    return pa.Array.from_buffers(pa.int32(), values.size, [mask, pa.py_buffer(values)], missing)
+
+
+# Files
+
+
+def write_rows(path: Path, parts: Sequence[pa.Table]) -> None:
+    """Tables of one schema into one file, each starting a row group of its own. Not synced."""
+    with pq.ParquetWriter(path, parts[0].schema, **_format(parts[0].schema)) as writer:
+        for part in parts:
+            writer.write_table(part, row_group_size=PAGE_ROWS)
+
+
+_PAGES = {"max_rows_per_page": PAGE_ROWS} if "max_rows_per_page" in inspect.signature(pq.ParquetWriter.__init__).parameters else {}
+
+
+def _format(schema: pa.Schema) -> dict[str, Any]:
+    """How the columns of a table are packed: slots for speed and size, row numbers as differences, everything else by dictionary."""
+    slots = [f.name for f in schema if pa.types.is_int32(f.type) and SLOT.fullmatch(f.name)]
+    encoding = dict.fromkeys(slots, "BYTE_STREAM_SPLIT") | ({"meter": "DELTA_BINARY_PACKED"} if "meter" in schema.names else {})
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": [f.name for f in schema if f.name not in encoding],
+        "column_encoding": encoding or None,
+        "write_statistics": [f.name for f in schema if f.name not in slots],
+        "write_page_checksum": True,
+        "data_page_size": 8 * PAGE_ROWS,
+        **_PAGES,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Meters first, first + 1 ... of one channel, as one row group holds them: an int32 array [meter] per slot, MISSING where null."""
+
+    first: int
+    columns: list[Int32]
+
+    @property
+    def meters(self) -> int:
+        return int(self.columns[0].size)
+
+
+class BlockFile:
+    """One file of day blocks, open for reading. DataError where it is damaged or holds no day blocks."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        try:
+            self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged(error) from error
+        names = self._file.schema_arrow.names
+        self.slots = sorted((n for n in names if SLOT.fullmatch(n)), key=lambda n: int(n[1:]))
+        if "channel" not in names or "meter" not in names or not self.slots:
+            raise DataError(f"{path} is no file of day blocks (columns {', '.join(names[:4])} ...); name the table raw or validated")
+        self._channel = [self._channel_of(group) for group in range(self._file.num_row_groups)]
+
+    @property
+    def channels(self) -> list[str]:
+        """The channels in the file, in its order."""
+        return list(dict.fromkeys(self._channel))
+
+    def meters(self, channel: str) -> int:
+        """How many meters of `channel` there are; 0 where the file does not have it."""
+        return sum(self._file.metadata.row_group(g).num_rows for g in self._groups(channel))
+
+    def parts(self, channel: str) -> Iterator[Part]:
+        """The channel row group by row group: at most 131,072 meters at a time, for kernels that take columns."""
+        first = 0
+        for group in self._groups(channel):
+            rows = self._read(group)
+            if not _counts_up(_numbers(rows["meter"]), first):
+                raise DataError(f"{self.path} does not hold the meters of {channel} in order; write that day again")
+            yield Part(first, [_numbers(rows[name]) for name in self.slots])
+            first += rows.num_rows
+
+    def values(self, channel: str) -> Int32:
+        """The whole channel as a day block's values, int32 [slot, meter]."""
+        block = np.empty((len(self.slots), self.meters(channel)), np.int32)
+        for part in self.parts(channel):
+            for row, column in zip(block, part.columns, strict=True):
+                row[part.first : part.first + part.meters] = column
+        return block
+
+    def _groups(self, channel: str) -> list[int]:
+        return [group for group, name in enumerate(self._channel) if name == channel]
+
+    def _channel_of(self, group: int) -> str:
+        found = self._file.metadata.row_group(group).column(self._file.schema_arrow.get_field_index("channel")).statistics
+        if found is None or not found.has_min_max or found.min != found.max:
+            raise DataError(f"{self.path} mixes channels in one row group, as earlier versions wrote; collect and close that day again")
+        return str(found.min)
+
+    def _read(self, group: int) -> pa.Table:
+        try:
+            return self._file.read_row_group(group, columns=["meter", *self.slots], use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(f"{self.path} cannot be read ({' '.join(str(error).split())[:200]}); close that day again or restore the file")
+
+
+def _numbers(column: pa.ChunkedArray) -> Int32:
+    """An int32 column as an array, MISSING where null; not copied where nothing is null."""
+    parts = [_chunk(chunk) for chunk in column.chunks]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int32), *parts])
+
+
+def _chunk(chunk: pa.Array) -> Int32:
+    mask, octets = chunk.buffers()
+    if octets is None:
+        return np.full(len(chunk), MISSING, np.int32)
+    values = np.frombuffer(octets, np.int32)[chunk.offset : chunk.offset + len(chunk)]
+    if chunk.null_count == 0:
+        return values
+    out = np.empty(len(chunk), np.int32)
+    _put_gaps(values, np.frombuffer(mask, np.uint8), chunk.offset, out)
+    return out
+
+
+@nb.njit(nogil=True, cache=True)
+def _put_gaps(values: Int32, mask: npt.NDArray[np.uint8], offset: int, out: Int32) -> None:
+    """out = values, MISSING where the bit of the mask (least significant first, from `offset` on) is not set."""
+    for i in range(values.size):
+        bit = i + offset
+        out[i] = values[i] if (mask[bit >> 3] >> (bit & 7)) & 1 else MISSING
+
+
+@nb.njit(nogil=True, cache=True)
+def _counts_up(numbers: Int32, first: int) -> bool:
+    wrong = 0
+    for i in range(numbers.size):
+        wrong += numbers[i] != first + i
+    return wrong == 0
+
+
+@nb.njit(nogil=True, cache=True)
+def _count_marked(quality: npt.NDArray[np.uint32]) -> int:
+    count = 0
+    for t in range(quality.shape[0]):
+        for m in range(quality.shape[1]):
+            count += quality[t, m] != 0
+    return count
+
+
+@nb.njit(nogil=True, cache=True)
+def _gather_marked(quality: npt.NDArray[np.uint32], slot: npt.NDArray[np.int16], meter: Int32, bits: Int32) -> None:
+    at = 0
+    for t in range(quality.shape[0]):
+        for m in range(quality.shape[1]):
+            if quality[t, m] != 0:
+                slot[at], meter[at], bits[at] = t, m, np.int32(quality[t, m])
+                at += 1
