@@ -5,6 +5,8 @@
     pages.py      a template filled in the reader's language; what went wrong, in words
     charts.py     curves and bars as SVG, pure functions
     tables.py     the same as CSV
+    reader.py     the answers from a data folder (`LakeTown`)
+    closed_days.py  closed days in memory, read once a version
     wording.py    English and Hindi: sentences, numbers, dates, quality and check names
 
 What always holds: pages only read; what is unknown is shown as unknown; a loss is never shown without its coverage.

@@ -1,64 +1,26 @@
-"""`LakeTown`: a data folder as the console reads it. Nothing here writes.
-
-A day's figures are read once and kept as long as no table that they came from has a new version. Consumers' names are read only for their own
-page.
-"""
+"""`LakeTown`: a data folder as the console reads it. Nothing here writes; consumers' names are read only for their own page."""
 
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from ..billing.tariff import load_tariffs
 from ..control.policy import load_policies
 from ..day import Site
 from ..errors import DataError
-from ..losses.suspicion import idle_while_flowing, loss_outliers, understated, wrong_transformers
-from ..readings import CHANNELS, CHECK_BITS, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Calendar, DayBlock, Int32, Quality
-from ..registry import Account, Meter, NodeKind, ShardIndex, UsagePoint
+from ..readings import CHANNELS, CHECKS, IMPORT_WH, MISSING, Calendar, DayBlock
+from ..registry import Account, Meter, NodeKind, UsagePoint
 from ..store.deployment import Folder
 from ..store.journal import Journal
 from . import townbook as tb
-
-SUSPICION_DAYS = 7
-CACHED_DAYS = 16
-
-
-@dataclass(slots=True)
-class _Shard:
-    """One shard's day in memory: arrays are [meter] of the shard."""
-
-    index: ShardIndex
-    raw: dict[str, DayBlock]
-    validated: dict[str, DayBlock]
-    metered: np.ndarray
-    estimated: np.ndarray
-    missing: np.ndarray
-    flagged: np.ndarray
-    day_wh: np.ndarray
-
-
-@dataclass(slots=True)
-class _Day:
-    """One closed day of all shards, with the tables that its pages show; `as_of` is when the newest of them was written."""
-
-    day: date
-    shards: dict[int, _Shard]
-    statements: dict[str, dict[str, Any]]
-    charges: dict[str, list[dict[str, Any]]]
-    notices: dict[str, dict[str, Any]]
-    due: list[dict[str, Any]]
-    balance: dict[tuple[str, str, int | None], tb.NodeFigures]
-    month_wh: dict[str, int]
-    as_of: datetime
+from .closed_days import ClosedDay, ClosedDays
 
 
 @dataclass(slots=True)
@@ -79,12 +41,10 @@ class LakeTown:
     """The read side of one data folder (`townbook.TownReader`). DataError on opening where the folder holds no OpenAMI data."""
 
     folder: Folder
-    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-    _days: dict[date, tuple[int, _Day]] = field(default_factory=dict, repr=False)
-    _suspicions: dict[date, tuple[int, tuple[tb.Suspicion, ...]]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.site = Site.open(self.folder)
+        self._closed = ClosedDays(self.site)
         rows = self.site.rows
         points = {p.meter: p for p in rows.usage_points()}
         accounts = {a.number: a for a in rows.accounts()}
@@ -107,12 +67,12 @@ class LakeTown:
 
     def days(self) -> tuple[date, ...]:
         """Closed days, oldest first."""
-        return tuple(self.site.lake.days("balance"))
+        return self._closed.days()
 
     # ---- the town
 
     def overview(self, day: date) -> tb.Overview:
-        found = self._day(day)
+        found = self._closed.on(day)
         journal = Journal(self.folder.journal)
         causes, frames = journal.causes(), journal.frames()
         journal.close()
@@ -138,10 +98,10 @@ class LakeTown:
             feeders=feeders,
             silent=tuple(self._silent(found)),
             quarantine=tuple(tb.CauseCount(c, n) for c, n in causes.items()),
-            suspicions=self._suspicions_on(day),
+            suspicions=self._closed.suspicions(day),
         )
 
-    def _check_counts(self, found: _Day) -> list[tb.CheckCount]:
+    def _check_counts(self, found: ClosedDay) -> list[tb.CheckCount]:
         counts = []
         for check in CHECKS:
             intervals = meters = 0
@@ -153,7 +113,7 @@ class LakeTown:
                 counts.append(tb.CheckCount(check, intervals, meters))
         return counts
 
-    def _money(self, found: _Day) -> tb.Money:
+    def _money(self, found: ClosedDay) -> tb.Money:
         rows = found.statements.values()
         return tb.Money(
             charged_paise=sum(r["charges_paise"] for r in rows),
@@ -165,7 +125,7 @@ class LakeTown:
             due=len(found.due),
         )
 
-    def _silent(self, found: _Day) -> list[tb.SilentMeter]:
+    def _silent(self, found: ClosedDay) -> list[tb.SilentMeter]:
         rows = []
         for shard in found.shards.values():
             raw = shard.raw[IMPORT_WH.name].values
@@ -179,7 +139,7 @@ class LakeTown:
         """The end of the latest interval that the meter has ever sent, over all closed days."""
         meter = self._registry.meters[serial]
         for day in reversed(self.days()):
-            values = self._day(day).shards[meter.shard].raw[IMPORT_WH.name].values[:, meter.index]
+            values = self._closed.on(day).shards[meter.shard].raw[IMPORT_WH.name].values[:, meter.index]
             there = np.flatnonzero(values != MISSING)
             if there.size:
                 return self.calendar.local(self.calendar.stamp(day, int(there[-1])))
@@ -188,7 +148,7 @@ class LakeTown:
     # ---- meters
 
     def meters(self, query: tb.MeterQuery) -> tb.MeterList:
-        found = self._day(query.day)
+        found = self._closed.on(query.day)
         text = query.text.strip().lower()
         rows = []
         for serial in sorted(self._registry.meters):
@@ -209,7 +169,7 @@ class LakeTown:
         meter = self._registry.meters.get(serial)
         if meter is None:
             return None
-        found = self._day(day)
+        found = self._closed.on(day)
         point = self._registry.points[serial]
         account = self._registry.account_at.get(point.name)
         shard = found.shards[meter.shard]
@@ -230,7 +190,7 @@ class LakeTown:
             tariff=account.tariff if account else None,
             last_heard=self._last_heard(serial),
             channels=tuple(channels),
-            suspicions=tuple(s for s in self._suspicions_on(day) if s.serial == serial),
+            suspicions=tuple(s for s in self._closed.suspicions(day) if s.serial == serial),
         )
 
     def _slots(self, day: date, raw: DayBlock, validated: DayBlock, column: int) -> tuple[tb.Slot, ...]:
@@ -244,7 +204,7 @@ class LakeTown:
             )
         )
 
-    def _meter_row(self, found: _Day, serial: str) -> tb.MeterRow:
+    def _meter_row(self, found: ClosedDay, serial: str) -> tb.MeterRow:
         meter, point = self._registry.meters[serial], self._registry.points[serial]
         shard, k = found.shards[meter.shard], meter.index
         account = self._registry.account_at.get(point.name) if point.kind is NodeKind.CONSUMER else None
@@ -263,7 +223,7 @@ class LakeTown:
             day_wh,
         )
 
-    def _failed(self, found: _Day, serial: str, bits: int) -> bool:
+    def _failed(self, found: ClosedDay, serial: str, bits: int) -> bool:
         meter = self._registry.meters[serial]
         quality = found.shards[meter.shard].validated[IMPORT_WH.name].quality[:, meter.index]
         return bool((quality & np.uint32(bits)).any())
@@ -273,36 +233,36 @@ class LakeTown:
     def transformer(self, name: str, day: date) -> tb.TransformerDay | None:
         if name not in self._registry.ratings:
             return None
-        found = self._day(day)
+        found = self._closed.on(day)
         own, below = self._at_node(NodeKind.TRANSFORMER, name), []
         for serial, point in sorted(self._registry.points.items()):
             if point.kind is NodeKind.CONSUMER and point.transformer == name:
                 below.append(self._meter_row(found, serial))
-        suspicions = tuple(s for s in self._suspicions_on(day) if name in (s.transformer, s.to_transformer))
+        suspicions = tuple(s for s in self._closed.suspicions(day) if name in (s.transformer, s.to_transformer))
         node = self._transformer_node(found, name)
         return tb.TransformerDay(node, day, own, self._hours(found, "transformer", name), tuple(below), suspicions)
 
     def feeder(self, name: str, day: date) -> tb.FeederDay | None:
         if name not in self._registry.feeders:
             return None
-        found = self._day(day)
+        found = self._closed.on(day)
         return tb.FeederDay(self._feeder_node(found, name), day, self._at_node(NodeKind.FEEDER, name), self._hours(found, "feeder", name))
 
     def _at_node(self, kind: NodeKind, name: str) -> str | None:
         """The serial of the meter that measures a transformer or feeder itself."""
         return next((s for s, p in self._registry.points.items() if p.kind is kind and p.name == name), None)
 
-    def _hours(self, found: _Day, kind: str, name: str) -> tuple[tb.HourFigures, ...]:
+    def _hours(self, found: ClosedDay, kind: str, name: str) -> tuple[tb.HourFigures, ...]:
         hours = sorted(h for k, n, h in found.balance if k == kind and n == name and h is not None)
         start = self.calendar.day_start(found.day)
         return tuple(tb.HourFigures(self.calendar.local(start + 3600 * (h + 1)), found.balance[kind, name, h]) for h in hours)
 
-    def _transformer_node(self, found: _Day, name: str) -> tb.TransformerNode:
+    def _transformer_node(self, found: ClosedDay, name: str) -> tb.TransformerNode:
         consumers = sum(p.kind is NodeKind.CONSUMER and p.transformer == name for p in self._registry.points.values())
         figures = found.balance.get(("transformer", name, None), UNKNOWN)
         return tb.TransformerNode(name, self._registry.transformer_feeder[name], self._registry.ratings[name], consumers, figures)
 
-    def _feeder_node(self, found: _Day, name: str) -> tb.FeederNode:
+    def _feeder_node(self, found: ClosedDay, name: str) -> tb.FeederNode:
         own = tuple(self._transformer_node(found, t) for t, f in sorted(self._registry.transformer_feeder.items()) if f == name)
         return tb.FeederNode(name, self._registry.feeders[name], found.balance.get(("feeder", name, None), UNKNOWN), own)
 
@@ -312,7 +272,7 @@ class LakeTown:
         held = self._registry.accounts.get(account)
         if held is None:
             return None
-        found, latest = self._day(day), self._day(self.days()[-1])
+        found, latest = self._closed.on(day), self._closed.on(self.days()[-1])
         serial = next(s for s, p in self._registry.points.items() if p.name == held.usage_point)
         point = self._registry.points[serial]
         tariff = load_tariffs().on(held.tariff, day)
@@ -338,7 +298,7 @@ class LakeTown:
             supply=tb.Supply(True, due is not None, _withheld(due) if due else ()),
         )
 
-    def _statement(self, found: _Day, account: Account) -> tb.Statement | None:
+    def _statement(self, found: ClosedDay, account: Account) -> tb.Statement | None:
         row = found.statements.get(account.number)
         if row is None:
             return None
@@ -369,13 +329,13 @@ class LakeTown:
     def _day_cost(self, account: str, day: date) -> tb.DayCost:
         if day not in self.days():
             return tb.DayCost(day, None, None, False)
-        row = self._day(day).statements.get(account)
+        row = self._closed.on(day).statements.get(account)
         if row is None:
             return tb.DayCost(day, None, None, False)
         return tb.DayCost(day, None if row["held"] else row["wh"], row["charges_paise"], row["estimated_wh"] > 0)
 
     def due(self, day: date) -> tb.DueList:
-        found = self._day(day)
+        found = self._closed.on(day)
         policy = load_policies().on(self.site.deployment.policy, day + timedelta(days=1))
         rows = []
         for due in found.due:
@@ -407,130 +367,6 @@ class LakeTown:
         )
         return tb.Quarantine(tuple(tb.CauseCount(c, n) for c, n in causes.items()), total, frames)
 
-    # ---- reading a day
-
-    def _day(self, day: date) -> _Day:
-        version = self.site.lake.version("balance")
-        with self._lock:
-            kept = self._days.get(day)
-            if kept is None or kept[0] != version:
-                kept = (version, self._read_day(day))
-                self._days[day] = kept
-                while len(self._days) > CACHED_DAYS:
-                    del self._days[next(iter(self._days))]
-            return kept[1]
-
-    def _read_day(self, day: date) -> _Day:
-        shards = self.site.rows.shards()
-
-        def rows(table: str) -> list[dict[str, Any]]:
-            return list(pa.concat_tables([self.site.lake.read(table, day, s) for s in shards]).to_pylist())
-
-        charges: dict[str, list[dict[str, Any]]] = {}
-        for row in rows("charges"):
-            charges.setdefault(row["account"], []).append(row)
-        month_wh: Counter[str] = Counter()
-        for row in rows("usage"):
-            month_wh[row["account"]] += row["to_date_wh"]
-        written = (self.folder.lake / "balance" / "_delta_log").stat().st_mtime
-        return _Day(
-            day=day,
-            shards={s: self._read_shard(day, s) for s in shards},
-            statements={r["account"]: r for r in rows("statements")},
-            charges=charges,
-            notices={r["account"]: r for r in rows("notices")},
-            due=rows("due"),
-            balance=self._read_balance(rows("balance")),
-            month_wh=dict(month_wh),
-            as_of=datetime.fromtimestamp(int(written), UTC).astimezone(self.calendar.local(0).tzinfo),
-        )
-
-    def _read_shard(self, day: date, shard: int) -> _Shard:
-        raw, validated = self.site.lake.read_blocks("raw", day, shard), self.site.lake.read_blocks("validated", day, shard)
-        block = validated[IMPORT_WH.name]
-        there = block.values != MISSING
-        estimated = (block.quality & ESTIMATED_BITS) != 0
-        return _Shard(
-            index=self.site.rows.shard_index(shard, day),
-            raw=raw,
-            validated=validated,
-            metered=(there & ~estimated).sum(axis=0),
-            estimated=estimated.sum(axis=0),
-            missing=(~there).sum(axis=0),
-            flagged=((block.quality & CHECK_BITS & ~np.uint32(Quality.MISSING)) != 0).sum(axis=0),
-            day_wh=np.where(there, block.values, 0).sum(axis=0, dtype=np.int64),
-        )
-
-    def _read_balance(self, rows: list[dict[str, Any]]) -> dict[tuple[str, str, int | None], tb.NodeFigures]:
-        whole = [r for r in rows if r["kind"] == "transformer" and r["hour"] is None]
-        shares = np.array([r["loss_wh"] / r["in_wh"] if r["loss_wh"] is not None and r["in_wh"] else np.nan for r in whole])
-        outlying = dict(zip((r["node"] for r in whole), loss_outliers(shares).tolist(), strict=True))
-
-        def z(row: dict[str, Any]) -> float | None:
-            value = outlying.get(row["node"]) if row["kind"] == "transformer" and row["hour"] is None else None
-            return value if value is not None and np.isfinite(value) else None
-
-        return {
-            (r["kind"], r["node"], r["hour"]): tb.NodeFigures(
-                r["in_wh"], r["out_wh"], r["loss_wh"], r["coverage"], r["estimated_share"], z(r)
-            )
-            for r in rows
-        }
-
-    def _suspicions_on(self, day: date) -> tuple[tb.Suspicion, ...]:
-        """Reasons to look, judged over up to seven closed days that end with `day`."""
-        version = self.site.lake.version("balance")
-        with self._lock:
-            kept = self._suspicions.get(day)
-            if kept is None or kept[0] != version:
-                kept = self._suspicions[day] = (version, tuple(self._suspect(day)))
-            return kept[1]
-
-    def _suspect(self, day: date) -> list[tb.Suspicion]:
-        days = [d for d in self.days() if day - timedelta(days=SUSPICION_DAYS) < d <= day]
-        found = []
-        for shard in self.site.rows.shards():
-            parts = [self._day(d).shards[shard] for d in days]
-            index = parts[-1].index
-            block = np.concatenate([_measured(p.validated[IMPORT_WH.name]) for p in parts])
-            found += [
-                tb.Suspicion(
-                    tb.SuspicionKind.WRONG_TRANSFORMER,
-                    index.serials[m.meter],
-                    index.transformers[m.now],
-                    index.transformers[m.to],
-                    m.evidence,
-                    m.explained,
-                    len(days),
-                )
-                for m in wrong_transformers(index, block)
-            ]
-            found += [
-                tb.Suspicion(
-                    tb.SuspicionKind.UNDERSTATED,
-                    index.serials[u.meter],
-                    index.transformers[u.transformer],
-                    None,
-                    u.evidence,
-                    u.unregistered_per_wh,
-                    len(days),
-                )
-                for u in understated(index, block)
-            ]
-            found += [
-                tb.Suspicion(
-                    tb.SuspicionKind.IDLE,
-                    index.serials[i.meter],
-                    index.transformers[i.transformer],
-                    None,
-                    i.evidence,
-                    i.excess_wh,
-                    len(days),
-                )
-                for i in idle_while_flowing(index, block, 60 // self.calendar.interval_minutes)
-            ]
-        return sorted(found, key=lambda s: (-s.evidence, s.serial))
-
 
 UNKNOWN = tb.NodeFigures(None, None, None, 0.0)
 RUNNING = frozenset(c for c in CHECKS if str(c.name).lower() in ("missing", "duplicate", "spike", "plausibility", "frozen", "zero"))
@@ -542,11 +378,6 @@ STATES: dict[tb.MeterState, Callable[[tb.MeterRow], bool]] = {
     tb.MeterState.FLAGGED: lambda row: row.flagged > 0,
     tb.MeterState.ESTIMATED: lambda row: row.intervals.estimated > 0,
 }
-
-
-def _measured(block: DayBlock) -> Int32:
-    """The values that are not estimates: nobody is suspected on an estimate."""
-    return np.where((block.quality & ESTIMATED_BITS) != 0, MISSING, block.values)
 
 
 def _withheld(due: dict[str, Any]) -> tuple[tb.Reason, ...]:
