@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from ..cosem.ciphering import Keys
 from ..cosem.push import layout_for
 from ..cosem.wrapper import WrapperReader
 from ..errors import StorageError
@@ -65,8 +66,6 @@ class Fleet:
         return self._simulated(meter, secrets.keys.ek[::-1] if number in self.plan.wrong_key else secrets.keys.ek, secrets.counter_start)
 
     def _simulated(self, meter: Meter, ek: bytes, counter: int) -> SimulatedMeter:
-        from ..cosem.ciphering import Keys
-
         known = self.town.secrets.get(meter.serial)
         keys = Keys(ek, known.keys.ak if known else ek)
         layout = layout_for(meter.maker, meter.model, BLOCK_LOAD_PUSH)
