@@ -6,7 +6,6 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import Callable
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -173,7 +172,7 @@ def read(
 
     access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server)
     asked = field_read.Asked(tuple(objects), field_read.parse_time(first, "--from"), field_read.parse_time(last, "--to"))
-    found = field_read.run(access, asked, Patience(answer_s=timeout), _trace(access.credentials().secret) if trace else None)
+    found = field_read.run(access, asked, Patience(answer_s=timeout), _trace if trace else None)
     if as_json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
     else:
@@ -208,9 +207,7 @@ def relay(
     if order not in list(field_relay.Order):
         raise InputError(f"{order!r} is no order for a relay; write off, on or state")
     access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server)
-    result = field_relay.run(
-        access, field_relay.Order(order), wait, Patience(answer_s=timeout), _trace(access.credentials().secret) if trace else None
-    )
+    result = field_relay.run(access, field_relay.Order(order), wait, Patience(answer_s=timeout), _trace if trace else None)
     if as_json:
         print(json.dumps(result, indent=1))
     else:
@@ -295,16 +292,24 @@ def _line(push: dict[str, object]) -> str:
     return f"push     {push['serial']}  {push['body']}"
 
 
-def _trace(secret: bytes) -> Callable[[str, bytes], None]:
-    """Prints bytes as hex; a password that goes over the wire in the clear is blanked."""
+def _trace(direction: str, octets: str) -> None:
+    """Prints bytes as hex; secrets are blanked already."""
+    print(f"{direction:9s}{octets}", file=sys.stderr)
 
-    def show(direction: str, octets: bytes) -> None:
-        text = octets.hex(" ")
-        if secret:
-            text = text.replace(secret.hex(" "), " ".join(["**"] * len(secret)))
-        print(f"{direction:9s}{text}", file=sys.stderr)
 
-    return show
+@app.command()
+def close(data: DataOption = DEMO_FOLDER) -> None:
+    """Close the days of a data folder again: journal to raw, checked, billed, told, balanced. Safe to repeat; the head-end may go on."""
+    from .day import Site, close_all, collect
+    from .demo.table import stages
+    from .store.deployment import Folder
+
+    site = Site.open(Folder(data))
+    with stages(quiet=False) as stage:
+        causes = collect(site, stage("Decode the journal into day grids", site.journal_frames()))
+        close_all(site, stage("Validate, bill, balance", site.deployment.days * len(site.rows.shards())))
+    refused = ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items())) or "none"
+    print(f"{data}: {site.deployment.days} days from {site.deployment.first_day}; frames refused: {refused}")
 
 
 def _serve_console(data: Path, host: str, port: int) -> None:

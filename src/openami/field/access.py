@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..cosem.acse import Mechanism
 from ..cosem.ciphering import Keys
-from ..cosem.protection import Form
+from ..cosem.protection import MAX_COUNTER, Form
 from ..errors import InputError
 from ..headend.session import PUBLIC, READER, UTILITY, Credentials, MeterAddress
 
@@ -45,15 +45,13 @@ class Access:
             keys = Keys(_key(self.ek, "--ek"), _key(self.ak, "--ak"))
         if mechanism is Mechanism.HLS_GMAC and keys is None:
             raise InputError("--hls 5 (GMAC) needs the meter's keys; give --ek and --ak")
-        return Credentials(
-            client=client,
-            mechanism=mechanism,
-            secret=secret,
-            keys=keys,
-            own_title=_hex(self.system_title, "--system-title", (8,)) if self.system_title else Credentials().own_title,
-            counter=self.counter,
-            form=Form.GENERAL_GLO if self.general else Form.GLO,
-        )
+        if self.counter is not None and not 0 <= self.counter <= MAX_COUNTER:
+            raise InputError(f"--counter {self.counter} is none; give 0 to {MAX_COUNTER}")
+        if not 1 <= self.server <= 0x3FFF:
+            raise InputError(f"--server {self.server} is no logical device; give 1 to {0x3FFF}")
+        form = Form.GENERAL_GLO if self.general else Form.GLO
+        made = Credentials(client, mechanism, secret, keys, counter=self.counter, form=form)
+        return replace(made, own_title=_hex(self.system_title, "--system-title", (8,))) if self.system_title else made
 
     def _client(self) -> int:
         if self.client in CLIENTS:

@@ -2,10 +2,13 @@
 
 A profile is read as the meter offers it: by range where it can (IS 15959 demands it for block load), else by entry, else whole; columns are matched
 to their scalers by OBIS code, from the scaler profile where there is one, else register by register. Missing stays None.
+
+What a profile looks like (`ProfileLayout`) is asked for in one request and can be kept by model: then reading a day is one question, one answer.
 """
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,9 +17,9 @@ from ..cosem.apdu import Item, Ref
 from ..cosem.axdr import Data, Tag
 from ..cosem.clock import CosemDateTime
 from ..cosem.objects import read_scaler_unit
-from ..cosem.profile import Capture, Row, by_range, read_buffer, read_captures
+from ..cosem.profile import CLOCK, Capture, Row, by_entry, by_range, read_buffer, read_captures, read_scalers
 from ..errors import InputError, MeterError
-from .session import Denied, MeterSession
+from .session import Denied, MeterSession, code_name
 
 SCALER_PROFILE = {
     "1.0.94.91.0.255": "1.0.94.91.3.255",
@@ -46,6 +49,10 @@ NAMES = {
     "relay": Ref(70, "0.0.96.3.10.255", 3),
 }
 SCALED_CLASSES = (3, 4, 5)
+EVENT_SCALERS = "1.0.94.91.7.255"
+"""The scaler profile of all event logs (IS 15959 part 1)."""
+NO_SELECTION = ("scope of access violated", "other reason", "type unmatched", "exception", "object unavailable", "data block unavailable")
+"""Answers of meters that cannot read by range, as they differ. Anything else (no rights, undefined) would be the same without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +62,45 @@ class Column:
     class_id: int
     obis: str
     attribute: int
+    data_index: int
     scaler: int
     unit: str
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
-    """A profile's rows: values as in `plain`, None where the meter gives null; stamp as UTC seconds, None where the row has no clock."""
+class ProfileLayout:
+    """What a profile's rows hold: the captured objects with their scalers and units, and the capture period [s], 0 = not periodic."""
 
     obis: str
     columns: tuple[Column, ...]
+    period_s: int
+
+    @property
+    def captures(self) -> tuple[Capture, ...]:
+        return tuple(Capture(c.class_id, c.obis, c.attribute, c.data_index) for c in self.columns)
+
+    @property
+    def clocked(self) -> bool:
+        return any(capture[:3] == CLOCK[:3] for capture in self.captures)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile's rows: values as in `plain`, None where the meter gives null; stamp as UTC seconds, None where the row has no clock.
+
+    buffer: the rows as the meter sent them, to be kept where nothing may be lost."""
+
+    layout: ProfileLayout
     rows: tuple[tuple[int | None, tuple[Any, ...]], ...]
+    buffer: Data
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.layout.columns
+
+
+Layouts = MutableMapping[str, ProfileLayout]
+"""Profile -> its layout, as kept by the caller for one model and firmware."""
 
 
 def parse_object(text: str) -> Ref:
@@ -78,7 +113,12 @@ def parse_object(text: str) -> Ref:
         numbers = [int(n) for n in obis.split(".")]
     except (ValueError, IndexError):
         numbers = []
-    if len(numbers) != 6 or len(parts) > 3 or not all(0 <= n <= 255 for n in numbers):
+    if (
+        len(numbers) != 6
+        or len(parts) > 3
+        or not all(0 <= n <= 255 for n in numbers)
+        or not (0 < class_id < 65_536 and -128 <= attribute < 128)
+    ):
         raise InputError(f"{text!r} is no object; write CLASS:OBIS:ATTRIBUTE as 3:1.0.1.8.0.255:2, or one of {', '.join(NAMES)}")
     return Ref(class_id, obis, attribute)
 
@@ -94,58 +134,102 @@ async def read_object(session: MeterSession, ref: Ref, first_s: int | None = Non
     return plain(data)
 
 
-async def read_profile(session: MeterSession, obis: str, first_s: int | None = None, last_s: int | None = None) -> Profile:
-    """A profile's rows between two stamps (UTC seconds, both included; None = open). Rows without a clock are given as they stand."""
-    captures = read_captures(await session.get(Item(Ref(7, obis, 3))))
-    scalers = await _scalers(session, obis, captures)
-    columns = tuple(Column(c.class_id, c.obis, c.attribute, *scalers.get((c.obis, c.attribute), (0, ""))) for c in captures)
-    period = await _capture_period(session, obis)
-    buffer = await _buffer(session, obis, first_s, last_s)
-    rows = [r for r in read_buffer(captures, buffer, period) if _between(r, first_s, last_s)]
-    return Profile(obis, columns, tuple((r.stamp_s, tuple(_cell(v, c) for v, c in zip(r.values, columns, strict=True))) for r in rows))
+async def read_profile(
+    session: MeterSession, obis: str, first_s: int | None = None, last_s: int | None = None, known: Layouts | None = None
+) -> Profile:
+    """A profile's rows between two stamps (UTC seconds, both included; None = open). Rows without a clock are given as they stand.
+
+    known: layouts kept from earlier; one that does not fit what comes (other firmware) is asked for again, once, and replaced.
+    """
+    kept = None if known is None else known.get(obis)
+    layout = kept or await read_layout(session, obis)
+    buffer = await _buffer(session, layout, first_s, last_s)
+    try:
+        rows = read_buffer(layout.captures, buffer, layout.period_s)
+    except MeterError:
+        if kept is None:
+            raise
+        layout = await read_layout(session, obis)
+        rows = read_buffer(layout.captures, buffer, layout.period_s)
+    if known is not None:
+        known[obis] = layout
+    cells = [
+        (r.stamp_s, tuple(_cell(v, c) for v, c in zip(r.values, layout.columns, strict=True))) for r in rows if _between(r, first_s, last_s)
+    ]
+    return Profile(layout, tuple(cells), buffer)
 
 
-async def _buffer(session: MeterSession, obis: str, first_s: int | None, last_s: int | None) -> Data:
-    """By range where a range is asked for and the meter can; else the whole buffer."""
-    ref = Ref(7, obis, 2)
-    if first_s is None and last_s is None:
+async def read_layout(session: MeterSession, obis: str) -> ProfileLayout:
+    """Columns, capture period, scalers and units of a profile: one request, and a second one where the scaler profile leaves some out."""
+    scales = SCALER_PROFILE.get(obis, EVENT_SCALERS if obis.startswith("0.0.99.98.") else "")
+    wanted = [Item(Ref(7, obis, 3)), Item(Ref(7, obis, 4))]
+    if scales:
+        wanted += [Item(Ref(7, scales, 3)), Item(Ref(7, scales, 2))]
+    captured, period, *scalers = await session.get_each(*wanted)
+    if not isinstance(captured, Data):
+        raise Denied(f"{session.address} does not tell what profile {obis} holds: {code_name(captured)}", code_name(captured))
+    captures = read_captures(captured)
+    known: dict[str, tuple[int, str]] = {}
+    if len(scalers) == 2 and isinstance(scalers[0], Data) and isinstance(scalers[1], Data):
+        known = read_scalers(read_captures(scalers[0]), scalers[1])
+    known |= await _scalers_of_registers(session, [c for c in captures if _is_scaled(c) and c.obis not in known])
+    plain_number = (0, "")
+    columns = tuple(Column(*c, *(known.get(c.obis, plain_number) if _is_scaled(c) else plain_number)) for c in captures)
+    seconds = period.value if isinstance(period, Data) and isinstance(period.value, int) else 0
+    return ProfileLayout(obis, columns, seconds)
+
+
+async def _buffer(session: MeterSession, layout: ProfileLayout, first_s: int | None, last_s: int | None) -> Data:
+    """By range where a range is asked for and the meter can, else by entry, else the whole buffer."""
+    ref = Ref(7, layout.obis, 2)
+    if (first_s is None and last_s is None) or not layout.clocked or not session.selects:
         return await session.get(Item(ref))
     try:
         return await session.get(Item(ref, by_range(first_s or 0, last_s if last_s is not None else 2**31 - 1)))
+    except Denied as error:
+        if error.code not in NO_SELECTION:
+            raise
+    try:
+        return await _by_entry(session, layout, first_s or 0)
     except Denied:
         return await session.get(Item(ref))
+
+
+async def _by_entry(session: MeterSession, layout: ProfileLayout, first_s: int) -> Data:
+    """The rows from `first_s` on by their number, counted back from the newest."""
+    ref = Ref(7, layout.obis, 2)
+    in_use = (await session.get(Item(Ref(7, layout.obis, 7)))).value
+    if not isinstance(in_use, int) or in_use < 1 or not layout.period_s:
+        return await session.get(Item(ref))
+    newest = read_buffer(layout.captures, await session.get(Item(ref, by_entry(in_use, in_use))))
+    if not newest or newest[-1].stamp_s is None:
+        return await session.get(Item(ref))
+    stamp_s = newest[-1].stamp_s
+    first = max(1, in_use - max(0, -(-(stamp_s - first_s) // layout.period_s)))
+    # Where the meter left rows out (no supply), fewer lie in between: counted back by time, the first is never too late. The last is not
+    # counted back: it could be too early.
+    return await session.get(Item(ref, by_entry(first, in_use)))
 
 
 def _between(row: Row, first_s: int | None, last_s: int | None) -> bool:
     return row.stamp_s is None or ((first_s is None or row.stamp_s >= first_s) and (last_s is None or row.stamp_s <= last_s))
 
 
-async def _capture_period(session: MeterSession, obis: str) -> int:
-    try:
-        value = (await session.get(Item(Ref(7, obis, 4)))).value
-    except Denied:
-        return 0
-    return value if isinstance(value, int) else 0
+def _is_scaled(capture: Capture) -> bool:
+    return capture.class_id in SCALED_CLASSES and capture.attribute in (2, 3)
 
 
-async def _scalers(session: MeterSession, obis: str, captures: tuple[Capture, ...]) -> dict[tuple[str, int], tuple[int, str]]:
-    """(OBIS, attribute) -> (scaler, unit). From the scaler profile, matched by OBIS because its columns may stand in another order; what it
-    does not tell is asked of each register."""
-    wanted = [c for c in captures if c.class_id in SCALED_CLASSES and c.attribute in (2, 3)]
-    known: dict[str, tuple[int, str]] = {}
-    if wanted and obis in SCALER_PROFILE:
-        try:
-            columns = read_captures(await session.get(Item(Ref(7, SCALER_PROFILE[obis], 3))))
-            rows = read_buffer(columns, await session.get(Item(Ref(7, SCALER_PROFILE[obis], 2))))
-            for column, value in zip(columns, rows[0].values if rows else (), strict=False):
-                if (scale := read_scaler_unit(value)) is not None:
-                    known[column.obis] = scale
-        except Denied:
-            known = {}
-    for capture in wanted:
-        if capture.obis not in known:
-            known[capture.obis] = await _scaler_of(session, Ref(capture.class_id, capture.obis, 4 if capture.class_id == 5 else 3))
-    return {(c.obis, c.attribute): known[c.obis] for c in wanted}
+async def _scalers_of_registers(session: MeterSession, captures: list[Capture]) -> dict[str, tuple[int, str]]:
+    """OBIS -> (scaler, unit), asked of each register; those that do not tell are left out."""
+    if not captures:
+        return {}
+    refs = {c.obis: Ref(c.class_id, c.obis, 4 if c.class_id == 5 else 3) for c in captures}
+    found = {}
+    for obis, given in zip(refs, await session.get_each(*(Item(ref) for ref in refs.values())), strict=True):
+        scale = read_scaler_unit(given) if isinstance(given, Data) else None
+        if scale is not None:
+            found[obis] = scale
+    return found
 
 
 async def _scaler_of(session: MeterSession, ref: Ref) -> tuple[int, str]:

@@ -4,8 +4,9 @@
         rows = await session.get(Item(Ref(7, "1.0.99.1.0.255", 2), by_range(...)))
 
 What always holds: nothing waits for ever: every step has a time limit, and the error that ends it names the step; a meter that answers with an
-error code raises `Denied` with the code's name, one that breaks protocol raises `MeterError`; keys and passwords are in no message; the invocation
-counter is asked of the meter first where IS 15959 keeps it readable for the public client, and only grows from there.
+error code raises `Denied` with the code's name, one that breaks protocol raises `MeterError`; keys and passwords are in no message and no trace; no
+invocation counter is used twice with a key: they come from a `CounterBook`, which is written before they are used, or, without one, every
+conversation has a system title of its own; what the meter has seen last is asked of it where IS 15959 lets the public client read it.
 """
 
 from __future__ import annotations
@@ -13,25 +14,48 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from ..cosem.acse import Mechanism
+from ..cosem.acse import Conformance, Mechanism
 from ..cosem.apdu import AccessResult, Code, Item, Outcome, Ref
 from ..cosem.axdr import Data
 from ..cosem.ciphering import Keys
-from ..cosem.client import Answer, Associated, ClientSession, ClientSettings, Closed, Event, Notified, Refused, Released, ServiceRefused
+from ..cosem.client import (
+    Answer,
+    Associated,
+    ClientSession,
+    ClientSettings,
+    Closed,
+    Event,
+    Notified,
+    Refused,
+    Released,
+    ServiceRefused,
+    State,
+)
 from ..cosem.hdlc import Address
 from ..cosem.links import HdlcLink, Link, WrapperLink
 from ..cosem.protection import Form, Protection
-from ..errors import InputError, MeterError
+from ..errors import InputError, MeterError, RequestError
 
 PUBLIC, READER, UTILITY, FIRMWARE = 16, 32, 48, 80
 COUNTER_OBIS = {READER: "0.0.43.1.2.255", UTILITY: "0.0.43.1.3.255", FIRMWARE: "0.0.43.1.5.255"}
 """Where IS 15959 part 2 lets the public client read the invocation counter of each ciphered association."""
 HDLC_RETRIES = 2
+RELEASE_S = 3.0
+"""How long a meter may take over the release of an association: what was asked for is known by then."""
+NOTIFIED_MAX = 256
+"""Pushes kept of one conversation; a meter that sends more has its oldest dropped."""
+COUNTERS_AT_ONCE, COUNTERS_IN_HAND = 16_384, 4_096
+"""Invocation counters reserved together, and how many must be left before more is taken in: one chunk of 64 KiB asks for fewer answers."""
+COUNTER_JUMP_MAX = 1 << 24
+"""A meter says in the clear which counter it has seen last. Where that is further ahead of ours than anybody could have used, it is not
+believed: a forged answer would use up the key's counters."""
 
 
 class SilentMeter(MeterError):
@@ -88,51 +112,87 @@ class Credentials:
 
     keys None = no ciphering. policy: security control byte, 0 = what IS 15959 gives the client (32: 0x20, 48 and 80: 0x30).
     counter: the invocation counter to start from; None = ask the meter as the public client. form: how ciphered APDUs are dressed.
+    own_title: ours; left out = a new one each time, so that no counter can be used twice with the key. A `CounterBook` needs a fixed one.
     """
 
     client: int = PUBLIC
     mechanism: Mechanism = Mechanism.NONE
     secret: bytes = field(default=b"", repr=False)
     keys: Keys | None = None
-    own_title: bytes = b"OAM\x00\x00READ"[:8]
+    own_title: bytes = field(default_factory=lambda: b"OAM" + secrets.token_bytes(5))
     meter_title: bytes = b""
     policy: int = 0
     counter: int | None = None
     form: Form = Form.GLO
 
     def settings(self, counter: int) -> ClientSettings:
-        needs_keys = self.keys is not None
-        policy = self.policy or (0x20 if self.client == READER else 0x30)
-        protection = (
-            Protection(self.keys, self.own_title, self.meter_title, policy, counter, form=self.form) if self.keys and needs_keys else None
-        )
+        protection = None
+        if self.keys is not None:
+            policy = self.policy or (0x20 if self.client == READER else 0x30)
+            protection = Protection(self.keys, self.own_title, self.meter_title, policy, counter, form=self.form)
         size = 16 if self.mechanism is Mechanism.HLS else 32
         challenge = secrets.token_bytes(size) if self.mechanism >= Mechanism.HLS else b""
         return ClientSettings(mechanism=self.mechanism, secret=self.secret, challenge=challenge, protection=protection)
 
 
+class CounterBook(Protocol):
+    """Where invocation counters are kept over restarts, for each (meter, our system title): one row for all clients, because they share
+    the key. `store.rows.Rows` is one."""
+
+    def next_counter(self, meter: str, title: bytes) -> int | None:
+        """The next free counter, None = none was ever used."""
+
+    def reserve_counters(self, meter: str, title: bytes, count: int, at_least: int) -> int:
+        """Take `count` counters, on disk when this returns; gives the first, which is at least `at_least`."""
+
+    def return_counters(self, meter: str, title: bytes, used_to: int, reserved_to: int) -> None:
+        """Give back `used_to` ... `reserved_to` - 1, unless somebody has reserved behind them."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptCounters:
+    """A counter book and the meter's name in it."""
+
+    book: CounterBook
+    meter: str
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Time limits [s]: for the TCP connection, and for each answer."""
+    """Time limits [s]: for the TCP connection; for each answer, counted from the last thing that was sent; and for one question with all the
+    blocks of its answer. A peer that dribbles bytes without end is given ten times `answer_s`."""
 
     connect_s: float = 10.0
     answer_s: float = 15.0
+    exchange_s: float = 1800.0
 
 
-Trace = Callable[[str, bytes], None]
-"""Told of every chunk on the wire: "sent" or "received", and the bytes. Bytes of an association with a password are withheld (see `_traced`)."""
+Trace = Callable[[str, str], None]
+"""Told of every chunk on the wire: "sent" or "received", and its bytes in hexadecimal, secrets already blanked (see `blanked`)."""
 
 
 class MeterSession:
-    """An open association. Use `open_session`."""
+    """An open association. Use `open_session`. `warnings`: what was tolerated of the meter; `notified`: pushes that came meanwhile;
+    `round_trips`: how often something was sent and an answer awaited."""
 
-    def __init__(self, address: MeterAddress, credentials: Credentials, patience: Patience, counter: int, trace: Trace | None) -> None:
+    def __init__(
+        self,
+        address: MeterAddress,
+        credentials: Credentials,
+        patience: Patience,
+        counter: int,
+        trace: Trace | None = None,
+        kept: KeptCounters | None = None,
+        reserved_to: int = 0,
+    ) -> None:
         self.address, self.credentials, self._patience = address, credentials, patience
         self._session = ClientSession(credentials.settings(counter), address.link(credentials.client))
-        self._trace = trace
+        self._trace, self._kept, self._reserved_to = trace, kept, reserved_to
         self._events: list[Event] = []
+        self._writer: asyncio.StreamWriter | None = None
+        self._lists = True
         self.warnings: tuple[str, ...] = ()
-        self.notified: list[Notified] = []
+        self.notified: deque[Notified] = deque(maxlen=NOTIFIED_MAX)
         self.round_trips = 0
 
     async def __aenter__(self) -> MeterSession:
@@ -152,6 +212,11 @@ class MeterSession:
         protection = self._session.settings.protection
         return b"" if protection is None else protection.peer_title
 
+    @property
+    def selects(self) -> bool:
+        """The meter has agreed to selective access: profiles by range or by entry."""
+        return bool(self._session.conformance & Conformance.SELECTIVE_ACCESS)
+
     async def connect(self) -> None:
         """TCP connection, link, association. SilentMeter, Denied or MeterError, each naming the step."""
         try:
@@ -164,58 +229,91 @@ class MeterSession:
         self._events += self._session.open()
         event = await self._until(Associated, Refused, step="opening the association")
         if isinstance(event, Refused):
+            await self._send()
             await self._hang_up()
-            raise Denied(f"{self.address} refuses client {self.credentials.client} while {event.step}: {event.reason}", "association")
-        assert isinstance(event, Associated)
-        self.warnings = event.warnings
+            raise Denied(f"{self.address} refuses client {self.credentials.client} in {event.step}: {_refusal(event)}", "association")
+        if isinstance(event, Associated):
+            self.warnings = event.warnings
 
     async def get(self, item: Item) -> Data:
         """One attribute. Denied with the meter's data-access-result where it says no."""
         (result,) = await self.get_each(item)
         if not isinstance(result, Data):
-            raise Denied(f"{self.address} does not give {_named(item.ref)}: {code_name(result)}", code_name(result))
+            raise Denied(
+                f"{self.address} does not give {_named(item.ref)} to client {self.credentials.client}: {code_name(result)}",
+                code_name(result),
+            )
         return result
 
     async def get_each(self, *items: Item) -> tuple[Data | Code, ...]:
-        """Several attributes in one request, each with its value or the meter's result code."""
+        """Several attributes, each with its value or the meter's result code: in one request where the meter takes lists, else one by one."""
+        lists = self._lists and bool(self._session.conformance & Conformance.MULTIPLE_REFERENCES)
+        if len(items) > 1 and lists:
+            try:
+                return await self._get(*items)
+            except (Denied, RequestError):
+                # Announced and yet refused, or longer than the meter can take: one by one, and no further list in this association.
+                self._lists = False
+        return tuple([result for item in items for result in await self._get(item)])
+
+    async def _get(self, *items: Item) -> tuple[Data | Code, ...]:
+        self._in_hand()
         self._session.get(*items)
         return tuple(r for r in (await self._answer(f"reading {_named(items[0].ref)}")).results if not isinstance(r, Outcome))
 
     async def set(self, item: Item, value: Data) -> None:
         """Write one attribute; Denied where the meter says no."""
+        self._in_hand()
         self._session.set((item, value))
         (code,) = (await self._answer(f"writing {_named(item.ref)}")).results
         if code != AccessResult.SUCCESS:
-            raise Denied(f"{self.address} does not take {_named(item.ref)}: {code_name(code)}", code_name(code))
+            raise Denied(
+                f"{self.address} does not take {_named(item.ref)} from client {self.credentials.client}: {code_name(code)}", code_name(code)
+            )
 
     async def action(self, ref: Ref, parameters: Data | None) -> Data | None:
         """Invoke one method; gives what it returned. Denied where the meter says no."""
+        self._in_hand()
         self._session.action((ref, parameters))
         (outcome,) = (await self._answer(f"invoking {_named(ref)}")).results
-        assert isinstance(outcome, Outcome)
+        if not isinstance(outcome, Outcome):
+            raise MeterError(f"{self.address} answers an action with {outcome}")
         if outcome.code != 0:
-            raise Denied(f"{self.address} does not do {_named(ref)}: {code_name(outcome.code)}", code_name(outcome.code))
+            raise Denied(
+                f"{self.address} does not do {_named(ref)} for client {self.credentials.client}: {code_name(outcome.code)}",
+                code_name(outcome.code),
+            )
         return outcome.returned if isinstance(outcome.returned, Data) else None
 
     async def close(self) -> None:
-        """Release the association and hang up; a meter that answers the release in another way, or not at all, is left all the same."""
-        with contextlib.suppress(MeterError, OSError):
-            self._events += self._session.release()
-            await self._until(Released, Closed, step="releasing the association")
+        """Release the association and hang up; a meter that answers the release in another way, or not at all, is left all the same. An
+        association in the middle of something is not released: the connection just ends."""
+        if self._writer is not None and self._session.state is State.READY:
+            with contextlib.suppress(MeterError, OSError):
+                self._in_hand()
+                self._events += self._session.release()
+                await self._until(Released, Closed, step="releasing the association", answer_s=min(RELEASE_S, self._patience.answer_s))
+                await self._send()
         await self._hang_up()
+        if self._kept is not None and self.counter is not None:
+            self._kept.book.return_counters(self._kept.meter, self.credentials.own_title, self.counter, self._reserved_to)
 
     async def _answer(self, step: str) -> Answer:
         event = await self._until(Answer, ServiceRefused, step=step)
         if isinstance(event, ServiceRefused):
             raise Denied(f"{self.address} answers with an exception while {step}: {event.exception}", "exception")
-        assert isinstance(event, Answer)
+        if not isinstance(event, Answer):
+            raise MeterError(f"{self.address} answers with {event} while {step}")
         return event
 
-    async def _until(self, *kinds: type[Event], step: str) -> Event:
+    async def _until(self, *kinds: type[Event], step: str, answer_s: float = 0.0) -> Event:
         """Carry bytes both ways until an event of one of `kinds` comes."""
-        retries = HDLC_RETRIES
+        answer_s, retries = answer_s or self._patience.answer_s, HDLC_RETRIES
+        clock = asyncio.get_running_loop().time
+        begun = asked = clock()
         while True:
-            await self._send()
+            if await self._send():
+                asked = clock()
             while self._events:
                 event = self._events.pop(0)
                 if isinstance(event, Notified):
@@ -223,57 +321,129 @@ class MeterSession:
                 elif isinstance(event, kinds):
                     return event
                 elif isinstance(event, Closed):
+                    await self._hang_up()
                     raise SilentMeter(f"{self.address} closed the link while {step}")
-            try:
-                async with asyncio.timeout(self._patience.answer_s / (HDLC_RETRIES + 1) if self.address.hdlc else self._patience.answer_s):
-                    chunk = await self._reader.read(65_536)
-            except TimeoutError:
-                if retries and self._session.timed_out():
+            wait_s = answer_s / (HDLC_RETRIES + 1) if self.address.hdlc else answer_s
+            wait_s = min(wait_s, asked + 10 * answer_s - clock(), begun + self._patience.exchange_s - clock())
+            chunk = await self._receive(max(wait_s, 0.0), step)
+            if chunk is None:
+                if retries and wait_s > 0 and self._session.timed_out():
                     retries -= 1
                     continue
                 await self._hang_up()
-                raise SilentMeter(f"no answer from {self.address} within {self._patience.answer_s:g} s while {step}") from None
-            except OSError as error:
-                raise SilentMeter(f"{self.address} broke the connection while {step} ({error.strerror or error})") from None
-            if not chunk:
+                raise SilentMeter(f"no answer from {self.address} within {answer_s:g} s while {step}")
+            self._in_hand()
+            try:
+                self._events += self._session.feed(chunk)
+            except (MeterError, RequestError) as error:
                 await self._hang_up()
-                raise SilentMeter(f"{self.address} closed the connection while {step}")
-            if self._trace:
-                self._trace("received", chunk)
-            self._events += self._session.feed(chunk)
+                cause = error.cause if isinstance(error, MeterError) else "malformed"
+                raise MeterError(f"{self.address} breaks the protocol while {step}: {error}", cause) from error
 
-    async def _send(self) -> None:
+    async def _receive(self, wait_s: float, step: str) -> bytes | None:
+        """What comes within `wait_s`; None = nothing."""
+        try:
+            async with asyncio.timeout(wait_s):
+                chunk = await self._reader.read(65_536)
+        except TimeoutError:
+            return None
+        except OSError as error:
+            await self._hang_up()
+            raise SilentMeter(f"{self.address} broke the connection while {step} ({error.strerror or error})") from None
+        if not chunk:
+            await self._hang_up()
+            raise SilentMeter(f"{self.address} closed the connection while {step}")
+        self._tell("received", chunk)
+        return chunk
+
+    async def _send(self) -> bool:
+        """What the session has to say goes out; True if there was something."""
         frames = self._session.take_out()
-        if frames:
-            self.round_trips += 1
+        if not frames or self._writer is None:
+            return False
+        self.round_trips += 1
         for frame in frames:
-            if self._trace:
-                self._trace("sent", frame)
+            self._tell("sent", frame)
             self._writer.write(frame)
-        with contextlib.suppress(ConnectionError):
-            await self._writer.drain()
+        with contextlib.suppress(OSError, TimeoutError):  # what broke is told by the next read, with its step
+            async with asyncio.timeout(self._patience.answer_s):
+                await self._writer.drain()
+        return True
+
+    def _tell(self, direction: str, octets: bytes) -> None:
+        if self._trace is not None:
+            in_the_clear = self.credentials.secret if self.credentials.mechanism is Mechanism.LLS else b""
+            self._trace(direction, blanked(octets, in_the_clear))
+
+    def _in_hand(self) -> None:
+        """Reserve more invocation counters before those in hand could run out."""
+        protection = self._session.settings.protection
+        if self._kept is None or protection is None or protection.counter + COUNTERS_IN_HAND <= self._reserved_to:
+            return
+        first = self._kept.book.reserve_counters(self._kept.meter, self.credentials.own_title, COUNTERS_AT_ONCE, self._reserved_to)
+        if first != self._reserved_to:
+            protection.counter = first  # somebody else has reserved what comes next: what was left over is never used
+        self._reserved_to = first + COUNTERS_AT_ONCE
 
     async def _hang_up(self) -> None:
-        self._writer.close()
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._writer.wait_closed()
+        writer, self._writer = self._writer, None
+        self._session.lost()
+        if writer is not None:
+            writer.close()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await writer.wait_closed()
 
 
 async def open_session(
-    address: MeterAddress, credentials: Credentials, patience: Patience | None = None, trace: Trace | None = None
+    address: MeterAddress,
+    credentials: Credentials,
+    patience: Patience | None = None,
+    trace: Trace | None = None,
+    kept: KeptCounters | None = None,
 ) -> MeterSession:
-    """Associate with a meter. Where the client is ciphered and no counter is given, the meter is first asked for it as the public client."""
+    """Associate with a meter, with invocation counters that were never used before.
+
+    They come from `credentials.counter`, else from `kept`, else from what the meter says it has seen last (asked as the public client, IS 15959
+    part 2). Where a meter refuses counters from `kept` because it has seen higher ones from somebody else, it is asked and tried once more.
+    """
     patience = patience or Patience()
-    counter = credentials.counter
-    if counter is None:
-        counter = await read_counter(address, credentials.client, patience, trace) + 1 if credentials.keys else 0
-    session = MeterSession(address, credentials, patience, counter, trace)
+    ciphered = credentials.keys is not None
+    if not ciphered or credentials.counter is not None or kept is None:
+        counter = credentials.counter
+        if counter is None:
+            counter = await read_counter(address, credentials.client, patience, trace) + 1 if ciphered else 0
+        return await _opened(MeterSession(address, credentials, patience, counter, trace))
+    known = kept.book.next_counter(kept.meter, credentials.own_title)
+    at_least = known if known is not None else await read_counter(address, credentials.client, patience, trace) + 1
+    try:
+        return await _opened(_with_reserved(address, credentials, patience, trace, kept, at_least))
+    except Denied as error:
+        if known is None or error.code != "association":
+            raise
+        seen = await read_counter(address, credentials.client, patience, trace)
+        if seen < known:
+            raise
+        if seen > known + COUNTER_JUMP_MAX:
+            raise MeterError(
+                f"{address} says that its last invocation counter is {seen}, ours is {known}: that jump is not believed; give --counter",
+                "replay",
+            ) from error
+        return await _opened(_with_reserved(address, credentials, patience, trace, kept, seen + 1))
+
+
+def _with_reserved(
+    address: MeterAddress, credentials: Credentials, patience: Patience, trace: Trace | None, kept: KeptCounters, at_least: int
+) -> MeterSession:
+    first = kept.book.reserve_counters(kept.meter, credentials.own_title, COUNTERS_AT_ONCE, at_least)
+    return MeterSession(address, credentials, patience, first, trace, kept, first + COUNTERS_AT_ONCE)
+
+
+async def _opened(session: MeterSession) -> MeterSession:
     try:
         await session.connect()
     except BaseException:
-        if hasattr(session, "_writer"):
-            session._writer.close()
+        await session.close()
         raise
     return session
 
@@ -285,9 +455,42 @@ async def read_counter(address: MeterAddress, client: int, patience: Patience, t
         raise InputError(f"client {client} has no invocation counter that the public client may read; give --counter")
     async with await open_session(address, Credentials(), patience, trace) as session:
         value = (await session.get(Item(Ref(1, obis, 2)))).value
-    if not isinstance(value, int):
-        raise MeterError(f"{address} gives an invocation counter that is no number ({obis})", "layout")
+    if not isinstance(value, int) or not 0 <= value < 0xFFFFFFFF:
+        raise MeterError(f"{address} gives an invocation counter that is none ({obis}: {value})", "layout")
     return value
+
+
+def blanked(octets: bytes, secret: bytes) -> str:
+    """Bytes as hexadecimal for a person, with every piece of `secret` of two bytes or more shown as **: a frame may end inside it."""
+    hidden = bytearray(len(octets))
+    for at in range(len(octets) - 1):
+        if secret and octets[at : at + 2] in secret:
+            hidden[at] = hidden[at + 1] = 1
+    return " ".join("**" if hide else f"{octet:02x}" for octet, hide in zip(octets, hidden, strict=True))
+
+
+DIAGNOSTICS = {
+    2: "application context not supported (is ciphering asked for where the meter has none, or the other way round?)",
+    11: "authentication mechanism not recognised",
+    12: "authentication mechanism required",
+    13: "authentication failed (wrong password or secret)",
+    14: "authentication required (this client must show who it is)",
+}
+"""Why an association was refused: result source diagnostic of the service user (IEC 62056-5-3, AARE)."""
+
+
+HINTS = {
+    "service=5": "it cannot decipher what we send: the encryption or authentication key is another one",
+    "service=6": "it has seen higher invocation counters than ours",
+    "state=2, service=2": "it does not understand what we send: a wrong encryption key or a used invocation counter can look like this",
+    "answer to its challenge": "the secret is another one",
+}
+"""What a meter's refusal means for whoever gave the keys, by what it says."""
+
+
+def _refusal(event: Refused) -> str:
+    said = DIAGNOSTICS.get(event.diagnostic or 0) or next((hint for mark, hint in HINTS.items() if mark in event.reason), None)
+    return f"{said} [{event.reason}]" if said else event.reason
 
 
 def code_name(code: object) -> str:

@@ -3,6 +3,8 @@
     deployment.py   the settings of one data folder (zone, interval, days open, tariff), one small TOML file
     journal.py      the append-only log of received frames; what is in it survives `kill -9` and power loss
     rows.py         registry, wrapped keys, recharges and audit as SQL rows (SQLAlchemy Core)
+    contacts.py     what the head-end remembers of each meter: invocation counters, lines, contacts, keys under way
+    order_book.py   orders to meters and all that happened to them
     lake.py         day blocks and everything derived from them, as Parquet files in Delta Lake tables
 
 What always holds: a frame in the journal is never changed; every other number here can be recomputed from the journal and the registry;

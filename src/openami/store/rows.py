@@ -1,4 +1,4 @@
-"""Registry, wrapped keys, recharges and the audit trail as SQL rows (SQLAlchemy Core on SQLite).
+"""Registry, wrapped keys, recharges and the audit trail as SQL rows (SQLAlchemy Core on SQLite); the tables of `contacts.py` and `order_book.py`.
 
 What always holds: registry rows have dates and are never deleted; a row that refers to something refers to what is there; a recharge is posted
 once by its transfer id and goes to an account that exists; the audit trail only grows.
@@ -94,6 +94,72 @@ audit = sa.Table(
     sa.Column("why", sa.Text, nullable=False),
 )
 
+invocation_counter = sa.Table(
+    "invocation_counter",
+    metadata,
+    sa.Column("meter", sa.Text, primary_key=True),
+    sa.Column("title", sa.LargeBinary, primary_key=True),
+    sa.Column("next", sa.BigInteger, nullable=False),
+)
+line = sa.Table(
+    "line",
+    metadata,
+    sa.Column("serial", sa.Text, sa.ForeignKey("meter.serial"), primary_key=True),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("port", sa.Integer, nullable=False),
+    sa.Column("hdlc", sa.Boolean, nullable=False),
+    sa.Column("cell", sa.Text, nullable=False),
+    sa.Column("mechanism", sa.Integer, nullable=False),
+    sa.Column("general", sa.Boolean, nullable=False),
+    sa.Column("password_wrapped", sa.LargeBinary),
+    sa.Column("hls_secret_wrapped", sa.LargeBinary),
+    sa.Column("transfer_key_wrapped", sa.LargeBinary),
+)
+contact = sa.Table(
+    "contact",
+    metadata,
+    sa.Column("serial", sa.Text, sa.ForeignKey("meter.serial"), primary_key=True),
+    sa.Column("heard_s", sa.BigInteger),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("not_before_s", sa.BigInteger, nullable=False),
+    sa.Column("problem", sa.Text, nullable=False),
+)
+association_key = sa.Table(
+    "association_key",
+    metadata,
+    sa.Column("serial", sa.Text, sa.ForeignKey("meter.serial"), primary_key=True),
+    sa.Column("client", sa.Integer, primary_key=True),
+    sa.Column("state", sa.Text, primary_key=True),
+    sa.Column("order_id", sa.Text, nullable=False),
+    sa.Column("ek_wrapped", sa.LargeBinary, nullable=False),
+    sa.Column("ak_wrapped", sa.LargeBinary, nullable=False),
+)
+meter_order = sa.Table(
+    "meter_order",
+    metadata,
+    sa.Column("order_id", sa.Text, primary_key=True),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("meter", sa.Text, sa.ForeignKey("meter.serial"), nullable=False, index=True),
+    sa.Column("requested_s", sa.BigInteger, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("wish", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("not_before_s", sa.BigInteger, nullable=False),
+)
+order_step = sa.Table(
+    "order_step",
+    metadata,
+    sa.Column("order_id", sa.Text, sa.ForeignKey("meter_order.order_id"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("at_s", sa.BigInteger, nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+)
+
 
 class Rows:
     """The SQL database of one deployment."""
@@ -116,8 +182,17 @@ class Rows:
     def close(self) -> None:
         self._engine.dispose()
 
+    def begin(self, *, writing: bool = False) -> _Explained:
+        """One transaction; `writing` takes the database's write lock at its beginning, so that what it reads cannot be changed under it."""
+        return _Explained(self._engine, self.path, writing)
+
+    def complete(self) -> None:
+        """Make the tables that a database of an earlier release does not have yet."""
+        with self.begin() as connection:
+            metadata.create_all(connection)
+
     def _begin(self) -> _Explained:
-        return _Explained(self._engine, self.path)
+        return self.begin()
 
     def add_registry(
         self,
@@ -216,14 +291,21 @@ def _refuse_other(posted: TransferRow, again: TransferRow) -> None:
 class _Explained:
     """One transaction whose database errors become ours, with the file named."""
 
-    def __init__(self, engine: sa.Engine, path: Path) -> None:
-        self._engine, self._path = engine, path
+    def __init__(self, engine: sa.Engine, path: Path, writing: bool) -> None:
+        self._engine, self._path, self._writing = engine, path, writing
 
     def __enter__(self) -> sa.Connection:
         try:
             self._transaction = self._engine.begin()
-            return self._transaction.__enter__()
+            connection = self._transaction.__enter__()
         except sa.exc.DatabaseError as error:
+            raise self._ours(error) from error
+        try:
+            if self._writing:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            return connection
+        except sa.exc.DatabaseError as error:
+            self._transaction.__exit__(type(error), error, None)
             raise self._ours(error) from error
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
