@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -223,12 +224,20 @@ def test_serve_changes_nothing(data: Path, tmp_path: Path) -> None:
     assert process.stderr is not None
     line = process.stderr.readline()
     address = next(word for word in line.split() if word.startswith("http://"))
-    with urllib.request.urlopen(address) as answer:
-        assert answer.status == 200
+    status, page = _fetch(address)
     process.send_signal(signal.SIGINT)
     process.communicate()
+    assert status == 200, page
     after = {p: p.read_bytes() for p in data.rglob("*") if p.is_file() and not p.name.endswith(("-wal", "-shm"))}
     assert after == before
+
+
+def _fetch(address: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(address) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode()
 
 
 # As it is installed
