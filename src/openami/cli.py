@@ -167,12 +167,11 @@ def read(
 ) -> None:
     """Read objects of a meter: registers with units, profiles as tables."""
     from .field import read as field_read
-    from .field.access import Access
-    from .headend.session import Patience
+    from .field.access import Access, patience
 
     access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server)
     asked = field_read.Asked(tuple(objects), field_read.parse_time(first, "--from"), field_read.parse_time(last, "--to"))
-    found = field_read.run(access, asked, Patience(answer_s=timeout), _trace if trace else None)
+    found = field_read.run(access, asked, patience(timeout), _trace if trace else None)
     if as_json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
     else:
@@ -201,13 +200,13 @@ def relay(
 ) -> None:
     """Switch a meter's relay, or read its state. Done only when the meter says that the contact stands as ordered (else exit code 3)."""
     from .field import relay as field_relay
-    from .field.access import Access
-    from .headend.session import Patience
+    from .field.access import Access, patience, seconds
 
     if order not in list(field_relay.Order):
         raise InputError(f"{order!r} is no order for a relay; write off, on or state")
     access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server)
-    result = field_relay.run(access, field_relay.Order(order), wait, Patience(answer_s=timeout), _trace if trace else None)
+    patient_s = seconds(wait, "--wait", 0.0, 86_400.0)
+    result = field_relay.run(access, field_relay.Order(order), patient_s, patience(timeout), _trace if trace else None)
     if as_json:
         print(json.dumps(result, indent=1))
     else:

@@ -105,7 +105,7 @@ def test_a_registered_meter_of_a_foreign_journal_is_judged_by_its_own_keys(tmp_p
     """Frames of another town with the same titles: not one may be taken in."""
     other = make_town(seed=6, days=1)
     site = make_site(tmp_path / "data", other, frames)
-    with pytest.raises(DataError, match="no reading at all"):
+    with pytest.raises(DataError, match="holds no reading of an open day"):
         collect(site)
 
 
@@ -221,7 +221,7 @@ def test_the_same_hostile_journal_collected_twice_gives_the_same_quarantine(site
 
 def test_a_folder_that_never_heard_a_meter_says_so(tmp_path: Path, town: Town) -> None:
     site = make_site(tmp_path / "data", town)
-    with pytest.raises(DataError, match="shard 0 has no reading at all"):
+    with pytest.raises(DataError, match="holds no reading of an open day"):
         collect(site)
 
 

@@ -26,11 +26,12 @@ from .tell import tell
 
 
 def close_all(site: Site, progress: Callable[[int], None] | None = None, threads: int = 2) -> None:
-    """Close every open day, shards side by side, days in order (a day needs the statements of the day before)."""
+    """Close every open day that has raw readings, shards side by side, days in order (a day needs the statements of the day before)."""
     shards = site.rows.shards()
     with ThreadPoolExecutor(threads, thread_name_prefix="close") as pool:
         for day in site.deployment.open_days:
-            for _ in pool.map(lambda shard, day=day: close(site, day, shard), shards):
+            ready = [shard for shard in shards if site.lake.has("raw", day, shard)]
+            for _ in pool.map(lambda shard, day=day: close(site, day, shard), ready):
                 if progress:
                     progress(1)
 

@@ -27,7 +27,8 @@ PACK_FRAMES = 16_384
 
 
 def collect(site: Site, progress: Callable[[int], None] | None = None) -> Counter[str]:
-    """Replay the journal from its first frame and write `raw` for every open day and shard; gives the refusals by cause.
+    """Replay the journal from its first frame and write `raw` for every open day and shard that has a reading; gives the refusals by cause.
+    DataError where there is none at all.
 
     Frames are judged again exactly as the head-end judged them: by the bulk decoder, and where that hands a frame back, by admission. A genuine
     frame whose reading cannot be used (off the grid or outside the open days: out_of_day; not in its model's layout: layout) goes to
@@ -40,12 +41,16 @@ def collect(site: Site, progress: Callable[[int], None] | None = None) -> Counte
         if progress:
             progress(sum(len(batch.frames) for batch in pack))
     journal.close()
-    for shard, grid in replay.grids.items():
+    written = 0
+    for grid in replay.grids.values():
         for day in site.deployment.open_days:
             if blocks := grid.blocks(day):
                 site.lake.write_blocks("raw", blocks)
-            else:
-                raise DataError(f"shard {shard} has no reading at all on {day}; is its head-end running, and are its meters registered?")
+                written += 1
+    if not written:
+        raise DataError(
+            f"the journal of {site.folder.root} holds no reading of an open day; is the head-end running, are its meters registered?"
+        )
     return replay.causes
 
 

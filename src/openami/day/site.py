@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..readings import Calendar
 from ..store.deployment import Deployment, Folder
+from ..store.journal import Journal
 from ..store.lake import Lake
 from ..store.rows import Rows
 
@@ -26,3 +27,11 @@ class Site:
     @property
     def calendar(self) -> Calendar:
         return self.deployment.calendar
+
+    def journal_frames(self) -> int:
+        """How many frames the journal holds."""
+        journal = Journal(self.folder.journal)
+        try:
+            return journal.frames()
+        finally:
+            journal.close()
