@@ -8,7 +8,7 @@ from ..cosem.acse import Mechanism
 from ..cosem.ciphering import Keys
 from ..cosem.protection import MAX_COUNTER, Form
 from ..errors import InputError
-from ..headend.session import PUBLIC, READER, UTILITY, Credentials, MeterAddress
+from ..headend.session import PUBLIC, READER, UTILITY, Credentials, MeterAddress, Patience
 
 CLIENTS = {"public": PUBLIC, "mr": READER, "us": UTILITY}
 MECHANISMS = {"2": Mechanism.HLS, "3": Mechanism.HLS_MD5, "4": Mechanism.HLS_SHA1, "5": Mechanism.HLS_GMAC, "6": Mechanism.HLS_SHA256}
@@ -75,6 +75,18 @@ class Access:
             wants = "--password" if client == READER else "--hls 2 --hls-secret ... (or --password)"
             raise InputError(f"client {client} must show who it is; give {wants}, and --ek and --ak where the meter ciphers")
         return Mechanism.NONE, b""
+
+
+def seconds(value: float, name: str, at_least: float, at_most: float) -> float:
+    """A number of seconds from the command line; InputError where it is none, or would wait for ever."""
+    if not at_least <= value <= at_most:
+        raise InputError(f"{name} {value:g} is not a time to wait; give {at_least:g} to {at_most:g} seconds")
+    return value
+
+
+def patience(timeout_s: float) -> Patience:
+    """The time limits of a conversation from --timeout."""
+    return Patience(answer_s=seconds(timeout_s, "--timeout", 0.1, 3600.0))
 
 
 def _secret(text: str) -> bytes:

@@ -43,7 +43,7 @@ def load_meters(path: Path) -> dict[bytes, Correspondent]:
         raise InputError(f"{path} cannot be read ({error}); give --meters a JSON or CSV file with {', '.join(FIELDS)}") from None
     rows = rows.get("meters", [rows]) if isinstance(rows, dict) else rows
     known: dict[bytes, Correspondent] = {}
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(rows if isinstance(rows, list) else [], 1):
         peer = _correspondent(path, number, row)
         if peer.meter.system_title in known:
             raise InputError(f"{path}, meter {number}: system title {peer.meter.system_title.hex()} stands twice; keep one")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,8 @@ from ..headend.session import Patience, Trace, open_session
 from .access import Access
 
 ZONE = ZoneInfo("Asia/Kolkata")
+PIPE_COLUMNS = 240
+"""Width of a table that is not shown on a terminal: wide enough that nothing is cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def _profile(profile: Profile) -> dict[str, Any]:
 
 def show(found: list[dict[str, Any]]) -> None:
     """For people: a value a line, a profile as a table; stamps in Indian time."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
     for entry in found:
         if "rows" not in entry:
             value = entry["value"]
@@ -82,7 +85,7 @@ def show(found: list[dict[str, Any]]) -> None:
         table.add_column("time")
         for k in shown:
             column = entry["columns"][k]
-            table.add_column(f"{column['obis']}\n{column['unit']}", justify="right")
+            table.add_column(f"{column['obis']}\n{column['unit']}", justify="right", overflow="fold")
         for row in entry["rows"]:
             stamp = "" if row["stamp"] is None else f"{datetime.fromisoformat(row['stamp']).astimezone(ZONE):%Y-%m-%d %H:%M}"
             table.add_row(stamp, *("" if row["values"][k] is None else str(row["values"][k]) for k in shown))

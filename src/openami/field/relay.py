@@ -13,7 +13,7 @@ from typing import Any
 from ..cosem.apdu import Item, Ref
 from ..cosem.axdr import Data, Tag
 from ..errors import MeterError
-from ..headend.session import Denied, MeterSession, Patience, Trace, open_session
+from ..headend.session import Denied, MeterSession, Patience, SilentMeter, Trace, code_name, open_session
 from .access import Access
 
 RELAY = "0.0.96.3.10.255"
@@ -40,6 +40,10 @@ async def _relay(access: Access, order: Order, wait_s: float, patience: Patience
             try:
                 await session.action(Ref(70, RELAY, 1 if order is Order.OFF else 2), Data(Tag.INTEGER, 0))
                 accepted = True
+            except SilentMeter as silent:
+                raise SilentMeter(
+                    f"{silent}; whether the relay has moved is not known: ask with openami relay {access.url} state"
+                ) from None
             except Denied:
                 # A meter that is already "ready for reconnection" refuses to be made ready again; it still closes by itself.
                 if order is Order.OFF or before["control_state"] != STATES[2]:
@@ -60,7 +64,14 @@ async def _wait(session: MeterSession, order: Order, wait_s: float) -> dict[str,
 
 
 async def _state(session: MeterSession) -> dict[str, Any]:
-    output, state, mode = [(await session.get(Item(Ref(70, RELAY, attribute)))).value for attribute in (2, 3, 4)]
+    given = await session.get_each(*(Item(Ref(70, RELAY, attribute)) for attribute in (2, 3, 4)))
+    for attribute, one in zip((2, 3, 4), given, strict=True):
+        if not isinstance(one, Data):
+            why = (
+                f"{session.address} does not give {RELAY} (class 70, {attribute}) to client {session.credentials.client}: {code_name(one)}"
+            )
+            raise Denied(why, code_name(one))
+    output, state, mode = (one.value for one in given if isinstance(one, Data))
     if not all(isinstance(value, int) for value in (output, state, mode)):
         raise MeterError(f"the meter gives a relay state that is no number: {output}, {state}, {mode}", "layout")
     return {"output": bool(output), "control_state": STATES.get(state, f"state {state}"), "control_mode": mode}

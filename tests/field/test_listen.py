@@ -1,0 +1,160 @@
+"""`openami listen` as the process that it is: one line for each push over TCP and UDP, decoded or refused with its cause; never a key."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from field.commands import Commands
+from headend.meters import AUTHENTICATED, ENCRYPTED, KEYS, OTHER, push
+from openami.cosem.ciphering import Keys
+from openami.cosem.wrapper import unwrap
+
+
+def as_row(meter):
+    keys = KEYS[meter.serial]
+    return {"serial": meter.serial, "system_title": meter.system_title.hex(), "ek": keys.ek.hex(), "ak": keys.ak.hex()}
+
+
+ROWS = [as_row(ENCRYPTED), as_row(AUTHENTICATED)]
+
+
+def as_json(path):
+    path.write_text(json.dumps(ROWS))
+
+
+def as_csv(path):
+    path.write_text("\n".join([",".join(ROWS[0]), *(",".join(row.values()) for row in ROWS)]))
+
+
+class Listener:
+    def __init__(self, meters, *words):
+        command = [sys.executable, "-m", "openami", "listen", "--port", "0", "--meters", str(meters), *words]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.unread = b""
+        self.port = json.loads(self.process.stderr.readline())["port"]
+
+    def line(self):
+        while b"\n" not in self.unread:
+            ready, _, _ = select.select([self.process.stdout], [], [], 20)
+            assert ready, "no line came"
+            self.unread += os.read(self.process.stdout.fileno(), 65_536)
+        line, self.unread = self.unread.split(b"\n", 1)
+        return line.decode()
+
+    def send(self, *frames):
+        """Over TCP; gives what came back for the last."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            connection.sendall(b"".join(frames))
+            return connection.recv(4096)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(params=[as_json, as_csv], ids=["json", "csv"])
+def meters(request, tmp_path):
+    path = tmp_path / "meters"
+    request.param(path)
+    return path
+
+
+def test_pushes_over_tcp_and_udp_are_a_line_each(meters):
+    with Listener(meters, "--json") as listener:
+        confirmation = listener.send(push(ENCRYPTED, 100))
+        said = json.loads(listener.line())
+        assert len(unwrap(confirmation)) == 1
+        assert (said["serial"], said["confirmed"]) == ("XMA0000001", True)
+        assert said["body"][0] == "XMA0000001"
+        assert 250 in said["body"][3][0]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            datagrams.sendto(push(AUTHENTICATED, 100), ("127.0.0.1", listener.port))
+            assert json.loads(listener.line())["serial"] == "XMB0000002"
+
+
+def test_refused_pushes_are_told_with_their_cause_and_no_key(meters):
+    wrong = Keys(b"\x09" * 16, b"\x08" * 16)
+    frames = {"bad_tag": push(AUTHENTICATED, 200, wrong), "undecipherable": push(ENCRYPTED, 200, wrong), "unknown_meter": push(OTHER)}
+    with Listener(meters, "--json") as listener:
+        listener.send(push(AUTHENTICATED, 100))
+        lines = [listener.line()]
+        for cause, octets in (*frames.items(), ("replayed_counter", push(AUTHENTICATED, 100))):
+            with socket.create_connection(("127.0.0.1", listener.port), timeout=20) as connection:
+                connection.sendall(octets)
+                lines.append(listener.line())
+            said = json.loads(lines[-1])
+            assert said["refused"] == cause
+            assert said["octets"] == octets.hex()
+        everything = "\n".join(lines)
+    assert all(key.hex() not in everything for keys in KEYS.values() for key in (keys.ek, keys.ak))
+
+
+def test_many_pushes_at_once_are_all_told(meters):
+    with Listener(meters) as listener:
+        listener.send(*(push(ENCRYPTED, 100 + k) for k in range(40)))
+        lines = [listener.line() for _ in range(40)]
+    assert all(line.startswith("push     XMA0000001  ") for line in lines)
+
+
+def test_ctrl_c_ends_it_in_peace_and_its_journal_refuses_replays(meters, tmp_path):
+    journal = tmp_path / "kept.db"
+    with Listener(meters, "--journal", str(journal)) as listener:
+        listener.send(push(ENCRYPTED, 100))
+        assert listener.line().startswith("push")
+        listener.process.send_signal(signal.SIGINT)
+        assert listener.process.wait(timeout=30) == 0
+    with Listener(meters, "--journal", str(journal)) as listener, socket.create_connection(("127.0.0.1", listener.port)) as connection:
+        connection.sendall(push(ENCRYPTED, 100))
+        assert listener.line().startswith("refused  replayed_counter  XMA0000001")
+
+
+@pytest.fixture
+def openami(monkeypatch, capsys):
+    return Commands(monkeypatch, capsys)
+
+
+BAD = [
+    ("", "names no meter"),
+    ("[]", "names no meter"),
+    ("[1]", "meter 1: system_title must be 16 hex digits"),
+    ("[{]", "cannot be read"),
+    ('"text"', "names no meter"),
+    (json.dumps([ROWS[0] | {"ek": "00"}]), "meter 1: ek must be 32 or 64 hex digits"),
+    (json.dumps([ROWS[0] | {"system_title": "zz" * 8}]), "meter 1: system_title must be 16 hex digits"),
+    (json.dumps([ROWS[0], ROWS[0]]), "meter 2: system title 584d410000000001 stands twice"),
+    (json.dumps({"meters": 5}), "names no meter"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BAD)
+def test_a_file_that_names_no_meters_is_one_sentence_and_exit_2(openami, tmp_path, text, said):
+    path = tmp_path / "meters.json"
+    path.write_text(text)
+    code, out, err = openami("listen", "--meters", path, "--port", "0")
+    assert (code, out) == (2, "")
+    assert said in err
+    assert ROWS[0]["ak"] not in err
+
+
+def test_no_file_and_no_port(openami, tmp_path, meters):
+    assert "is not there; give --meters" in openami("listen", "--meters", tmp_path / "none")[2]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, _, err = openami("listen", "--meters", meters, "--port", taken.getsockname()[1])
+        assert code == 2
+        assert "give another --port" in err
+    code, _, err = openami("listen", "--meters", meters, "--port", 70_000)
+    assert code == 2
+    assert "cannot listen on 127.0.0.1:70000" in err
