@@ -18,7 +18,7 @@ from ..day import Site
 from ..fleet.faults import TAKEN_IN, Plan, cause_of, expected_grid, expected_refusals
 from ..fleet.run import Outcome
 from ..fleet.town import Town
-from ..losses.suspicion import idle_while_flowing, understated, wrong_transformers
+from ..losses.suspicion import Idle, Understated, idle_while_flowing, understated, wrong_transformers
 from ..readings import CHANNEL_BY_NAME, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Int32, Quality, UInt32
 from ..store.journal import Journal
 
@@ -288,9 +288,11 @@ def _suspicion(site: Site, town: Town, plan: Plan, place: np.ndarray, measured: 
             }
             for m in wrong_transformers(index, block)
         ]
+        slow: list[Understated | Idle] = [*understated(index, block)]
+        slow += idle_while_flowing(index, block, 60 // site.deployment.interval_minutes)
         short += [
             {"meter": index.serials[u.meter], "transformer": index.transformers[u.transformer], "evidence": round(u.evidence, 1)}
-            for u in [*understated(index, block), *idle_while_flowing(index, block, 60 // site.deployment.interval_minutes)]
+            for u in slow
         ]
     thieves = {town.meters[k].serial: shape for k, shape in plan.theft.items()}
     wrong = {town.meters[k].serial: true for k, true in plan.mapped_wrong.items()}
