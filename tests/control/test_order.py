@@ -131,6 +131,28 @@ def test_both_states_must_agree(what, control_state, output, event):
     assert reading(what, control_state, output) is event
 
 
+@pytest.mark.parametrize("what", What)
+def test_an_order_whose_answer_was_lost_is_only_read(what):
+    held = replace(order(what, State.SENT), decision=decision(), decided_s=NOON_S)
+    lost = advance(held, Event.NO_ANSWER, NOON_S)
+    assert lost.state is State.UNKNOWN
+    meters_own_word = {Event.GIVE_UP} if what is What.IMAGE else {Event.VOLTAGE_SEEN}
+    assert {event for event in possible(lost) if not event.startswith("read_")} <= meters_own_word
+
+
+@pytest.mark.parametrize("what", What)
+def test_what_is_on_its_way_ends_in_an_answer_or_in_unknown(what):
+    for state in (State.SENT, State.ACTIVATING):
+        assert set(possible(order(what, state))) in ({Event.ACTION_OK, Event.ACTION_FAILED, Event.NO_ANSWER}, set())
+
+
+def test_an_image_is_activated_only_when_it_is_verified():
+    ways_in = {state for (state, event), after in TABLE[What.IMAGE].items() if after is State.ACTIVATING}
+    assert ways_in == {State.VERIFIED}
+    verified_by = {event for (state, event), after in TABLE[What.IMAGE].items() if after is State.VERIFIED}
+    assert verified_by == {Event.READ_VERIFIED, Event.ACTION_FAILED}
+
+
 def test_an_event_before_the_last_one_is_refused():
     with pytest.raises(RequestError, match="before its last step"):
         advance(order(What.CONNECT), Event.ALLOW, NOON_S - 1)
@@ -195,7 +217,12 @@ class SearchForAForbiddenCut(RuleBasedStateMachine):
     def the_meter_answers(self, event):
         self.order = advance(self.order, event, self.now_s)
 
-    @precondition(lambda self: self.order.state in END or self.order.state is State.ACCEPTED)
+    @precondition(lambda self: self.order.state is State.UNKNOWN)
+    @rule(event=st.sampled_from([Event.READ_AS_ASKED, Event.READ_OTHERWISE]))
+    def the_meter_is_read(self, event):
+        self.order = advance(self.order, event, self.now_s)
+
+    @precondition(lambda self: self.order.state in END or self.order.state in (State.ACCEPTED, State.CONFIRMED))
     @rule()
     def another_order(self):
         self.order = Order("o2", What.DISCONNECT, "A1", "M1", self.now_s)

@@ -3,7 +3,7 @@
     guard.py     `decide`: the disconnection guard, a pure function
     rules.py     the rules, one named function each
     policy.py    a utility's rules as effective-dated data; holiday lists
-    order.py     the life of one connect or disconnect order, as a state table
+    order.py     the life of one order to a meter, as a state table
 
 What always holds: a missing fact refuses; every rule is asked, and every answer, yes or no, is in the decision with its source;
 no rule can be switched off in data, a policy only sets its numbers.

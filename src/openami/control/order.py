@@ -1,6 +1,9 @@
-"""The life of one connect or disconnect order, as a state table; no clock and no meter here, only events that somebody saw.
+"""The life of one order to a meter, as a state table: relay, load limit, clock, calendar, keys, firmware image. No clock and no meter here,
+only events that somebody saw.
 
 What always holds:
+- an order whose answer was lost is `unknown`: it is neither sent again nor given up, it is resolved by reading the meter;
+- what stands as asked already is not sent at all;
 - a pair (state, event) that is not in the table is refused, never ignored;
 - a disconnection is sent only on a guard's decision that allows it and has not expired (some minutes, and never past the legal hours);
   later the guard is asked again, with the facts as they are then;
@@ -20,15 +23,27 @@ from .guard import Decision
 class What(StrEnum):
     DISCONNECT = "disconnect"
     CONNECT = "connect"
+    LOAD_LIMIT = "load_limit"
+    CLOCK = "clock"
+    CALENDAR = "calendar"
+    KEYS = "keys"
+    IMAGE = "image"
+
+
+RELAY = frozenset({What.DISCONNECT, What.CONNECT})
 
 
 class State(StrEnum):
     REQUESTED = "requested"  # somebody, or the prepaid run, wants it
-    ALLOWED = "allowed"  # the guard has agreed (a reconnection needs no guard)
-    SENT = "sent"  # on its way to the meter
+    ALLOWED = "allowed"  # the guard has agreed (only a disconnection needs one)
+    SENT = "sent"  # on its way to the meter; written down before it leaves
+    UNKNOWN = "unknown"  # no answer came, or we were restarted: the meter may have done it or not, and must be read
     ACCEPTED = "accepted"  # the meter answered with success
+    TRANSFERRED = "transferred"  # image: every block is in the meter
+    VERIFIED = "verified"  # image: the meter has checked it, and it is the one that was ordered
+    ACTIVATING = "activating"  # image: the activation is on its way
     READY = "ready"  # reconnection: the meter waits for its own delay or for the button
-    CONFIRMED = "confirmed"  # the relay was read back as asked for
+    CONFIRMED = "confirmed"  # it was read back as asked for
     SUPPLIED = "supplied"  # reconnection: voltage was seen behind the relay
     REFUSED = "refused"  # the guard said no
     CANCELLED = "cancelled"  # paid, disputed or withdrawn before it was done
@@ -45,6 +60,10 @@ class Event(StrEnum):
     READ_AS_ASKED = "read_as_asked"
     READ_READY = "read_ready"
     READ_OTHERWISE = "read_otherwise"
+    READ_PART = "read_part"
+    READ_WHOLE = "read_whole"
+    READ_VERIFIED = "read_verified"
+    ACTIVATE = "activate"
     VOLTAGE_SEEN = "voltage_seen"
     WITHDRAW = "withdraw"
     GIVE_UP = "give_up"
@@ -52,40 +71,72 @@ class Event(StrEnum):
 
 END = frozenset({State.REFUSED, State.CANCELLED, State.FAILED, State.SUPPLIED})
 
-_BOTH: dict[tuple[State, Event], State] = {
+_ALL: dict[tuple[State, Event], State] = {
     (State.REQUESTED, Event.ALLOW): State.ALLOWED,
     (State.REQUESTED, Event.WITHDRAW): State.CANCELLED,
+    (State.ALLOWED, Event.READ_AS_ASKED): State.CONFIRMED,  # it stands so already: nothing is sent
     (State.ALLOWED, Event.SEND): State.SENT,
     (State.ALLOWED, Event.WITHDRAW): State.CANCELLED,
     (State.ALLOWED, Event.GIVE_UP): State.FAILED,
     (State.SENT, Event.ACTION_OK): State.ACCEPTED,
     (State.SENT, Event.ACTION_FAILED): State.ALLOWED,
-    (State.SENT, Event.NO_ANSWER): State.ALLOWED,
-    (State.SENT, Event.READ_AS_ASKED): State.CONFIRMED,  # the answer was lost, the relay moved all the same
-    (State.SENT, Event.GIVE_UP): State.FAILED,
+    (State.SENT, Event.NO_ANSWER): State.UNKNOWN,
+    (State.UNKNOWN, Event.READ_AS_ASKED): State.CONFIRMED,  # the answer was lost, it was done all the same
+    (State.UNKNOWN, Event.READ_OTHERWISE): State.ALLOWED,
     (State.ACCEPTED, Event.READ_AS_ASKED): State.CONFIRMED,
     (State.ACCEPTED, Event.READ_OTHERWISE): State.ALLOWED,
     (State.ACCEPTED, Event.GIVE_UP): State.FAILED,
 }
+_IMAGE: dict[tuple[State, Event], State] = {
+    (State.ALLOWED, Event.READ_WHOLE): State.TRANSFERRED,
+    (State.ALLOWED, Event.READ_VERIFIED): State.VERIFIED,
+    (State.SENT, Event.ACTION_OK): State.TRANSFERRED,
+    (State.UNKNOWN, Event.READ_PART): State.ALLOWED,  # goes on with the first block that is missing
+    (State.UNKNOWN, Event.READ_WHOLE): State.TRANSFERRED,
+    (State.UNKNOWN, Event.READ_VERIFIED): State.VERIFIED,
+    (State.UNKNOWN, Event.GIVE_UP): State.FAILED,  # the meter says itself that the image is bad
+    (State.TRANSFERRED, Event.READ_VERIFIED): State.VERIFIED,
+    (State.TRANSFERRED, Event.READ_AS_ASKED): State.CONFIRMED,
+    (State.TRANSFERRED, Event.READ_PART): State.ALLOWED,
+    (State.TRANSFERRED, Event.READ_OTHERWISE): State.ALLOWED,
+    (State.TRANSFERRED, Event.WITHDRAW): State.CANCELLED,
+    (State.TRANSFERRED, Event.GIVE_UP): State.FAILED,
+    (State.VERIFIED, Event.ACTIVATE): State.ACTIVATING,
+    (State.VERIFIED, Event.READ_AS_ASKED): State.CONFIRMED,
+    (State.VERIFIED, Event.READ_OTHERWISE): State.ALLOWED,  # somebody has put another image in its place
+    (State.VERIFIED, Event.WITHDRAW): State.CANCELLED,
+    (State.VERIFIED, Event.GIVE_UP): State.FAILED,
+    (State.ACTIVATING, Event.ACTION_OK): State.ACCEPTED,
+    (State.ACTIVATING, Event.ACTION_FAILED): State.VERIFIED,
+    (State.ACTIVATING, Event.NO_ANSWER): State.UNKNOWN,
+    (State.ACCEPTED, Event.READ_VERIFIED): State.VERIFIED,
+}
 TABLE: dict[What, dict[tuple[State, Event], State]] = {
-    What.DISCONNECT: _BOTH
+    What.DISCONNECT: _ALL
     | {
         (State.REQUESTED, Event.REFUSE): State.REFUSED,
         (State.ALLOWED, Event.REFUSE): State.REFUSED,  # asked again just before sending
     },
-    What.CONNECT: _BOTH
+    What.CONNECT: _ALL
     | {
-        (State.SENT, Event.READ_READY): State.READY,
+        (State.ALLOWED, Event.READ_READY): State.READY,  # a meter in "ready" refuses the order; it needs none
+        (State.UNKNOWN, Event.READ_READY): State.READY,
         (State.ACCEPTED, Event.READ_READY): State.READY,
         (State.READY, Event.READ_READY): State.READY,
         (State.READY, Event.READ_AS_ASKED): State.CONFIRMED,
         (State.READY, Event.READ_OTHERWISE): State.ALLOWED,
         (State.READY, Event.GIVE_UP): State.FAILED,
+        (State.UNKNOWN, Event.VOLTAGE_SEEN): State.SUPPLIED,
         (State.ACCEPTED, Event.VOLTAGE_SEEN): State.SUPPLIED,  # seen before the relay was read
         (State.READY, Event.VOLTAGE_SEEN): State.SUPPLIED,
         (State.CONFIRMED, Event.VOLTAGE_SEEN): State.SUPPLIED,
         (State.CONFIRMED, Event.GIVE_UP): State.FAILED,
     },
+    What.LOAD_LIMIT: _ALL,
+    What.CLOCK: _ALL,
+    What.CALENDAR: _ALL,
+    What.KEYS: _ALL,
+    What.IMAGE: _ALL | _IMAGE,
 }
 
 
@@ -101,7 +152,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order and all that has happened to it. `decision`: the guard's last answer, kept with its reasons; `decided_s`: when."""
+    """An order and all that has happened to it. `decision`: the guard's last answer, kept with its reasons; `decided_s`: when.
+
+    wish: what exactly is asked for, as JSON (a load limit, an image's name); who, why: the person or process that ordered it, and the reason.
+    account: "" where the order concerns the meter alone."""
 
     order_id: str
     what: What
@@ -112,11 +166,24 @@ class Order:
     decision: Decision | None = None
     decided_s: int = 0
     steps: tuple[Step, ...] = ()
+    wish: str = "{}"
+    who: str = ""
+    why: str = ""
 
     @property
     def done(self) -> bool:
-        """Nothing more can happen: for a disconnection the relay is confirmed open, for a reconnection voltage was seen, or it ended otherwise."""
-        return self.state in END or (self.what is What.DISCONNECT and self.state is State.CONFIRMED)
+        """Nothing more can happen: it was read back as asked for (a reconnection: voltage was seen), or it ended otherwise."""
+        return self.state in END or (self.what is not What.CONNECT and self.state is State.CONFIRMED)
+
+    @property
+    def on_its_way(self) -> bool:
+        """Something was sent and no answer is known: after a restart its outcome is unknown."""
+        return self.state in (State.SENT, State.ACTIVATING)
+
+    @property
+    def sent_before(self) -> bool:
+        """Something of it has left for the meter at some time."""
+        return any(step.event is Event.SEND for step in self.steps)
 
 
 def advance(order: Order, event: Event, now_s: int, note: str = "") -> Order:
@@ -149,7 +216,7 @@ def decided(order: Order, decision: Decision, now_s: int) -> Order:
     An order that is allowed already and is allowed again stays where it is, with the newer decision.
     """
     if order.what is not What.DISCONNECT:
-        raise RequestError(f"order {order.order_id} reconnects; nothing has to be asked before giving supply back")
+        raise RequestError(f"order {order.order_id} ({order.what}) cuts no supply: nothing has to be asked before it is sent")
     if int(decision.now_local.timestamp()) != now_s:
         raise RequestError(
             f"order {order.order_id}: the decision is for {decision.now_local}, not for now; a decision is used at its own time"
