@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import socket
 import sys
 from datetime import date
@@ -37,6 +38,7 @@ class Role(StrEnum):
 def main() -> None:
     """The console script: runs the command, turns our errors into one sentence and exit code 2."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is being built is cleared away
     try:
         app()
     except OpenAMIError as error:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import hashlib
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,7 +74,7 @@ def run_demo(wish: Wish, stage: Stage) -> dict[str, Any]:
     plan = plant(town)
     measure(town)
     step(1)
-    with _storage_errors(final):
+    with _alone(final), _storage_errors(final):
         shutil.rmtree(partial.root, ignore_errors=True)
         try:
             found(partial, town)
@@ -222,6 +225,18 @@ def _replace(partial: Path, final: Path) -> None:
         final.rename(old)
     partial.rename(final)
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _alone(final: Path) -> Iterator[None]:
+    """Two demos in one folder would take each other's partial one away: the second is refused. The lock goes with its process."""
+    name = hashlib.sha256(str(final).encode()).hexdigest()[:16]
+    with (Path(tempfile.gettempdir()) / f"openami-demo-{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"another demo is at work in {final}; wait for it, or give --data another folder") from None
+        yield
 
 
 @contextmanager
