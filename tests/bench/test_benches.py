@@ -7,12 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from openami.bench import decode, profile, vee
+from openami.bench import bill, decode, profile, rollup, store, vee
 from openami.bench.days import bench_day
 from openami.readings import MISSING
 
 
-@pytest.mark.parametrize(("module", "metric"), [(vee, "readings_per_s"), (decode, "frames_per_s"), (profile, "rows_per_s")])
+@pytest.mark.parametrize(
+    ("module", "metric"),
+    [(vee, "readings_per_s"), (decode, "frames_per_s"), (profile, "rows_per_s"), (bill, "readings_per_s"), (rollup, "readings_per_s")],
+)
 def test_a_bench_gives_lines_of_json(module, metric):
     lines = [json.loads(json.dumps(line)) for line in module.run(120)]
     assert all({"bench", "metric", "value", "unit", "n", "cores"} <= line.keys() for line in lines)
@@ -31,3 +34,10 @@ def test_benchmark_days_have_their_defects_at_the_stated_rates():
     assert (there.sum(axis=0) <= day.register_wh * 45).all()
     np.testing.assert_array_equal(bench_day(50, 1).wh, bench_day(50, 1).wh)
     assert not np.array_equal(bench_day(50, 1).wh, bench_day(50, 2).wh)
+
+
+def test_the_store_bench_tells_speed_and_size():
+    lines = list(store.run(120))
+    own = [line["metric"] for line in lines if "peer" not in line]
+    assert own == ["readings_per_s", "bytes_per_reading", "bytes_per_reading", "rss_peak"]
+    assert {line["metric"] for line in lines if "peer" in line} == {"readings_per_s", "times_as_fast", "bytes_per_reading"}

@@ -3,8 +3,9 @@
     vee.py       the whole rule set in memory
     decode.py    ciphered push frames to day grids
     profile.py   a full day's profile responses to rows
-    bill.py      time of use and slabs, from Parquet
     store.py     writing validated day blocks
+    bill.py      time of use and slabs, from Parquet
+    rollup.py    demand per slot of transformers, feeders, divisions and the company, from Parquet
     headend.py   pushes confirmed after the journal's sync
 
 Each module has `run(meters) -> Iterator[Line]`. A line is one JSON object: bench, metric, value, unit, n, cores, and `peer` where it is about
@@ -24,7 +25,7 @@ from typing import Any
 from ..errors import InputError
 
 Line = dict[str, Any]
-NAMES = ("vee", "decode", "profile", "bill", "store", "headend")
+NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "headend")
 
 
 def run_bench(name: str, meters: int | None) -> Iterator[Line]:
@@ -39,6 +40,13 @@ def run_bench(name: str, meters: int | None) -> Iterator[Line]:
 def line(bench: str, metric: str, value: float, unit: str, n: int, **more: Any) -> Line:
     """One line of a report."""
     return {"bench": bench, "metric": metric, "value": value, "unit": unit, "n": n, "cores": os.cpu_count(), **more}
+
+
+def beside(own: Line, peer: str, value: float, **more: Any) -> Iterator[Line]:
+    """A peer's line for the same metric, and how many times faster our own line `own` is."""
+    theirs = {**own, **more, "value": value, "peer": peer}
+    yield theirs
+    yield {**theirs, "metric": "times_as_fast", "value": own["value"] / value, "unit": "x"}
 
 
 def memory(bench: str, n: int) -> Line:

@@ -37,7 +37,7 @@ from deltalake.transaction import AddAction
 
 from ..errors import DataError, InputError, RequestError, StorageError
 from ..readings import CHANNEL_BY_NAME, DayBlock, UInt32
-from .blocks import BlockFile, block_to_table, blocks_to_table, quality_to_table, slot_names, write_rows
+from .blocks import BlockFile, block_to_table, blocks_to_table, plain_schema, quality_to_table, slot_names, write_rows
 
 __all__ = ["Draft", "Lake", "blocks_to_table", "quality_to_table", "slot_names"]
 KEYS = ("day", "shard")
@@ -208,14 +208,14 @@ class Draft:
         )
         with self._lock:
             before = self._files.setdefault(table, {}).get(shard)
-            self._files[table][shard] = parts[0].schema, add
+            self._files[table][shard] = plain_schema(parts[0].schema), add
         if before:
             _discard(folder / before[1].path)
 
     def write_blocks(self, table: str, blocks: Sequence[DayBlock]) -> None:
         """Day blocks of one shard, values into `table`, their quality bits into `<table>_quality`."""
         shard = blocks[0].shard
-        self.write(f"{table}_quality", shard, quality_to_table(blocks))
+        self.write(f"{table}_quality", shard, [quality_to_table(block) for block in blocks])
         self.write(table, shard, [block_to_table(block) for block in blocks])
 
     def commit(self) -> dict[str, int]:
