@@ -52,10 +52,11 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class WrappedKeys:
-    """Encryption and authentication key, wrapped."""
+    """Encryption and authentication key, wrapped; order_id: the key change that brought them, "" = none did."""
 
     ek: bytes = field(repr=False)
     ak: bytes = field(repr=False)
+    order_id: str = ""
 
 
 class Contacts:
@@ -128,7 +129,7 @@ class Contacts:
         """(the keys that hold for this client, the ones under way), None = the meter's own, or none under way."""
         with self._rows.begin() as connection:
             query = sa.select(association_key).where(association_key.c.serial == serial, association_key.c.client == client)
-            found = {row.state: WrappedKeys(row.ek_wrapped, row.ak_wrapped) for row in connection.execute(query)}
+            found = {row.state: WrappedKeys(row.ek_wrapped, row.ak_wrapped, row.order_id) for row in connection.execute(query)}
             return found.get("current"), found.get("next")
 
     def propose_keys(self, serial: str, client: int, keys: WrappedKeys, order_id: str) -> WrappedKeys:
@@ -142,7 +143,7 @@ class Contacts:
             if held is not None and held.order_id != order_id:
                 raise RequestError(f"meter {serial} has keys under way by order {held.order_id}; let it end before {order_id}")
             if held is not None:
-                return WrappedKeys(held.ek_wrapped, held.ak_wrapped)
+                return WrappedKeys(held.ek_wrapped, held.ak_wrapped, order_id)
             row = {"serial": serial, "client": client, "state": "next", "order_id": order_id}
             connection.execute(association_key.insert(), row | {"ek_wrapped": keys.ek, "ak_wrapped": keys.ak})
             return keys
@@ -156,11 +157,11 @@ class Contacts:
             connection.execute(association_key.delete().where(*own, association_key.c.state == "current"))
             connection.execute(association_key.update().where(*own, association_key.c.state == "next").values(state="current"))
 
-    def keys_dropped(self, serial: str, client: int, order_id: str) -> None:
-        """The keys under way by `order_id` were never sent: only the older ones hold."""
+    def keys_dropped(self, serial: str, order_id: str) -> None:
+        """The meter has not taken the keys under way by `order_id`: only the older ones hold."""
         with self._rows.begin(writing=True) as connection:
-            own = (association_key.c.serial == serial, association_key.c.client == client, association_key.c.order_id == order_id)
-            connection.execute(association_key.delete().where(*own, association_key.c.state == "next"))
+            own = (association_key.c.serial == serial, association_key.c.order_id == order_id, association_key.c.state == "next")
+            connection.execute(association_key.delete().where(*own))
 
 
 def _counter_is(meter: str, title: bytes) -> tuple[sa.ColumnElement[bool], ...]:

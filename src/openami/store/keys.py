@@ -9,7 +9,13 @@ import os
 import secrets
 from pathlib import Path
 
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+from cryptography.hazmat.primitives.keywrap import (
+    InvalidUnwrap,
+    aes_key_unwrap,
+    aes_key_unwrap_with_padding,
+    aes_key_wrap,
+    aes_key_wrap_with_padding,
+)
 
 from ..errors import DataError, InputError
 
@@ -38,6 +44,19 @@ class MasterKey:
         except InvalidUnwrap:
             raise DataError(
                 "a meter's key cannot be unwrapped: the master key is not the one that wrapped it; give the right one"
+            ) from None
+
+    def wrap_secret(self, secret: bytes) -> bytes:
+        """A password or another secret of any length (1 byte or more) as it may lie on disk (AES key wrap with padding, RFC 5649)."""
+        return aes_key_wrap_with_padding(self._octets, secret)
+
+    def unwrap_secret(self, wrapped: bytes) -> bytes:
+        """The secret again; DataError as `unwrap`."""
+        try:
+            return aes_key_unwrap_with_padding(self._octets, wrapped)
+        except InvalidUnwrap:
+            raise DataError(
+                "a meter's secret cannot be unwrapped: the master key is not the one that wrapped it; give the right one"
             ) from None
 
 

@@ -148,6 +148,7 @@ meter_order = sa.Table(
     sa.Column("state", sa.Text, nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("not_before_s", sa.BigInteger, nullable=False),
+    sa.Column("problem", sa.Text, nullable=False),
 )
 order_step = sa.Table(
     "order_step",

@@ -1,0 +1,151 @@
+"""The way to every registered meter: where it listens, with which secrets, under which counters.
+
+    lines = Lines(rows, master, reader_title(deployment title))
+    async with await lines.open("XMA0000007", UTILITY) as session: ...
+
+What always holds: secrets are unwrapped in memory only and for one conversation; a meter whose keys are being changed is tried with the keys that
+hold, then with those under way, and the first time that it takes the latter they hold: until then both are kept.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from ..cosem.acse import Mechanism
+from ..cosem.ciphering import Keys
+from ..cosem.protection import Form
+from ..errors import InputError
+from ..store.contacts import Contacts, MeterLine, WrappedKeys
+from ..store.keys import MasterKey
+from ..store.rows import Rows
+from .session import PUBLIC, READER, Credentials, Denied, KeptCounters, MeterAddress, MeterSession, Patience, open_session
+
+
+def reader_title(headend_title: bytes) -> bytes:
+    """The system title under which meters are asked: another one than confirms pushes, because both count for themselves under one key."""
+    return headend_title[:-1] + bytes((headend_title[-1] ^ 0x80,))
+
+
+class Lines:
+    """Opens conversations. `patience`: their time limits."""
+
+    def __init__(self, rows: Rows, master: MasterKey, own_title: bytes, patience: Patience | None = None) -> None:
+        self.contacts = Contacts(rows)
+        self.patience = patience or Patience()
+        self._master, self._title = master, own_title
+        self._lines, self._wrapped = self.contacts.lines(), rows.wrapped_keys()
+        self._models = {meter.serial: f"{meter.maker} {meter.model}" for meter in rows.meters()}
+
+    def line(self, serial: str) -> MeterLine:
+        """InputError where it is not known where a meter listens."""
+        if serial not in self._lines:
+            raise InputError(f"it is not known where meter {serial} listens; add its line (host, port, secrets) to the registry")
+        return self._lines[serial]
+
+    @property
+    def serials(self) -> list[str]:
+        """The meters that can be asked."""
+        return list(self._lines)
+
+    def cell(self, serial: str) -> str:
+        return self._lines[serial].cell if serial in self._lines else ""
+
+    def model(self, serial: str) -> str:
+        """Maker and model: meters of one model show their profiles alike."""
+        return self._models.get(serial, "")
+
+    async def open(self, serial: str, client: int) -> MeterSession:
+        """An association with a meter; SilentMeter, Denied or MeterError as `open_session`."""
+        own, coming = self.contacts.association_keys(serial, client)
+        try:
+            return await self._open(serial, client, own)
+        except Denied as error:
+            if coming is None or error.code != "association":
+                raise
+        session = await self._open(serial, client, coming)
+        self.contacts.keys_proved(serial, client)
+        return session
+
+    async def proves_new_keys(self, serial: str, client: int, order_id: str) -> bool:
+        """Whether the meter takes the keys that `order_id` brought for `client`; from then on they hold. False = it refuses them.
+
+        Nobody else may talk to the meter as this client meanwhile: its counters would be overtaken."""
+        own, coming = self.contacts.association_keys(serial, client)
+        if coming is None or coming.order_id != order_id:
+            return own is not None and own.order_id == order_id
+        try:
+            session = await self._open(serial, client, coming)
+        except Denied as error:
+            if error.code != "association":
+                raise
+            return False
+        await session.close()
+        self.contacts.keys_proved(serial, client)
+        return True
+
+    def transfer_key(self, serial: str) -> bytes:
+        """The key under which new keys travel to this meter."""
+        wrapped = self.line(serial).transfer_key_wrapped
+        if wrapped is None:
+            raise InputError(f"meter {serial} has no key-transfer key in the registry; import it before its keys can be changed")
+        return self._master.unwrap_secret(wrapped)
+
+    def new_keys(self, serial: str, client: int, fresh: Keys, order_id: str) -> Keys:
+        """Keys for a change, kept (wrapped) before they are sent: `fresh`, or those of this order that are kept already."""
+        proposed = WrappedKeys(self._master.wrap(fresh.ek), self._master.wrap(fresh.ak))
+        kept = self.contacts.propose_keys(serial, client, proposed, order_id)
+        return self._unwrapped(kept)
+
+    async def _open(self, serial: str, client: int, wrapped: WrappedKeys | None) -> MeterSession:
+        line = self.line(serial)
+        credentials = self._credentials(line, client, wrapped)
+        kept = KeptCounters(self.contacts, serial)
+        return await open_session(MeterAddress(line.host, line.port, line.hdlc), credentials, self.patience, kept=kept)
+
+    def _credentials(self, line: MeterLine, client: int, wrapped: WrappedKeys | None) -> Credentials:
+        if client == PUBLIC:
+            return Credentials()
+        secret = line.password_wrapped if client == READER else line.hls_secret_wrapped
+        if secret is None:
+            what = "password" if client == READER else "HLS secret"
+            raise InputError(f"meter {line.serial} has no {what} in the registry; import it before client {client} can talk to it")
+        if wrapped is None:
+            if line.serial not in self._wrapped:
+                raise InputError(f"meter {line.serial} has no keys in the registry; import them first")
+            wrapped = WrappedKeys(*self._wrapped[line.serial])
+        return Credentials(
+            client,
+            Mechanism.LLS if client == READER else Mechanism(line.mechanism),
+            self._master.unwrap_secret(secret),
+            self._unwrapped(wrapped),
+            self._title,
+            form=Form.GENERAL_GLO if line.general else Form.GLO,
+        )
+
+    def _unwrapped(self, wrapped: WrappedKeys) -> Keys:
+        return Keys(self._master.unwrap(wrapped.ek), self._master.unwrap(wrapped.ak))
+
+
+class Talk:
+    """One client's conversation with one meter, opened when it is first needed. Use as a context: it is ended on leaving."""
+
+    def __init__(self, lines: Lines, serial: str, client: int) -> None:
+        self.lines, self.serial, self.client = lines, serial, client
+        self._session: MeterSession | None = None
+
+    async def session(self) -> MeterSession:
+        """The association, opened if it is not; errors as `Lines.open`."""
+        if self._session is None:
+            self._session = await self.lines.open(self.serial, self.client)
+        return self._session
+
+    async def hang_up(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def __aenter__(self) -> Talk:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.hang_up()

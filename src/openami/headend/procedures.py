@@ -1,0 +1,200 @@
+"""How each kind of order is asked of a meter and read back: relay, load limit, clock, calendar, keys.
+
+A procedure has two halves: `read` says how the meter stands against the order, and may be repeated as often as one likes; `send` asks for it
+once. Who decides when each is done is `orders.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..control.order import Event, Order, What, closing, reading
+from ..cosem.apdu import Item, Ref
+from ..cosem.axdr import Data, Tag, decode_all
+from ..cosem.ciphering import Keys
+from ..cosem.clock import CosemDateTime
+from ..cosem.objects import read_scaler_unit, stamp_of
+from ..cosem.operations import KeyId, key_transfer
+from ..cosem.push import obis_text
+from ..errors import InputError, MeterError
+from .lines import Talk
+from .session import UTILITY, Denied, MeterSession, code_name
+
+RELAY, LIMITER, CLOCK, CALENDAR = "0.0.96.3.10.255", "0.0.17.0.0.255", "0.0.1.0.0.255", "0.0.13.0.0.255"
+SECURITY_SETUPS = {32: "0.0.43.0.2.255", 48: "0.0.43.0.3.255", 80: "0.0.43.0.5.255"}
+"""Security setup of each ciphered association that is asked (IS 15959 part 2, as the simulated meters have them [verify])."""
+CLOCK_TOLERANCE_S = 5
+DEVIATION_MINUTES = -330
+NOTHING = Data(Tag.INTEGER, 0)
+
+
+class Procedure(Protocol):
+    """client: who asks. settle_s: how long after a success the meter may still show the old state."""
+
+    client: int
+    settle_s: int
+
+    async def read(self, talk: Talk, order: Order) -> tuple[Event, str]:
+        """How the meter stands against the order: READ_AS_ASKED, READ_OTHERWISE, READ_READY; and a note for the record."""
+
+    async def send(self, talk: Talk, order: Order) -> None:
+        """Ask for it, once. Denied: the meter has refused it; any other error: nobody knows."""
+
+
+class RelayProcedure:
+    """Disconnect and connect: class 70. Done is control state and output together."""
+
+    client, settle_s = UTILITY, 10
+
+    async def read(self, talk: Talk, order: Order) -> tuple[Event, str]:
+        session = await talk.session()
+        output, state, mode = [one.value for one in await given(session, *(Ref(70, RELAY, member) for member in (2, 3, 4)))]
+        if not isinstance(output, bool | int) or not isinstance(state, int):
+            raise MeterError(f"{session.address} gives a relay state that is none: {output}, {state}", "layout")
+        event = reading(order.what, state, bool(output))
+        note = f"control state {state}, output {int(output)}, control mode {mode}"
+        if event is Event.READ_READY:
+            note += f"; closes: {closing(mode if isinstance(mode, int) else None)}"
+        return event, note
+
+    async def send(self, talk: Talk, order: Order) -> None:
+        session = await talk.session()
+        await session.action(Ref(70, RELAY, 1 if order.what is What.DISCONNECT else 2), NOTHING)
+
+
+class LoadLimitProcedure:
+    """{"limit_w": 5000} and, if wanted, "over_s" and "under_s": the limiter's normal threshold and durations (class 71)."""
+
+    client, settle_s = UTILITY, 0
+
+    async def read(self, talk: Talk, order: Order) -> tuple[Event, str]:
+        session = await talk.session()
+        wanted = await self._wanted(session, order)
+        shown = await given(session, *(Ref(71, LIMITER, member) for member in wanted))
+        as_asked = all(one.value == value for one, value in zip(shown, wanted.values(), strict=True))
+        note = ", ".join(f"attribute {member} is {one.value}" for member, one in zip(wanted, shown, strict=True))
+        return (Event.READ_AS_ASKED if as_asked else Event.READ_OTHERWISE), note
+
+    async def send(self, talk: Talk, order: Order) -> None:
+        session = await talk.session()
+        for member, value in (await self._wanted(session, order)).items():
+            (old,) = await given(session, Ref(71, LIMITER, member))
+            await session.set(Item(Ref(71, LIMITER, member)), Data(old.tag, value))
+
+    async def _wanted(self, session: MeterSession, order: Order) -> dict[int, int]:
+        """Attribute -> number, the threshold in the scale of the quantity that is watched."""
+        wish = wish_of(order, "limit_w")
+        (monitored,) = await given(session, Ref(71, LIMITER, 2))
+        class_id, name, attribute = (one.value for one in monitored.value)
+        if (class_id, attribute) not in ((3, 2), (5, 2)):
+            raise InputError(f"the limiter of {session.address} watches class {class_id}, attribute {attribute}; it is not set in watts")
+        (scale,) = await given(session, Ref(class_id, obis_text(name), 3 if class_id == 3 else 4))
+        scaler, unit = read_scaler_unit(scale) or (0, "")
+        whole, rest = divmod(int(wish["limit_w"]) * 10 ** max(0, -scaler), 10 ** max(0, scaler))
+        if unit not in ("W", "VA") or rest:
+            raise InputError(f"a limit of {wish['limit_w']} W cannot be written in steps of 10^{scaler} {unit}; give a multiple of them")
+        named = {4: whole, 6: wish.get("over_s"), 7: wish.get("under_s")}
+        return {member: int(value) for member, value in named.items() if value is not None}
+
+
+class ClockProcedure:
+    """Set to our time as it is when it is sent. {"tolerance_s": 5}: how near is near enough."""
+
+    client, settle_s = UTILITY, 0
+
+    def __init__(self, now_s: Callable[[], int]) -> None:
+        self._now_s = now_s
+
+    async def read(self, talk: Talk, order: Order) -> tuple[Event, str]:
+        (shown,) = await given(await talk.session(), Ref(8, CLOCK, 2))
+        stamp = stamp_of(shown, -DEVIATION_MINUTES)
+        if stamp is None:
+            return Event.READ_OTHERWISE, "the meter's clock shows no time"
+        ahead_s = stamp - self._now_s()
+        near = abs(ahead_s) <= int(wish_of(order).get("tolerance_s", CLOCK_TOLERANCE_S))
+        return (Event.READ_AS_ASKED if near else Event.READ_OTHERWISE), f"the meter's clock is {ahead_s:+d} s from ours"
+
+    async def send(self, talk: Talk, order: Order) -> None:
+        session = await talk.session()
+        now = CosemDateTime.from_stamp(self._now_s(), DEVIATION_MINUTES, 0)
+        await session.set(Item(Ref(8, CLOCK, 2)), Data(Tag.OCTET_STRING, now.encode()))
+
+
+class CalendarProcedure:
+    """{"name", "seasons", "weeks", "days"}: the tables of a time-of-use calendar, each as A-XDR in hexadecimal; written as the passive calendar,
+    which is then made active (class 20)."""
+
+    client, settle_s = UTILITY, 60
+
+    async def read(self, talk: Talk, order: Order) -> tuple[Event, str]:
+        shown = await given(await talk.session(), *(Ref(20, CALENDAR, member) for member in (2, 3, 4, 5)))
+        as_asked = list(shown) == self._tables(order)
+        return (Event.READ_AS_ASKED if as_asked else Event.READ_OTHERWISE), f"active calendar {shown[0].value!r}"
+
+    async def send(self, talk: Talk, order: Order) -> None:
+        session = await talk.session()
+        for member, table in zip((6, 7, 8, 9), self._tables(order), strict=True):
+            await session.set(Item(Ref(20, CALENDAR, member)), table)
+        await session.action(Ref(20, CALENDAR, 1), NOTHING)
+
+    def _tables(self, order: Order) -> list[Data]:
+        wish = wish_of(order, "name", "seasons", "weeks", "days")
+        try:
+            return [decode_all(bytes.fromhex(wish[name])) for name in ("name", "seasons", "weeks", "days")]
+        except (ValueError, TypeError, MeterError) as error:
+            raise InputError(f"order {order.order_id}: the calendar is not A-XDR in hexadecimal ({error})") from None
+
+
+class KeysProcedure:
+    """{"client": 48}: new global keys for one association, made here, kept beside the old ones, wrapped for the journey under the meter's own
+    transfer key. Done is an association with the new ones; a meter that takes only the old ones has not got them."""
+
+    client, settle_s = UTILITY, 0
+
+    async def read(self, talk: Talk, order: Order) -> tuple[Event, str]:
+        if not order.sent_before:
+            return Event.READ_OTHERWISE, "new keys were never sent"
+        client = self._of(order)
+        await talk.hang_up()
+        if await talk.lines.proves_new_keys(order.meter, client, order.order_id):
+            return Event.READ_AS_ASKED, f"client {client} is taken with the new keys"
+        return Event.READ_OTHERWISE, f"client {client} is refused with the new keys"
+
+    async def send(self, talk: Talk, order: Order) -> None:
+        client, session = self._of(order), await talk.session()
+        fresh = Keys(secrets.token_bytes(16), secrets.token_bytes(16))
+        keys = talk.lines.new_keys(order.meter, client, fresh, order.order_id)
+        wrapped = key_transfer(talk.lines.transfer_key(order.meter), {KeyId.GLOBAL_ENCRYPTION: keys.ek, KeyId.AUTHENTICATION: keys.ak})
+        await session.action(Ref(64, SECURITY_SETUPS[client], 2), wrapped)
+
+    def _of(self, order: Order) -> int:
+        client = wish_of(order, "client")["client"]
+        if client not in SECURITY_SETUPS:
+            known = ", ".join(map(str, SECURITY_SETUPS))
+            raise InputError(f"order {order.order_id}: keys of client {client} cannot be changed from here; give one of {known}")
+        return int(client)
+
+
+async def given(session: MeterSession, *refs: Ref) -> list[Data]:
+    """Several attributes, all of which must be there; Denied names the first that is not."""
+    found = []
+    for ref, one in zip(refs, await session.get_each(*(Item(ref) for ref in refs)), strict=True):
+        if not isinstance(one, Data):
+            client = session.credentials.client
+            what = f"{ref.obis} (class {ref.class_id}, {ref.member})"
+            raise Denied(f"{session.address} does not give {what} to client {client}: {code_name(one)}", code_name(one))
+        found.append(one)
+    return found
+
+
+def wish_of(order: Order, *needed: str) -> dict[str, Any]:
+    try:
+        wish = json.loads(order.wish)
+    except json.JSONDecodeError:
+        wish = None
+    if not isinstance(wish, dict) or any(name not in wish for name in needed):
+        raise InputError(f"order {order.order_id} ({order.what}) must say {', '.join(needed)} as a JSON object, and says {order.wish!r}")
+    return wish
