@@ -6,6 +6,7 @@
     store.py     writing validated day blocks
     bill.py      time of use and slabs, from Parquet
     rollup.py    demand per slot of transformers, feeders, divisions and the company, from Parquet
+    history.py   one meter's year
     headend.py   pushes confirmed after the journal's sync
 
 Each module has `run(meters) -> Iterator[Line]`. A line is one JSON object: bench, metric, value, unit, n, cores, and `peer` where it is about
@@ -25,7 +26,7 @@ from typing import Any
 from ..errors import InputError
 
 Line = dict[str, Any]
-NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "headend")
+NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "history", "headend")
 
 
 def run_bench(name: str, meters: int | None) -> Iterator[Line]:

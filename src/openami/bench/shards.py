@@ -23,18 +23,18 @@ SHARD_METERS = 262_144
 KINDS = 4
 
 
-def shard_sizes(meters: int, threads: int = 2) -> list[int]:
-    """`meters` cut into shards, at least one for each thread."""
-    most = min(SHARD_METERS, -(-meters // threads))
+def shard_sizes(meters: int, least: int = 2) -> list[int]:
+    """`meters` cut into shards, at least so many, one for each thread."""
+    most = min(SHARD_METERS, -(-meters // least))
     return [min(most, meters - first) for first in range(0, meters, most)]
 
 
-def validated_shards(meters: int) -> list[DayBlock]:
+def validated_shards(meters: int, least: int = 2) -> list[DayBlock]:
     """Day blocks after VEE, [48, meter] each; those of the same size and kind share their arrays."""
     rules = load_rules().on(DAY, "domestic")
     made: dict[tuple[int, int], DayBlock] = {}
     blocks = []
-    for shard, size in enumerate(shard_sizes(meters)):
+    for shard, size in enumerate(shard_sizes(meters, least)):
         kind = size, shard % KINDS
         if kind not in made:
             day = bench_day(size, kind[1])

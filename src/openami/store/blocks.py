@@ -94,6 +94,16 @@ def write_rows(path: Path, parts: Sequence[pa.Table]) -> None:
             writer.write_table(part, row_group_size=PAGE_ROWS)
 
 
+def read_rows(path: str | Path) -> pa.Table:
+    """The rows of one file of the lake, without its partition columns. DataError where it is damaged."""
+    try:
+        return pq.read_table(path, partitioning=None, memory_map=True, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} cannot be read ({' '.join(str(error).split())[:200]}); close that day again or restore the file"
+        ) from error
+
+
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """The schema as readers see it: without dictionaries, which only save room."""
     fields = [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type, f.nullable) for f in schema]
@@ -131,6 +141,10 @@ class Part:
     @property
     def meters(self) -> int:
         return int(self.columns[0].size)
+
+    def column_of(self, meter: int) -> Int32:
+        """One meter's slots, int32 [slot]."""
+        return np.array([column[meter - self.first] for column in self.columns], np.int32)
 
 
 class BlockFile:
@@ -196,11 +210,12 @@ class BlockFile:
 
 def _numbers(column: pa.ChunkedArray) -> Int32:
     """An int32 column as an array, MISSING where null; not copied where nothing is null."""
-    parts = [_chunk(chunk) for chunk in column.chunks]
+    parts = [to_numbers(chunk) for chunk in column.chunks]
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int32), *parts])
 
 
-def _chunk(chunk: pa.Array) -> Int32:
+def to_numbers(chunk: pa.Array) -> Int32:
+    """An int32 Arrow array as a NumPy one, MISSING where null; a view where nothing is null."""
     mask, octets = chunk.buffers()
     if octets is None:
         return np.full(len(chunk), MISSING, np.int32)

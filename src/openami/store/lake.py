@@ -30,14 +30,13 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
 
 from ..errors import DataError, InputError, RequestError, StorageError
 from ..readings import CHANNEL_BY_NAME, DayBlock, UInt32
-from .blocks import BlockFile, block_to_table, blocks_to_table, plain_schema, quality_to_table, slot_names, write_rows
+from .blocks import BlockFile, block_to_table, blocks_to_table, plain_schema, quality_to_table, read_rows, slot_names, write_rows
 
 __all__ = ["Draft", "Lake", "blocks_to_table", "quality_to_table", "slot_names"]
 KEYS = ("day", "shard")
@@ -87,22 +86,26 @@ class Lake:
 
     def files(self, table: str, day: date, version: int | None = None) -> dict[int, list[str]]:
         """The files of `day` by shard, as one version of the table has them: for readers of many shards, who open the log once."""
-        found: dict[int, list[str]] = {}
+        return {shard: paths for (own, shard), paths in self.all_files(table, version).items() if own == day}
+
+    def all_files(self, table: str, version: int | None = None) -> dict[tuple[date, int], list[str]]:
+        """The files of every (day, shard) of a table."""
+        found: dict[tuple[date, int], list[str]] = {}
         for path in sorted(map(unquote, self._open(table, version).file_uris())):
-            if (place := PLACE.search(path)) and place["day"] == day.isoformat():
-                found.setdefault(int(place["shard"]), []).append(path)
+            if place := PLACE.search(path):
+                found.setdefault((date.fromisoformat(place["day"]), int(place["shard"])), []).append(path)
         return found
+
+    def tables(self) -> list[str]:
+        """The tables that are there, by name."""
+        return sorted(log.parent.name for log in self.root.glob("*/_delta_log"))
 
     def read(self, table: str, day: date, shard: int, version: int | None = None) -> pa.Table:
         """The rows of (day, shard), without the partition columns; an empty DataError sentence where there are none."""
         files = _files(self._open(table, version), day, shard)
         if not files:
             raise DataError(f"{table} has no {day} of shard {shard}; close that day first, or ask for another")
-        try:
-            parts = [pq.read_table(f, partitioning=None, memory_map=True, page_checksum_verification=True) for f in files]
-            return pa.concat_tables(parts, promote_options="default")
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{files[0]} cannot be read ({_short(error)}); close {day} again or restore the file") from error
+        return pa.concat_tables([read_rows(path) for path in files], promote_options="default")
 
     def has(self, table: str, day: date, shard: int) -> bool:
         """Whether (day, shard) is in `table`; a table that is there and cannot be opened is a DataError, never a no."""

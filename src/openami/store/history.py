@@ -1,0 +1,334 @@
+"""The history: closed days kept in the order of meters, for "one meter's year". Derived from `validated`, and rebuilt from it at any time.
+
+    history/channel=import_wh/month=2025-12/shard=0/part=000.parquet
+
+A row per meter and day: `meter` (index in the shard), `day`, `values` (a list, one number per slot, null = missing), `quality` (a list of
+`Quality` bits, null where the whole day is plain valid). A part holds up to 16,384 meters, a row group four of them.
+
+    history/made/2025-12.0.json
+
+What always holds: every meter of a part has the same days, so a meter's rows are found by counting, not by looking; a part is replaced as a
+whole; when all parts of a month and shard are there, `made` names the files of `validated` that they came from, so `behind` tells what a day
+closed again, or a rebuild that was stopped, has left stale.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ..errors import DataError, StorageError
+from ..readings import MISSING, Int32, UInt32
+from .blocks import BlockFile, Part, read_rows, to_numbers
+from .lake import Lake
+
+PART_METERS = 16_384
+GROUP_METERS = 4
+OPEN_FILES = 256
+ABOUT = b"openami.history"
+
+
+@dataclass(frozen=True, slots=True)
+class MeterDays:
+    """Days of one meter and channel. values: int32 [day, slot], MISSING where there is none (and after the last slot of a shorter day);
+    quality: uint32, same shape, `Quality` bits, None where it was not asked for; slots: how many slots each day has."""
+
+    days: tuple[date, ...]
+    slots: tuple[int, ...]
+    values: Int32
+    quality: UInt32 | None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Month:
+    """One month of one channel of one shard: what is written as a whole."""
+
+    channel: str
+    month: date
+    shard: int
+
+    def part(self, root: Path, number: int) -> Path:
+        return root / f"channel={self.channel}" / f"month={self.month:%Y-%m}" / f"shard={self.shard}" / f"part={number:03d}.parquet"
+
+
+class History:
+    """The history beside a lake's tables. Open parts are kept, so that asking again is fast; `rebuild` lets them go."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self.root = lake.root / "history"
+        self._open: OrderedDict[tuple[Month, int], _OpenPart] = OrderedDict()
+        self._lock = Lock()
+
+    def meter(self, channel: str, shard: int, meter: int, first: date, last: date, *, quality: bool = True) -> MeterDays:
+        """The days from `first` to `last` (both included) that the history has of a meter, in order. Days not in it are simply not there:
+        `behind` names them, and `validated` has them. DataError where a part is damaged."""
+        found = []
+        month = first.replace(day=1)
+        while month <= last:
+            part = self._part(Month(channel, month, shard), meter // PART_METERS)
+            if part is not None and meter % PART_METERS < part.meters and (days := part.between(first, last)):
+                found.append(part.read(meter % PART_METERS, days, quality))
+            month = _next(month)
+        return _joined(found)
+
+    def behind(self) -> list[tuple[date, int]]:
+        """The (day, shard)s of `validated` that the history does not have as they are now, in order."""
+        return self._behind(self._sources())
+
+    def _behind(self, current: dict[tuple[date, int], Path]) -> list[tuple[date, int]]:
+        held: dict[tuple[date, int], str] = {}
+        for path in self.root.glob("made/*.json"):
+            shard = int(path.stem.split(".")[1])
+            held |= {(date.fromisoformat(day), shard): name for day, name in json.loads(path.read_text("utf-8")).items()}
+        return sorted(key for key, name in current.items() if held.get(key) != name.name)
+
+    def rebuild(self, *, everything: bool = False, threads: int = 2, progress: Callable[[int], None] | None = None) -> list[Month]:
+        """Write the months that are behind `validated`, or all of them; gives what was written. StorageError where the disk refuses."""
+        current, marks = self._sources(), self._sources("validated_quality")
+        wanted = current.keys() if everything else self._behind(current)
+        months = sorted({(day.replace(day=1), shard) for day, shard in wanted})
+        made: list[Month] = []
+        with ThreadPoolExecutor(threads, thread_name_prefix="history") as pool:
+            jobs = [pool.submit(self._build, month, shard, current, marks) for month, shard in months]
+            for job in jobs:
+                made += job.result()
+                if progress:
+                    progress(1)
+        with self._lock:
+            self._open.clear()
+        return sorted(made)
+
+    def _sources(self, table: str = "validated") -> dict[tuple[date, int], Path]:
+        """(day, shard) -> its file."""
+        if table not in self._lake.tables():
+            return {}
+        return {place: Path(paths[-1]) for place, paths in self._lake.all_files(table).items()}
+
+    def _build(self, month: date, shard: int, current: dict[tuple[date, int], Path], quality: dict[tuple[date, int], Path]) -> list[Month]:
+        days = sorted(day for day, own in current if own == shard and day.replace(day=1) == month)
+        files = {day: BlockFile(current[day, shard]) for day in days}
+        marks = {day: read_rows(quality[day, shard]) for day in days}
+        made = []
+        proof = self.root / "made" / f"{month:%Y-%m}.{shard}.json"
+        proof.unlink(missing_ok=True)
+        for channel in sorted({channel for file in files.values() for channel in file.channels}):
+            own = [day for day in days if channel in files[day].channels]
+            at = Month(channel, month, shard)
+            sparse = [_marks(marks[day], channel) for day in own]
+            for first, slabs in _slabs([files[day] for day in own], channel):
+                for low in range(0, max(len(slab[0]) for slab in slabs), PART_METERS):
+                    part = _rows(own, slabs, sparse, first + low, low)
+                    _replace(at.part(self.root, (first + low) // PART_METERS), part, GROUP_METERS * len(own))
+            made.append(at)
+        sources = {day.isoformat(): current[day, shard].name for day in days}
+        _put(proof, lambda fresh: fresh.write_text(json.dumps(sources), "utf-8"))
+        return made
+
+    def _part(self, month: Month, number: int) -> _OpenPart | None:
+        key = month, number
+        with self._lock:
+            if key in self._open:
+                self._open.move_to_end(key)
+                return self._open[key]
+        path = month.part(self.root, number)
+        if not path.exists():
+            return None
+        part = _OpenPart(path)
+        with self._lock:
+            self._open[key] = part
+            while len(self._open) > OPEN_FILES:
+                self._open.popitem(last=False)
+        return part
+
+
+class _OpenPart:
+    """A part with its footer read. A `ParquetFile` serves one reader at a time, hence the lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        about = _about(path)
+        self.days = [date.fromisoformat(day) for day in about["days"]]
+        self.slots: list[int] = about["slots"]
+        try:
+            self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path, error) from error
+        self.meters = self._file.metadata.num_rows // len(self.days)
+        self._lock = Lock()
+
+    def between(self, first: date, last: date) -> slice | None:
+        own = [k for k, day in enumerate(self.days) if first <= day <= last]
+        return slice(own[0], own[-1] + 1) if own else None
+
+    def read(self, meter: int, days: slice, with_quality: bool) -> MeterDays:
+        group, place = divmod(meter, GROUP_METERS)
+        columns = ["values.list.element", "quality.list.element"][: 1 + with_quality]
+        try:
+            with self._lock:
+                rows = self._file.read_row_group(group, columns=columns, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(self.path, error) from error
+        count = len(self.days)
+        own = rows.slice(place * count + days.start, days.stop - days.start)
+        slots = self.slots[days]
+        shape = len(slots), max(slots)
+        values = np.full(shape, MISSING, np.int32)
+        _unfold(own["values"], values)
+        marks = np.zeros(shape, np.int32)
+        if with_quality:
+            _unfold(own["quality"], marks)
+        return MeterDays(tuple(self.days[days]), tuple(slots), values, marks.view(np.uint32) if with_quality else None)
+
+
+def _unfold(lists: pa.ChunkedArray, out: Int32) -> None:
+    """Lists of numbers into the rows of `out`; a null list leaves its row as it is."""
+    column = lists.combine_chunks() if lists.num_chunks != 1 else lists.chunk(0)
+    flat = to_numbers(column.flatten())
+    if flat.size == out.size:
+        out[:] = flat.reshape(out.shape)
+        return
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    at = 0
+    for row, length in zip(out, lengths.tolist(), strict=True):
+        row[:length] = flat[at : at + length]
+        at += length
+
+
+def _joined(parts: list[MeterDays]) -> MeterDays:
+    """Months behind one another, all as wide as the longest day."""
+    wide = max((part.values.shape[1] for part in parts), default=0)
+
+    def behind_one_another(arrays: list[Any], filler: int, kind: type) -> Any:
+        padded = [a if a.shape[1] == wide else np.pad(a, ((0, 0), (0, wide - a.shape[1])), constant_values=filler) for a in arrays]
+        return np.concatenate([np.empty((0, wide), kind), *padded])
+
+    days = tuple(day for part in parts for day in part.days)
+    slots = tuple(count for part in parts for count in part.slots)
+    values = behind_one_another([part.values for part in parts], int(MISSING), np.int32)
+    if any(part.quality is None for part in parts):
+        return MeterDays(days, slots, values, None)
+    return MeterDays(days, slots, values, behind_one_another([part.quality for part in parts], 0, np.uint32))
+
+
+def _slabs(files: list[BlockFile], channel: str) -> Iterator[tuple[int, list[list[Int32]]]]:
+    """The same meters of all days at a time: (first meter, for each day the slot columns), days with fewer meters filled up with MISSING."""
+    readers = [file.parts(channel) for file in files]
+    while True:
+        parts: list[Part | None] = [next(reader, None) for reader in readers]
+        there = [part for part in parts if part is not None]
+        if not there:
+            return
+        most = max(part.meters for part in there)
+        slabs = []
+        for part, file in zip(parts, files, strict=True):
+            columns = part.columns if part else [np.empty(0, np.int32)] * len(file.slots)
+            slabs.append([np.concatenate([c, np.full(most - c.size, MISSING, np.int32)]) if c.size < most else c for c in columns])
+        yield there[0].first, slabs
+
+
+def _marks(sparse: pa.Table, channel: str) -> tuple[Int32, Int32, Int32]:
+    """(meter, slot, bits) of a day's values that are not plain valid, in the order of meters."""
+    own = sparse.filter(pc.equal(sparse["channel"], channel))
+    meter, slot, bits = (own[name].to_numpy().astype(np.int32) for name in ("meter", "slot", "quality"))
+    order = np.argsort(meter, kind="stable")
+    return meter[order], slot[order], bits[order]
+
+
+def _rows(days: list[date], slabs: list[list[Int32]], sparse: list[tuple[Int32, Int32, Int32]], first: int, low: int) -> pa.Table:
+    """A part's rows. first: the part's first meter; low: where it lies in the slabs."""
+    meters = min(PART_METERS, len(slabs[0][0]) - low)
+    slots = [len(slab) for slab in slabs]
+    edges = np.concatenate([[0], np.cumsum(slots)])
+    values, quality = np.empty((meters, edges[-1]), np.int32), np.zeros((meters, edges[-1]), np.int32)
+    for k, (slab, (meter, slot, bits)) in enumerate(zip(slabs, sparse, strict=True)):
+        values[:, edges[k] : edges[k + 1]] = np.stack([column[low : low + meters] for column in slab]).T
+        own = slice(*np.searchsorted(meter, [first, first + meters]))
+        quality[meter[own] - first, edges[k] + slot[own]] = bits[own]
+    offsets = (np.arange(meters)[:, None] * edges[-1] + edges[:-1]).ravel()
+    offsets = np.append(offsets, values.size).astype(np.int32)
+    return pa.table(
+        {
+            "meter": pa.array(np.repeat(np.arange(first, first + meters, dtype=np.int32), len(days))),
+            "day": pa.array(np.tile(np.array([day.toordinal() - date(1970, 1, 1).toordinal() for day in days], np.int32), meters)).cast(
+                pa.date32()
+            ),
+            "values": pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel(), mask=(values == MISSING).ravel())),
+            "quality": _only_marked(offsets, quality, len(days)),
+        }
+    ).replace_schema_metadata({ABOUT: json.dumps({"days": [d.isoformat() for d in days], "slots": slots}).encode()})
+
+
+def _only_marked(offsets: Int32, quality: Int32, days: int) -> pa.Array:
+    """Lists of bits, null for a meter's day without any."""
+    flat = quality.ravel()
+    marked = np.add.reduceat(flat != 0, offsets[:-1]) > 0 if flat.size else np.zeros(len(offsets) - 1, np.bool_)
+    lengths = np.where(marked, np.diff(offsets), 0)
+    own = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    kept = flat[np.repeat(marked, np.diff(offsets))]
+    return pa.ListArray.from_arrays(pa.array(own), pa.array(kept), mask=pa.array(~marked))
+
+
+def _replace(path: Path, rows: pa.Table, group_rows: int) -> None:
+    _put(
+        path,
+        lambda fresh: pq.write_table(
+            rows,
+            fresh,
+            row_group_size=group_rows,
+            compression="lz4",
+            use_dictionary=False,
+            column_encoding={"values.list.element": "BYTE_STREAM_SPLIT", "quality.list.element": "DELTA_BINARY_PACKED"},
+            write_statistics=["meter", "day"],
+            write_page_checksum=True,
+        ),
+    )
+
+
+def _put(path: Path, write: Callable[[Path], object]) -> None:
+    """A file in place of the older one: whole and synced, or not at all."""
+    fresh = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(fresh)
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except (OSError, pa.ArrowException) as error:
+        with suppress(OSError):
+            fresh.unlink()
+        raise StorageError(f"history {path} cannot be written ({error}); free space or give a writable data folder") from error
+
+
+def _about(path: Path) -> dict[str, Any]:
+    try:
+        found = (pq.read_schema(path).metadata or {}).get(ABOUT)
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, error) from error
+    if found is None:
+        raise DataError(f"{path} is no part of a history; remove it and run `openami history rebuild`")
+    return dict(json.loads(found))
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    said = " ".join(str(error).split())[:160]
+    return DataError(f"{path} cannot be read ({said}); run `openami history rebuild --all`: it is made from validated again")
+
+
+def _next(month: date) -> date:
+    return (month + timedelta(days=31)).replace(day=1)
