@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from openami.cosem.acse import Mechanism
+from openami.cosem.ciphering import Keys
 from openami.cosem.protection import Form
 from openami.cosem.server import Event, Violation
 from openami.fleet.device import MeterDevice, build_device, new_identity
@@ -25,9 +27,12 @@ SHORT = Patience(connect_s=5.0, answer_s=5.0)
 class ServedMeter:
     """Use as a context: a meter is served from entering to leaving. `now_s`: its time, to be moved at will; `told`: its events."""
 
-    def __init__(self, *, hdlc: bool = False, hls: Mechanism = Mechanism.HLS, serial: str = "XMA0000007", **how: Any) -> None:
+    def __init__(
+        self, *, hdlc: bool = False, hls: Mechanism = Mechanism.HLS, serial: str = "XMA0000007", keys: Keys | None = None, **how: Any
+    ) -> None:
         self.now_s, self.hdlc, self.told = NOON_S, hdlc, list[Event]()
-        self.identity = new_identity(serial, np.random.default_rng(7), hls)
+        made = new_identity(serial, np.random.default_rng(7), hls)
+        self.identity = replace(made, keys=keys) if keys else made
         self.device: MeterDevice = build_device(self.identity, NOON_S, **({"days": 3, "months": 1} | how))
         self.port = 0
         self._loop = asyncio.new_event_loop()

@@ -16,9 +16,10 @@ from ..cosem.push import read_push
 from ..errors import DataError, MeterError
 from ..headend.admission import Admission, correspondents, one_behind_the_other
 from ..headend.process import headend_title
+from ..headend.pulled import BLOCK_LOAD_PROFILE, read_pulled
 from ..readings import MISSING, MISSING64, Int32, Int64
 from ..store.grid import COLUMN, DayGrid
-from ..store.journal import Batch, Journal, Refusal
+from ..store.journal import Batch, Journal, Pulled, Refusal
 from ..store.keys import load_master_key
 from .site import Site
 
@@ -27,8 +28,8 @@ PACK_FRAMES = 16_384
 
 
 def collect(site: Site, progress: Callable[[int], None] | None = None) -> Counter[str]:
-    """Replay the journal from its first frame and write `raw` for every open day and shard that has a reading; gives the refusals by cause.
-    DataError where there is none at all.
+    """Replay the journal, frames first and behind them what was read from meters, and write `raw` for every open day and shard that has a
+    reading; gives the refusals by cause. DataError where there is none at all.
 
     Frames are judged again exactly as the head-end judged them: by the bulk decoder, and where that hands a frame back, by admission. A genuine
     frame whose reading cannot be used (off the grid or outside the open days: out_of_day; not in its model's layout: layout) goes to
@@ -40,6 +41,8 @@ def collect(site: Site, progress: Callable[[int], None] | None = None) -> Counte
         journal.refuse(replay.take(pack))
         if progress:
             progress(sum(len(batch.frames) for batch in pack))
+    for pulled in journal.pulled():
+        journal.refuse(replay.take_pulled(pulled))
     journal.close()
     written = 0
     for grid in replay.grids.values():
@@ -80,6 +83,17 @@ class _Pack:
         return Refusal(batch.seq, position, cause, detail, serial, batch.received_us, self.frames[frame])
 
 
+class _Pull:
+    """What one meter gave when it was asked, as a source of refusals."""
+
+    def __init__(self, pulled: Pulled) -> None:
+        self._pulled = pulled
+
+    def refusal(self, frame: int, cause: str, detail: str, serial: str | None) -> Refusal:
+        one = self._pulled
+        return Refusal(-one.seq, frame, cause, detail, serial, one.received_us, one.octets)
+
+
 class _Replay:
     """Frames in journal order to day grids. `causes` counts every refusal, admission's and those of readings that cannot be used."""
 
@@ -91,6 +105,7 @@ class _Replay:
         self._index = np.array([peer.meter.index for peer in self._peers], np.int64)
         first, days = site.deployment.first_day, site.deployment.days
         self.grids = {s: DayGrid(s, site.rows.shard_index(s, first).meters, site.calendar, first, days) for s in site.rows.shards()}
+        self._row = {peer.meter.serial: row for row, peer in enumerate(self._peers)}
         self._learnt: set[tuple[int, int]] = set()
         self.causes: Counter[str] = Counter()
 
@@ -105,6 +120,30 @@ class _Replay:
         for verdict in (Bulk.UNKNOWN_METER, Bulk.POLICY, Bulk.BAD_TAG, Bulk.REPLAYED_COUNTER):
             if count := int((found.verdict == verdict).sum()):
                 self.causes[verdict.name.lower()] += count
+        self.causes.update(refusal.cause for refusal in refused)
+        return refused
+
+    def take_pulled(self, pulled: Pulled) -> list[Refusal]:
+        """Write what was read from a meter into the grids, behind all frames: where both speak of a slot, the push was first. Gives what cannot
+        be used; rows that were not asked for, as some meters send, are no readings of ours."""
+        row = self._row.get(pulled.serial)
+        source = _Pull(pulled)
+        if pulled.profile != BLOCK_LOAD_PROFILE:
+            return []
+        try:
+            readings = [] if row is None else read_pulled(pulled.octets)
+        except MeterError as error:
+            self.causes[error.cause] += 1
+            return [source.refusal(0, error.cause, str(error), pulled.serial)]
+        readings = [one for one in readings if one[0] is None or pulled.first_s <= one[0] <= pulled.last_s]
+        if row is None or not readings:
+            return []
+        values = np.full((len(readings), len(COLUMN)), MISSING, np.int32)
+        for k, (_, of_row) in enumerate(readings):
+            for name, value in of_row.items():
+                values[k, COLUMN[name]] = value
+        stamps = np.array([MISSING64 if stamp is None else stamp for stamp, _ in readings], np.int64)
+        refused = self._write(source, np.arange(len(readings)), np.full(len(readings), row, np.int32), stamps, values)
         self.causes.update(refusal.cause for refusal in refused)
         return refused
 
@@ -139,7 +178,7 @@ class _Replay:
         except MeterError:
             return
 
-    def _write(self, pack: _Pack, frame: Int64, row: Int32, stamp_s: Int64, values: Int32) -> list[Refusal]:
+    def _write(self, pack: _Pack | _Pull, frame: Int64, row: Int32, stamp_s: Int64, values: Int32) -> list[Refusal]:
         """Readings [n] into their shards' grids; gives those that no open day has a slot for."""
         refused = []
         for shard, grid in self.grids.items():
@@ -149,7 +188,7 @@ class _Replay:
                 refused.append(self._out_of_day(pack, grid, int(frame[at]), int(row[at]), int(stamp_s[at])))
         return refused
 
-    def _out_of_day(self, pack: _Pack, grid: DayGrid, frame: int, row: int, stamp_s: int) -> Refusal:
+    def _out_of_day(self, pack: _Pack | _Pull, grid: DayGrid, frame: int, row: int, stamp_s: int) -> Refusal:
         why = "the reading has no time stamp"
         if stamp_s != MISSING64:
             why = f"stamped {_local(grid, stamp_s)}, off the grid or outside the days open for readings"

@@ -1,8 +1,19 @@
 """The head-end: talks to meters.
 
     admission.py   one frame judged: whose is it, is it genuine, is it new; the confirmation it deserves, or the cause of its refusal
-    listener.py    the push listener: frames in from TCP, journalled in batches, and only then confirmed
+    listener.py    the push listener: frames in from TCP and UDP, journalled in batches, and only then confirmed
+    process.py     the listener as a process of its own
+    session.py     one conversation with one meter: connect, associate, ask, release; nothing waits for ever
+    reader.py      objects and profiles of a meter as values with units
+    lines.py       the way to every registered meter: where it listens, its secrets, its counters, its keys under way
+    orders.py      orders carried out; procedures.py: how each kind is sent and read back; images.py: firmware
+    gaps.py        which ranges of whose block load are missing
+    plan.py        what to ask which meter next: priorities, limits, back-off
+    rounds.py      the plan carried out, into the journal
+    pulled.py      what was read from a meter, as the journal keeps it
+    levels.py      service levels and the clock against them; silent meters
 
 What always holds: a frame is confirmed only after the journal holds it on disk; a frame is never lost because of what is wrong with it
-(it lies in the journal, and its refusal in quarantine); the same journal judged again gives the same verdicts.
+(it lies in the journal, and its refusal in quarantine); the same journal judged again gives the same verdicts; an order is written as sent
+before it leaves, and an answer that was lost is resolved by reading the meter; no invocation counter is used twice with a key.
 """

@@ -3,6 +3,7 @@
 What always holds:
 - a batch is in the journal whole or not at all, in the order of its `seq`, and is never changed afterwards;
 - `append` returns only after the operating system has been told to sync: only then may a frame be confirmed to its meter;
+- what was read from a meter on our own asking (`pull`) lies beside the frames, apart from them: whoever sends a frame cannot write there;
 - the head-end's memory (last invocation counters, how far frames have been judged, quarantine) is written in the same file but is
   derived: judging the batches again from the first one gives the same (`settle` only saves that work).
 """
@@ -23,7 +24,7 @@ import numpy as np
 
 from ..errors import DataError, InputError, StorageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS batch (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, received_us INTEGER NOT NULL, frames INTEGER NOT NULL, octets BLOB NOT NULL);
@@ -33,7 +34,12 @@ CREATE TABLE IF NOT EXISTS quarantine (
   seq INTEGER NOT NULL, position INTEGER NOT NULL, cause TEXT NOT NULL, detail TEXT NOT NULL, serial TEXT,
   received_us INTEGER NOT NULL, octets BLOB NOT NULL, PRIMARY KEY (seq, position)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS quarantine_cause ON quarantine (cause, seq);
+CREATE TABLE IF NOT EXISTS pulled (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, received_us INTEGER NOT NULL, serial TEXT NOT NULL,
+  profile TEXT NOT NULL, first_s INTEGER NOT NULL, last_s INTEGER NOT NULL, octets BLOB NOT NULL);
 """
+BEFORE_PULLS = 1
+"""The schema that had no `pulled` yet: it is read as it is, and brought up to date when it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,21 @@ class Refusal:
     detail: str
     serial: str | None
     received_us: int
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A profile's rows as one meter gave them when it was asked for those from `first_s` to `last_s` (UTC seconds, both included).
+
+    octets: columns, scalers and rows (see `headend.pulled`). In quarantine it stands under minus its seq: frames count for themselves."""
+
+    seq: int
+    received_us: int
+    serial: str
+    profile: str
+    first_s: int
+    last_s: int
     octets: bytes
 
 
@@ -131,6 +152,32 @@ class Journal:
             after, received_us, octets = rows[0]
             yield Batch(after, received_us, unpack(octets))
 
+    def pull(self, serial: str, profile: str, first_s: int, last_s: int, octets: bytes, received_us: int) -> int:
+        """Store what a meter gave when it was asked, synced to disk; gives its seq. Any process may: it takes no part in the frames' order."""
+        with self._transaction():
+            self._db.execute(SCHEMA[SCHEMA.index("CREATE TABLE IF NOT EXISTS pulled") :])
+            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            cursor = self._db.execute(
+                "INSERT INTO pulled (received_us, serial, profile, first_s, last_s, octets) VALUES (?, ?, ?, ?, ?, ?)",
+                (received_us, serial, profile, first_s, last_s, octets),
+            )
+        return int(cursor.lastrowid or 0)
+
+    def pulled(self, after: int = 0) -> Iterator[Pulled]:
+        """What was pulled with seq > `after`, in order, each read by itself."""
+        if self._rows("PRAGMA user_version")[0][0] == BEFORE_PULLS:
+            return
+        query = "SELECT seq, received_us, serial, profile, first_s, last_s, octets FROM pulled WHERE seq > ? ORDER BY seq LIMIT 1"
+        while rows := self._rows(query, after):
+            after = int(rows[0][0])
+            yield Pulled(*rows[0])
+
+    def answered(self, profile: str) -> list[tuple[str, int, int]]:
+        """(serial, first_s, last_s) of every time that a meter was asked for rows of `profile` and answered, whether it had them or not."""
+        if self._rows("PRAGMA user_version")[0][0] == BEFORE_PULLS:
+            return []
+        return self._rows("SELECT serial, first_s, last_s FROM pulled WHERE profile = ? ORDER BY seq", profile)
+
     def settled(self) -> int:
         """The seq up to which frames have been judged and remembered; 0 = none."""
         rows = self._rows("SELECT seq FROM settled")
@@ -187,7 +234,7 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
     try:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION and not (create and version == 0):
+        if version not in (SCHEMA_VERSION, BEFORE_PULLS) and not (create and version == 0):
             raise DataError(f"journal {path} has schema {version}, this program knows {SCHEMA_VERSION}; use the matching release")
         db.execute("PRAGMA synchronous=FULL")
         if create:

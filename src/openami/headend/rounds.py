@@ -1,0 +1,162 @@
+"""The rounds of the reader: what is due is put into the plan, and the plan is carried out against real meters, into the journal.
+
+What always holds: rows that a meter gave are in the journal, synced, before its task counts as done; a range that it was asked for and does not
+have is remembered as answered; one meter's failure costs no other anything but its share of a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+from ..errors import InputError, MeterError
+from ..readings import Calendar
+from ..store.contacts import Contact
+from ..store.journal import Journal
+from .gaps import Gap
+from .lines import Lines
+from .orders import OrderDesk
+from .plan import Plan, Priority, Task
+from .pulled import BILLING_PROFILE, BLOCK_LOAD_PROFILE, DAILY_LOAD_PROFILE, pulled
+from .reader import ProfileLayout, read_profile
+from .session import READER
+
+PROFILES = {"block_load": BLOCK_LOAD_PROFILE, "daily_load": DAILY_LOAD_PROFILE, "billing": BILLING_PROFILE}
+IDLE_S, ORDERS_EVERY_S = 5.0, 1.0
+"""How long a round without anything due sleeps at most; how often it looks for new orders."""
+
+
+def gap_tasks(wanted: Mapping[str, list[Gap]], cell: Callable[[str], str], now_s: int, priority: Priority = Priority.GAP) -> list[Task]:
+    """A task for each gap of block load."""
+    return [
+        Task(f"block_load {serial} {gap.first_s}", serial, priority, "block_load", now_s, gap.first_s, gap.last_s, cell(serial))
+        for serial, gaps in wanted.items()
+        for gap in gaps
+    ]
+
+
+def routine_tasks(serials: Iterable[str], cell: Callable[[str], str], calendar: Calendar, today: date) -> list[Task]:
+    """What `today`'s midnight has made due: yesterday's daily load (stamped with today's 00:00) and, on the first of a month, the billing of the
+    month before."""
+    midnight_s = calendar.day_start(today)
+    kinds = ["daily_load", "billing"] if today.day == 1 else ["daily_load"]
+    since_s = {"daily_load": midnight_s, "billing": calendar.day_start(today - timedelta(days=1)) + 1}
+    return [
+        Task(f"{kind} {serial} {midnight_s}", serial, Priority.ROUTINE, kind, midnight_s, since_s[kind], midnight_s, cell(serial))
+        for kind in kinds
+        for serial in serials
+    ]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the rounds have done: rows by kind, tasks done, attempts that failed, with their reasons by meter."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    done: int = 0
+    failed: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+class Rounds:
+    """Carries a plan out. now_s: UTC seconds; sleep: waits that many seconds (asyncio.sleep, or a test's own)."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        lines: Lines,
+        journal: Journal,
+        now_s: Callable[[], float],
+        desk: OrderDesk | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.plan, self._lines, self._journal, self._now_s, self._desk, self._sleep = plan, lines, journal, now_s, desk, sleep
+        self._layouts: dict[str, dict[str, ProfileLayout]] = {}
+        self._contacts = lines.contacts.contacts()
+        self._orders_next_s = 0.0
+        self.tally = Tally()
+
+    async def run(self, until: Callable[[], bool]) -> None:
+        """Until `until` says so, or nothing is left to do. What runs then is waited for."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while not until():
+                self._take_orders()
+                running |= {asyncio.create_task(self._carry(task)) for task in self.plan.take(self._now_s())}
+                if not running and not len(self.plan):
+                    return
+                running = await self._wait(running)
+            if running:
+                await asyncio.gather(*running)
+        except BaseException:
+            for one in running:
+                one.cancel()
+            raise
+
+    async def _wait(self, running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+        """Until a conversation has ended or a sleeping task wakes; gives those that go on."""
+        wakes_s = self.plan.next_s()
+        pause_s = IDLE_S if wakes_s is None else min(IDLE_S, max(0.0, wakes_s - self._now_s()))
+        if not running:
+            await self._sleep(pause_s)
+            return running
+        pause = asyncio.ensure_future(self._sleep(pause_s)) if wakes_s is not None or self._desk is not None else None
+        done, _ = await asyncio.wait({*running, *({pause} if pause else ())}, return_when=asyncio.FIRST_COMPLETED)
+        if pause is not None and pause not in done:
+            pause.cancel()
+        for one in done & running:
+            one.result()
+        return running - done
+
+    def _take_orders(self) -> None:
+        """Orders whose time has come go before everything else."""
+        if self._desk is not None and self._now_s() >= self._orders_next_s:
+            self._orders_next_s = self._now_s() + ORDERS_EVERY_S
+            for order in self._desk.due():
+                cell = self._lines.cell(order.meter)
+                self.plan.add(Task(f"order {order.order_id}", order.meter, Priority.ORDER, "order", order.requested_s, cell=cell))
+
+    async def _carry(self, task: Task) -> None:
+        try:
+            if task.kind == "order" and self._desk is not None:
+                order = await self._desk.carry(task.key.removeprefix("order "))
+                self.plan.withdraw(task.key)  # when it is due again is the desk's own
+                if problem := self._desk.book.due(order.order_id).problem:
+                    self._note(task, problem)
+                    self.plan.failed(task.key, self._now_s())
+                    return
+            else:
+                await self._read(task)
+        except (MeterError, InputError, OSError) as error:
+            self._note(task, str(error))
+            self.plan.failed(task.key, self._now_s())
+            return
+        self._note(task, "")
+        self.plan.done(task.key)
+
+    async def _read(self, task: Task) -> None:
+        """One profile's rows into the journal."""
+        obis = PROFILES[task.kind]
+        known = self._layouts.setdefault(self._lines.model(task.serial), {})
+        async with await self._lines.open(task.serial, READER) as session:
+            profile = await read_profile(session, obis, task.first_s, task.last_s, known)
+        received_us = int(self._now_s() * 1_000_000)
+        self._journal.pull(task.serial, obis, task.first_s or 0, task.last_s or 0, pulled(profile), received_us)
+        self.tally.rows[task.kind] = self.tally.rows.get(task.kind, 0) + len(profile.rows)
+
+    def _note(self, task: Task, problem: str) -> None:
+        """The meter's contact, for the list of silent meters and for the next round."""
+        before = self._contacts.get(task.serial, Contact(task.serial, None))
+        now_s = int(self._now_s())
+        if problem:
+            self.tally.failed += 1
+            self.tally.problems[task.serial] = problem
+            after = Contact(task.serial, before.heard_s, before.failures + 1, now_s, problem)
+        else:
+            self.tally.done += 1
+            self.tally.problems.pop(task.serial, None)
+            after = Contact(task.serial, now_s if task.kind != "order" else before.heard_s)
+        self._contacts[task.serial] = after
+        self._lines.contacts.note_contacts([after])
