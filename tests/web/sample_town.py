@@ -49,6 +49,8 @@ ZONE = ZoneInfo("Asia/Kolkata")
 DAYS = (date(2026, 3, 2), date(2026, 3, 3), date(2026, 3, 4))
 HOSTILE = "<script>alert(1)</script> \"'&"
 CONSUMERS, TRANSFORMERS = 400, 16
+RELAY = {4: True, 9: False}
+"""Whose relay was read, and whether it is closed; nobody else's is known."""
 SPIKED, MISSING_METER, SILENT, NO_ACCOUNT = 3, 5, 7, 11
 
 
@@ -86,12 +88,15 @@ class SampleTown:
 
     calendar = Calendar("Asia/Kolkata", 15)
 
-    def __init__(self, days: tuple[date, ...] = DAYS, hostile: bool = False) -> None:
-        self._days = days
+    def __init__(self, days: tuple[date, ...] = DAYS, hostile: bool = False, damaged: tuple[date, ...] = ()) -> None:
+        self._days, self._damaged = days, damaged
         self._text = HOSTILE if hostile else ""
 
     def days(self) -> tuple[date, ...]:
         return self._days
+
+    def damaged(self) -> tuple[date, ...]:
+        return self._damaged
 
     def _node(self, k: int, day: date) -> TransformerNode:
         return TransformerNode(f"DT-{k + 1:02d}", f"F{k // 8 + 1}", (63, 100, 160, 250)[k % 4], CONSUMERS // TRANSFORMERS, figures(k, day))
@@ -274,6 +279,7 @@ class SampleTown:
             38_250,
         )
         due = balance < 0
+        heard = None if k == SILENT else instant(day + timedelta(days=1), 0)
         window = Reason(
             "window", Words("It is after 17:30: supply is never cut in the evening.", "शाम 5:30 बजे के बाद बिजली कभी नहीं काटी जाती।")
         )
@@ -289,6 +295,7 @@ class SampleTown:
             payment_mode=PaymentMode.PREPAID,
             balance_paise=balance,
             balance_as_of=instant(day + timedelta(days=1), 0),
+            readings_until=heard,
             days_left=None if k == 6 else max(0, balance // charge) if charge else None,
             low=balance < 10_000,
             statement=None if k == 8 else statement,
@@ -296,7 +303,9 @@ class SampleTown:
                 DayCost(day - timedelta(days=6 - n), 8_420 - 700 * n if n > 3 else None, 4_149 - 300 * n if n > 3 else None, n == 5)
                 for n in range(7)
             ),
-            supply=Supply(True, due, (window,) if due else (), Words("The balance is below zero.", "बैलेंस शून्य से नीचे है।") if due else None),
+            supply=Supply(
+                RELAY.get(k), heard, due, (window,) if due else (), Words("The balance is below zero.", "बैलेंस शून्य से नीचे है।") if due else None
+            ),
         )
 
     def due(self, day: date) -> DueList:

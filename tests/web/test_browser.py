@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from openami.web import create_app
 
@@ -88,8 +88,13 @@ def _opened(browser: Browser, size: str, *, script: bool, scheme: str = "light")
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(f"not loaded: {request.url}"))
+    page.on("requestfailed", lambda request: complaints.extend(_loss(request)))
     return page, complaints
+
+
+def _loss(request: Request) -> list[str]:
+    """What was not loaded, unless the browser itself gave it up because the next page was opened."""
+    return [] if request.failure == "net::ERR_ABORTED" else [f"not loaded: {request.url} ({request.failure})"]
 
 
 def _overflow_px(page: Page) -> int:
@@ -152,6 +157,21 @@ CONTRAST = """() => {
   }
   return [...new Set(found)].slice(0, 20);
 }"""
+
+
+def test_what_is_not_loaded_is_a_complaint_unless_the_next_page_was_opened(browser, address):
+    page, complaints = _opened(browser, "desktop", script=False)
+    page.route("**/openami.css*", lambda route: None)  # never answered
+    with page.expect_event("requestfailed"):
+        with page.expect_request("**/openami.css*"):
+            page.goto(f"{address}/?lang=en", wait_until="commit")
+        page.goto("about:blank")
+    assert complaints == []
+    page.unroute("**/openami.css*")
+    page.route("**/openami.css*", lambda route: route.abort("connectionrefused"))
+    page.goto(f"{address}/?lang=en")
+    assert any(c.startswith(f"not loaded: {address}/static/openami.css") for c in complaints)
+    page.context.close()
 
 
 def test_a_person_finds_a_meter_with_the_keyboard_and_no_script(browser, address):

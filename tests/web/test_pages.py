@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from openami.errors import StorageError
+from openami.errors import DataError, StorageError
 from openami.web import create_app
+from openami.web.townbook import DamagedDay
 
 from .client import TestClient
-from .sample_town import MISSING_METER, SILENT, SPIKED, SampleTown, account, serial
+from .sample_town import DAYS, MISSING_METER, SILENT, SPIKED, SampleTown, account, serial
 
 PAGES = {
     "/": "Demo town",
@@ -290,6 +291,86 @@ def test_failures_speak_the_readers_language(client):
     hindi = client.get("/meters/NOPE", headers={"accept-language": "hi-IN,en;q=0.3"}).text
     assert "NOPE नाम का कोई मीटर नहीं है।" in hindi
     assert "अंक" in client.get("/meters/%3Cb%3E?lang=hi").text
+
+
+def test_supply_is_said_only_as_far_as_the_relay_was_read(client):
+    def words(k, language):
+        return _text(client.get(f"/consumers/{account(k)}?lang={language}").text)
+
+    unknown = words(0, "en")
+    assert (
+        "Unknown: whether supply is on is not read from the meter yet. Your meter was last heard with its reading of 5 Mar 2026" in unknown
+    )
+    assert "Supply is on" not in unknown
+    assert "अज्ञात: बिजली चालू है या नहीं" in words(0, "hi")
+    assert "बिजली चालू है " not in words(0, "hi").replace("बिजली चालू है या नहीं", "")
+    assert "Supply is on" in words(4, "en")
+    assert "Supply is off" in words(9, "en")
+
+
+def test_a_balance_says_until_when_readings_are_in_it(client):
+    def words(k, language):
+        return _text(client.get(f"/consumers/{account(k)}?lang={language}").text)
+
+    assert "Readings of your meter are in it until 5 Mar 2026, 00:00." in words(0, "en")
+    never = words(SILENT, "en")
+    assert "No reading of your meter is in it." in never
+    assert "Your meter has never been heard." in never
+    assert "कोई रीडिंग नहीं है" in words(SILENT, "hi")
+
+
+def test_a_low_balance_is_not_called_told(client):
+    assert "Low balance, notice due 44" in _text(client.get("/?lang=en").text)
+    assert "कम बैलेंस, सूचना देनी है 44" in _text(client.get("/?lang=hi").text)
+
+
+@pytest.mark.parametrize(
+    "path", [*PAGES, "/static/openami.css", "/health", f"/meters/{serial(1)}/day.csv", "/transformers/DT-04/hours.csv"]
+)
+def test_head_tells_what_get_would_without_the_page(client, path):
+    asked, told = client.get(path), client.head(path)
+    assert told.status_code == 200
+    assert told.content == b""
+    assert told.headers["content-type"] == asked.headers["content-type"]
+    assert "content-security-policy" in told.headers
+
+
+@pytest.mark.parametrize(
+    ("language", "title", "day", "other"),
+    [
+        ("en", "The data of this day is damaged", "What is stored of Tue 3 Mar 2026 is damaged", "Mon 2 Mar 2026 · Wed 4 Mar 2026"),
+        ("hi", "इस दिन का डेटा क्षतिग्रस्त है", "मंगल 3 मार्च 2026 का सहेजा हुआ डेटा क्षतिग्रस्त है", "सोम 2 मार्च 2026 · बुध 4 मार्च 2026"),
+    ],
+)
+def test_a_damaged_day_says_so_and_shows_the_way_to_the_others(language, title, day, other):
+    class Damaged(SampleTown):
+        def overview(self, day):
+            raise DamagedDay(day, "/secret/place cannot be read")
+
+    answer = TestClient(create_app(Damaged(damaged=DAYS[1:2]))).get("/", params={"day": DAYS[1].isoformat(), "lang": language})
+    assert answer.status_code == 503
+    words = _text(answer.text)
+    for sentence in (title, day, other):
+        assert sentence in words
+    assert "try again in a minute" not in words
+    assert "secret" not in words
+
+
+def test_a_page_names_the_damaged_days_that_it_leaves_out():
+    hurt = TestClient(create_app(SampleTown(damaged=DAYS[:1])))
+    assert "▲ What is stored of Mon 2 Mar 2026 is damaged. What is told here leaves it out." in _text(hurt.get("/?lang=en").text)
+    assert "क्षतिग्रस्त" in _text(hurt.get("/?lang=hi").text)
+    assert "damaged" not in TestClient(create_app(SampleTown())).get("/?lang=en").text
+
+
+def test_a_folder_that_is_away_is_said_on_a_page_of_its_own():
+    class Away(SampleTown):
+        def days(self):
+            raise DataError("no OpenAMI data in /secret/place")
+
+    answer = TestClient(create_app(Away())).get("/?lang=en")
+    assert answer.status_code == 503
+    assert "try again in a minute" in _text(answer.text)
 
 
 def test_nothing_can_be_written(client):

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date
+from pathlib import Path
 
 import pytest
 
 from openami.demo.run import Wish, run_demo
 from openami.errors import DataError
+from openami.readings import ESTIMATED_BITS
 from openami.registry import NodeKind
 from openami.store.deployment import Folder
 from openami.web import create_app
+from openami.web.opened import OpenedTown
 from openami.web.reader import LakeTown
-from openami.web.townbook import MeterQuery, MeterState
+from openami.web.townbook import DamagedDay, MeterQuery, MeterState
 
 from .client import TestClient
 
 FIRST, DAYS, CONSUMERS = date(2025, 12, 1), 2, 30
 
 
+def _ran(folder: Path, consumers: int, seed: int) -> Path:
+    run_demo(Wish(folder, consumers, DAYS, seed, FIRST), lambda name, steps: lambda done: None)
+    return folder
+
+
 @pytest.fixture(scope="module")
-def town(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("town") / "data"
-    run_demo(Wish(folder, CONSUMERS, DAYS, 3, FIRST), lambda name, steps: lambda done: None)
+def folder(tmp_path_factory):
+    return _ran(tmp_path_factory.mktemp("town") / "data", CONSUMERS, 3)
+
+
+@pytest.fixture(scope="module")
+def other_folder(tmp_path_factory):
+    return _ran(tmp_path_factory.mktemp("other") / "data", CONSUMERS - 10, 4)
+
+
+@pytest.fixture(scope="module")
+def town(folder):
     return LakeTown(Folder(folder))
+
+
+@pytest.fixture
+def own_copy(folder, tmp_path):
+    """A copy of the town's folder, for a test that changes it."""
+    return Path(shutil.copytree(folder, tmp_path / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +164,109 @@ def test_every_page_stands_on_the_real_thing(town, last, rows, language):
 def test_a_folder_without_data_is_named(tmp_path):
     with pytest.raises(DataError, match=str(tmp_path)):
         LakeTown(Folder(tmp_path))
+
+
+def test_a_balance_and_a_supply_claim_no_more_than_the_meter_said(town, last, rows):
+    heard = set()
+    for row in [r for r in rows if r.account]:
+        consumer = town.consumer(row.account, last)
+        metered = [
+            slot.end
+            for day in town.days()
+            for slot in town.meter(row.serial, day).channels[0].slots
+            if slot.value is not None and not slot.quality & int(ESTIMATED_BITS)
+        ]
+        assert consumer.readings_until == max(metered, default=None)
+        assert consumer.supply.connected is None
+        assert consumer.supply.last_heard == town.meter(row.serial, last).last_heard
+        heard.add(consumer.readings_until)
+    assert len(heard) > 1  # the demo has silent meters
+
+
+def _replace(served: Path, source: Path) -> None:
+    """As `openami demo` replaces its folder: the new one stands whole beside it and takes its place by a rename."""
+    fresh = shutil.copytree(source, served.with_name("fresh"))
+    served.rename(served.with_name("old"))
+    fresh.rename(served)
+    shutil.rmtree(served.with_name("old"))
+
+
+def _told(town: LakeTown) -> list[object]:
+    day = town.days()[-1]
+    rows = town.meters(MeterQuery(day, limit=1000)).rows
+    return [rows, town.overview(day), town.due(day), [town.consumer(r.account, day) for r in rows if r.account]]
+
+
+def test_a_folder_that_is_replaced_while_it_is_served_is_told_anew(own_copy, other_folder):
+    served = LakeTown(Folder(own_copy))
+    before = _told(served)
+    _replace(own_copy, other_folder)
+    assert served.overview(served.days()[-1]).meters < before[1].meters
+    assert _told(served) == _told(LakeTown(Folder(own_copy)))
+
+
+def test_an_answer_is_never_put_together_from_two_folders(own_copy, other_folder, monkeypatch):
+    served = LakeTown(Folder(own_copy))
+    answer, day = OpenedTown.overview, served.days()[-1]
+
+    def overtaken(self, day):
+        monkeypatch.undo()
+        _replace(own_copy, other_folder)
+        return answer(self, day)
+
+    monkeypatch.setattr(OpenedTown, "overview", overtaken)
+    assert served.overview(day) == LakeTown(Folder(own_copy)).overview(day)
+
+
+def test_a_folder_that_is_away_is_a_data_error_until_it_is_back(own_copy):
+    served = LakeTown(Folder(own_copy))
+    client = TestClient(create_app(served))
+    own_copy.rename(own_copy.with_name("away"))
+    with pytest.raises(DataError, match=str(own_copy)):
+        served.days()
+    assert client.get("/").status_code == 503
+    own_copy.with_name("away").rename(own_copy)
+    assert client.get("/").status_code == 200
+
+
+def _damage(folder: Path, table: str, day: date) -> tuple[Path, bytes]:
+    """Zeroes in the middle of a file of that day; gives the file and what it held."""
+    file = next((folder / "lake" / table / f"day={day.isoformat()}").glob("*/*.parquet"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:4] + bytes(len(whole) - 4))
+    return file, whole
+
+
+@pytest.mark.parametrize("table", ["raw", "validated", "statements"])
+def test_a_damaged_day_takes_no_other_day_with_it(own_copy, table):
+    file, whole = _damage(own_copy, table, FIRST)
+    town = LakeTown(Folder(own_copy))
+    client = TestClient(create_app(town))
+    last = town.days()[-1]
+    overview = town.overview(last)
+    assert {s.days for s in overview.suspicions} <= {1}
+    row = next(r for r in town.meters(MeterQuery(last, limit=1000)).rows if r.account)
+    for path in ("/", "/due", "/meters", f"/meters/{row.serial}", f"/consumers/{row.account}", f"/transformers/{row.transformer}"):
+        answer = client.get(path, params={"lang": "en"})
+        assert answer.status_code == 200, path
+    assert "What is stored of Mon 1 Dec 2025 is damaged." in client.get("/", params={"lang": "en"}).text
+    assert town.damaged() == (FIRST,)
+    with pytest.raises(DamagedDay, match=file.name):
+        town.overview(FIRST)
+    hurt = client.get("/", params={"day": FIRST.isoformat(), "lang": "en"})
+    assert hurt.status_code == 503
+    assert "The data of this day is damaged" in hurt.text
+    file.write_bytes(whole)
+    assert town.damaged() == ()
+    assert client.get("/", params={"day": FIRST.isoformat()}).status_code == 200
+
+
+def test_a_balance_of_a_damaged_last_day_is_that_of_the_day_before(own_copy):
+    last = LakeTown(Folder(own_copy)).days()[-1]
+    _damage(own_copy, "raw", last)
+    town = LakeTown(Folder(own_copy))
+    row = next(r for r in town.meters(MeterQuery(FIRST, limit=1000)).rows if r.account)
+    consumer = town.consumer(row.account, FIRST)
+    assert consumer.balance_paise == consumer.statement.closing_paise
+    assert consumer.balance_as_of.date() == last
+    assert town.damaged() == (last,)

@@ -5,7 +5,8 @@
     pages.py      a template filled in the reader's language; what went wrong, in words
     charts.py     curves and bars as SVG, pure functions
     tables.py     the same as CSV
-    reader.py     the answers from a data folder (`LakeTown`)
+    reader.py     the answers from a data folder, also when it is replaced (`LakeTown`)
+    opened.py     the answers from one such folder as it was opened
     closed_days.py  closed days in memory, read once a version
     wording.py    English and Hindi: sentences, numbers, dates, quality and check names
 

@@ -40,6 +40,7 @@ SAFE_HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 STATIC_TYPES = {"openami.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
+READ = ["GET", "HEAD"]
 PAGE_ROWS = 50
 LANGUAGE_ASKED = r"^(en|hi)?$"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}$"
@@ -66,14 +67,14 @@ def create_app(town: TownReader) -> FastAPI:
 
 
 def _town_pages(app: FastAPI, town: TownReader, console: Console) -> None:
-    @app.get("/", response_model=None)
+    @app.api_route("/", methods=READ, response_model=None)
     def overview(request: Request, day: Day = "", lang: Lang = "") -> Response:
         if not town.days():
             return console.page(request, "empty.html", None)
         asked = console.day(day)
         return console.page(request, "overview.html", asked, town=town.overview(asked))
 
-    @app.get("/transformers/{name}", response_model=None)
+    @app.api_route("/transformers/{name}", methods=READ, response_model=None)
     def transformer(request: Request, name: Name, day: Day = "", lang: Lang = "") -> Response:
         asked = console.day(day)
         found = town.transformer(name, asked)
@@ -81,7 +82,7 @@ def _town_pages(app: FastAPI, town: TownReader, console: Console) -> None:
             raise NotThere("transformer", name)
         return console.page(request, "transformer.html", asked, it=found)
 
-    @app.get("/transformers/{name}/hours.csv", response_model=None)
+    @app.api_route("/transformers/{name}/hours.csv", methods=READ, response_model=None)
     def transformer_csv(name: Name, day: Day = "") -> Response:
         asked = console.day(day)
         found = town.transformer(name, asked)
@@ -89,7 +90,7 @@ def _town_pages(app: FastAPI, town: TownReader, console: Console) -> None:
             raise NotThere("transformer", name)
         return _csv(tables.hours(name, found.hours), f"{name}-{asked}.csv")
 
-    @app.get("/feeders/{name}", response_model=None)
+    @app.api_route("/feeders/{name}", methods=READ, response_model=None)
     def feeder(request: Request, name: Name, day: Day = "", lang: Lang = "") -> Response:
         asked = console.day(day)
         found = town.feeder(name, asked)
@@ -97,7 +98,7 @@ def _town_pages(app: FastAPI, town: TownReader, console: Console) -> None:
             raise NotThere("feeder", name)
         return console.page(request, "feeder.html", asked, it=found)
 
-    @app.get("/feeders/{name}/hours.csv", response_model=None)
+    @app.api_route("/feeders/{name}/hours.csv", methods=READ, response_model=None)
     def feeder_csv(name: Name, day: Day = "") -> Response:
         asked = console.day(day)
         found = town.feeder(name, asked)
@@ -105,19 +106,19 @@ def _town_pages(app: FastAPI, town: TownReader, console: Console) -> None:
             raise NotThere("feeder", name)
         return _csv(tables.hours(name, found.hours), f"{name}-{asked}.csv")
 
-    @app.get("/quarantine", response_model=None)
+    @app.api_route("/quarantine", methods=READ, response_model=None)
     def quarantine(request: Request, cause: Choice = "", offset: Offset = 0, lang: Lang = "") -> Response:
         found = town.quarantine(cause or None, offset, PAGE_ROWS)
         return console.page(request, "quarantine.html", None, it=found, cause=cause, offset=offset, limit=PAGE_ROWS)
 
-    @app.get("/health")
+    @app.api_route("/health", methods=READ)
     def health() -> dict[str, str | int | None]:
         days = town.days()
         return {"status": "ok", "version": __version__, "days": len(days), "last_day": days[-1].isoformat() if days else None}
 
 
 def _meter_pages(app: FastAPI, town: TownReader, console: Console) -> None:
-    @app.get("/meters", response_model=None)
+    @app.api_route("/meters", methods=READ, response_model=None)
     def meters(
         request: Request,
         day: Day = "",
@@ -144,7 +145,7 @@ def _meter_pages(app: FastAPI, town: TownReader, console: Console) -> None:
         )
         return console.page(request, "meters.html", asked, it=town.meters(query), query=query)
 
-    @app.get("/meters/{serial}", response_model=None)
+    @app.api_route("/meters/{serial}", methods=READ, response_model=None)
     def meter(request: Request, serial: Name, day: Day = "", lang: Lang = "") -> Response:
         asked = console.day(day)
         found = town.meter(serial, asked)
@@ -152,7 +153,7 @@ def _meter_pages(app: FastAPI, town: TownReader, console: Console) -> None:
             raise NotThere("meter", serial)
         return console.page(request, "meter.html", asked, it=found)
 
-    @app.get("/meters/{serial}/day.csv", response_model=None)
+    @app.api_route("/meters/{serial}/day.csv", methods=READ, response_model=None)
     def meter_csv(serial: Name, day: Day = "") -> Response:
         asked = console.day(day)
         found = town.meter(serial, asked)
@@ -162,7 +163,7 @@ def _meter_pages(app: FastAPI, town: TownReader, console: Console) -> None:
 
 
 def _money_pages(app: FastAPI, town: TownReader, console: Console) -> None:
-    @app.get("/consumers/{account}", response_model=None)
+    @app.api_route("/consumers/{account}", methods=READ, response_model=None)
     def consumer(request: Request, account: Name, day: Day = "", lang: Lang = "") -> Response:
         asked = console.day(day)
         found = town.consumer(account, asked)
@@ -172,14 +173,14 @@ def _money_pages(app: FastAPI, town: TownReader, console: Console) -> None:
         page.headers["cache-control"] = "private, no-store"
         return page
 
-    @app.get("/due", response_model=None)
+    @app.api_route("/due", methods=READ, response_model=None)
     def due(request: Request, day: Day = "", lang: Lang = "") -> Response:
         asked = console.day(day)
         return console.page(request, "due.html", asked, it=town.due(asked))
 
 
 def _static_files(app: FastAPI) -> None:
-    @app.get("/static/{name}", response_model=None)
+    @app.api_route("/static/{name}", methods=READ, response_model=None)
     def static(name: str) -> Response:
         if name not in STATIC_TYPES:
             raise HTTPException(404)

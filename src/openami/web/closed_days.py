@@ -1,9 +1,14 @@
-"""Closed days in memory, as the pages need them: read once, kept as long as no table that they came from has a new version."""
+"""Closed days in memory, as the pages need them: read once, kept as long as no table that they came from has a new version.
+
+What always holds: a day whose files are damaged is `DamagedDay`, and takes no other day with it.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -12,13 +17,19 @@ import numpy as np
 import pyarrow as pa
 
 from ..day import Site
+from ..errors import DataError
 from ..losses.suspicion import idle_while_flowing, loss_outliers, understated, wrong_transformers
 from ..readings import CHECK_BITS, ESTIMATED_BITS, IMPORT_WH, MISSING, DayBlock, Int32, Quality
 from ..registry import ShardIndex
 from . import townbook as tb
+from .townbook import DamagedDay
 
+log = logging.getLogger(__name__)
 SUSPICION_DAYS = 7
 CACHED_DAYS = 16
+_Files = frozenset[tuple[str, int, int, int]]
+_State = tuple[int, tuple[date, ...]]
+"""What an answer over several days rests on: the version of the tables, and the days that could not be read."""
 
 
 @dataclass(slots=True)
@@ -57,26 +68,64 @@ class ClosedDays:
     site: Site
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _kept: dict[date, tuple[int, ClosedDay]] = field(default_factory=dict, repr=False)
-    _suspicions: dict[date, tuple[int, tuple[tb.Suspicion, ...]]] = field(default_factory=dict, repr=False)
+    _suspicions: dict[date, tuple[_State, tuple[tb.Suspicion, ...]]] = field(default_factory=dict, repr=False)
+    _damaged: dict[date, tuple[_Files, str]] = field(default_factory=dict, repr=False)
 
     def days(self) -> tuple[date, ...]:
         """Oldest first."""
         return tuple(self.site.lake.days("balance"))
 
     def on(self, day: date) -> ClosedDay:
+        """The day as it is stored now; DamagedDay where one of its files cannot be read."""
         version = self.site.lake.version("balance")
         with self._lock:
             kept = self._kept.get(day)
             if kept is None or kept[0] != version:
-                kept = (version, self._read_day(day))
+                kept = (version, self._read_or_know(day))
                 self._kept[day] = kept
                 while len(self._kept) > CACHED_DAYS:
                     del self._kept[next(iter(self._kept))]
             return kept[1]
 
-    def _read_day(self, day: date) -> ClosedDay:
+    def _read_or_know(self, day: date) -> ClosedDay:
+        """The day read anew. A damaged one is tried again only once its files have been touched: several answers ask for it."""
         shards = self.site.rows.shards()
+        files = self._files(day)
+        known = self._damaged.get(day)
+        if known is not None and known[0] == files:
+            raise DamagedDay(day, known[1])
+        try:
+            found = self._read_day(day, shards)
+        except DataError as error:
+            log.warning("%s is damaged: %s", day, error)
+            self._damaged[day] = (files, str(error))
+            raise DamagedDay(day, str(error)) from error
+        self._damaged.pop(day, None)
+        return found
 
+    def _files(self, day: date) -> _Files:
+        """The files that the day is read from, as the disk knows them; a restored file has another time of change."""
+        lake = self.site.folder.lake
+        found = set()
+        for path in [*lake.glob(f"*/day={day.isoformat()}/*/*"), *lake.glob("*/_delta_log/*")]:
+            with suppress(FileNotFoundError):  # a writer may be taking back its draft
+                stat = path.stat()
+                found.add((str(path), stat.st_ino, stat.st_size, stat.st_ctime_ns))
+        return frozenset(found)
+
+    def readable(self, day: date) -> ClosedDay | None:
+        """The day, or None where its files are damaged: for what can be told without it."""
+        try:
+            return self.on(day)
+        except DamagedDay:
+            return None
+
+    def damaged(self) -> tuple[date, ...]:
+        """The days that were asked for and could not be read, oldest first. A restored one is no longer among them."""
+        with self._lock:
+            return tuple(day for day in sorted(self._damaged) if self.readable(day) is None)
+
+    def _read_day(self, day: date, shards: list[int]) -> ClosedDay:
         def rows(table: str) -> list[dict[str, Any]]:
             return list(pa.concat_tables([self.site.lake.read(table, day, s) for s in shards]).to_pylist())
 
@@ -132,19 +181,23 @@ class ClosedDays:
         }
 
     def suspicions(self, day: date) -> tuple[tb.Suspicion, ...]:
-        """Reasons to look, judged over up to seven closed days that end with `day`."""
+        """Reasons to look, judged over up to seven closed days that end with `day`; damaged ones are left out (`damaged` names them).
+        DamagedDay where it is `day` itself."""
         version = self.site.lake.version("balance")
         with self._lock:
             kept = self._suspicions.get(day)
-            if kept is None or kept[0] != version:
-                kept = self._suspicions[day] = (version, tuple(self._suspect(day)))
+            if kept is None or kept[0] != (version, self.damaged()):
+                found = tuple(self._suspect(day))
+                kept = self._suspicions[day] = ((version, self.damaged()), found)
             return kept[1]
 
     def _suspect(self, day: date) -> list[tb.Suspicion]:
-        days = [d for d in self.days() if day - timedelta(days=SUSPICION_DAYS) < d <= day]
+        last = self.on(day)
+        earlier = [self.readable(d) for d in self.days() if day - timedelta(days=SUSPICION_DAYS) < d < day]
+        days = [d for d in earlier if d is not None] + [last]
         found = []
         for shard in self.site.rows.shards():
-            parts = [self.on(d).shards[shard] for d in days]
+            parts = [d.shards[shard] for d in days]
             index = parts[-1].index
             block = np.concatenate([_measured(p.validated[IMPORT_WH.name]) for p in parts])
             found += [

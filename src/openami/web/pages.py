@@ -20,7 +20,7 @@ from markupsafe import Markup
 from ..errors import OpenAMIError
 from ..readings import CHECKS, Quality
 from . import charts
-from .townbook import ChannelDay, HourFigures, MeterState, NodeFigures, TownReader
+from .townbook import ChannelDay, DamagedDay, HourFigures, MeterState, NodeFigures, TownReader
 from .wording import (
     KIND_NAMES,
     LANGUAGES,
@@ -90,7 +90,7 @@ class Console:
         asked = asked if asked in LANGUAGES else ""
         code = asked or (own_language if own_language in LANGUAGES else negotiate(request.headers.get("accept-language", "")))
         environment = self._environments[code]
-        days = self._town.days()
+        days, damaged = self._stored_days(failing=status != 200)
         context = {
             **_helpers(language(code), self._town.calendar.interval_minutes),
             "href": partial(_href, asked),
@@ -99,6 +99,7 @@ class Console:
             "path": request.url.path,
             "day": day,
             "days": days,
+            "damaged": "" if status != 200 else ", ".join(language(code).day(d) for d in damaged),
             "before": max((d for d in days if day and d < day), default=None),
             "after": min((d for d in days if day and d > day), default=None),
             "asked_language": asked,
@@ -111,8 +112,29 @@ class Console:
         """A page that says what is wrong and what would be right."""
         asked = request.query_params.get("lang", "")
         words = language(asked if asked in LANGUAGES else negotiate(request.headers.get("accept-language", "")))
-        title, sentence = _say_failure(words, status, failure, self._town)
-        return self.page(request, "failure.html", None, status=status, failure_title=title, sentence=sentence)
+        days, damaged = self._stored_days(failing=True)
+        title, sentence = _say_failure(words, status, failure, days)
+        hurt = failure.day if isinstance(failure, DamagedDay) else None
+        others = [max((d for d in days if hurt and d < hurt and d not in damaged), default=None)]
+        others += [min((d for d in days if hurt and d > hurt and d not in damaged), default=None)]
+        return self.page(
+            request,
+            "failure.html",
+            None,
+            status=status,
+            failure_title=title,
+            sentence=sentence,
+            other_days=[d for d in others if d is not None],
+        )
+
+    def _stored_days(self, failing: bool) -> tuple[tuple[date, ...], tuple[date, ...]]:
+        """The town's days, and the damaged ones among them. failing: the page tells of a failure, and stands without them."""
+        try:
+            return self._town.days(), self._town.damaged()
+        except OpenAMIError:
+            if failing:
+                return (), ()
+            raise
 
 
 def _environment(words: Language) -> Environment:
@@ -250,10 +272,10 @@ def _switched(request: Request, code: str) -> str:
     return f"{quote(request.url.path)}?{urlencode([*parameters, ('lang', code)])}"
 
 
-def _say_failure(words: Language, status: int, failure: Exception, town: TownReader) -> tuple[str, str]:
+def _say_failure(words: Language, status: int, failure: Exception, days: tuple[date, ...]) -> tuple[str, str]:
     """Title and sentence for a failure page."""
     if isinstance(failure, NotThere):
-        return words.say("Not found"), _say_not_there(words, failure, town.days())
+        return words.say("Not found"), _say_not_there(words, failure, days)
     if isinstance(failure, NotUsable):
         return words.say("This cannot be used"), _say_not_usable(words, failure.field, failure.given)
     if isinstance(failure, RequestValidationError):
@@ -261,6 +283,11 @@ def _say_failure(words: Language, status: int, failure: Exception, town: TownRea
         return words.say("This cannot be used"), _say_not_usable(words, str(error["loc"][-1]), str(error.get("input", "")))
     if status == 404:
         return words.say("Not found"), words.say("There is no page at this address. Start at the town overview.")
+    if isinstance(failure, DamagedDay):
+        return words.say("The data of this day is damaged"), words.say(
+            "What is stored of %(day)s is damaged and cannot be shown until it is restored. Other days can be read. The operator's log says more.",
+            day=words.day(failure.day),
+        )
     if isinstance(failure, OpenAMIError) or status == 503:
         return (
             words.say("Not available now"),

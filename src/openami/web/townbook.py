@@ -14,8 +14,17 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Protocol
 
+from ..errors import DataError
 from ..readings import Calendar, Channel, Quality
 from ..registry import NodeKind, PaymentMode
+
+
+class DamagedDay(DataError):
+    """The stored data of `day` cannot be read; the message names the file."""
+
+    def __init__(self, day: date, message: str) -> None:
+        super().__init__(message)
+        self.day = day
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +141,7 @@ class Suspicion:
 @dataclass(frozen=True, slots=True)
 class Money:
     """The day's money over all accounts [paise]: charged (net of subsidy), recharged, sum of closing balances; how many accounts are
-    below zero, have a low-balance notice, and would be due for disconnection (guard reasons not yet considered)."""
+    below zero, have a low-balance notice due (none is sent from here), and would be due for disconnection (guard reasons not yet considered)."""
 
     charged_paise: int
     recharged_paise: int
@@ -338,10 +347,12 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """due: the policy would disconnect this account; withheld: the guard's reasons not to. A cut is possible only if due and nothing
+    """connected: the relay's state as it was last read from the meter, None = never read, so unknown. last_heard: as in `SilentMeter`.
+    due: the policy would disconnect this account; withheld: the guard's reasons not to. A cut is possible only if due and nothing
     is withheld. explain: why it is, or is not, due; None = nothing to say."""
 
-    connected: bool
+    connected: bool | None
+    last_heard: datetime | None
     due: bool
     withheld: tuple[Reason, ...]
     explain: Words | None = None
@@ -349,9 +360,10 @@ class Supply:
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """A consumer's page. balance_paise: closing balance of the latest statement; balance_as_of: until when readings are in it.
+    """A consumer's page. balance_paise: closing balance of the latest statement; balance_as_of: the end of that statement's day, which
+    says nothing about readings; readings_until: the end of the last truly metered interval that is in the balance, None = there is none.
 
-    days_left: for how many days the balance lasts at the present use, None = cannot be told; low: a low-balance notice stands.
+    days_left: for how many days the balance lasts at the present use, None = cannot be told; low: a low-balance notice is due.
     statement: of the asked day, None = that day is not charged. week: the seven days up to the asked day, oldest first.
     language: the account's own ("hi", "en").
     """
@@ -367,6 +379,7 @@ class Consumer:
     payment_mode: PaymentMode
     balance_paise: int
     balance_as_of: datetime
+    readings_until: datetime | None
     days_left: int | None
     low: bool
     statement: Statement | None
@@ -420,7 +433,8 @@ class Quarantine:
 class TownReader(Protocol):
     """The read side of one deployment. Calls come from several threads at once; none of them writes.
 
-    Methods that take a name give None where there is no such thing. `day` is always one of `days()`.
+    Methods that take a name give None where there is no such thing. `day` is always one of `days()`; where its own
+    stored data is damaged, DamagedDay is raised.
     """
 
     @property
@@ -428,6 +442,9 @@ class TownReader(Protocol):
 
     def days(self) -> tuple[date, ...]:
         """Days that have validated day blocks, oldest first; empty before the first one."""
+
+    def damaged(self) -> tuple[date, ...]:
+        """Days of which stored data was wanted and could not be read, oldest first: the answers given so far leave them out."""
 
     def overview(self, day: date) -> Overview: ...
 
