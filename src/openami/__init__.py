@@ -17,10 +17,22 @@
     day/          glue    the whole way, one page: collect, close, charge
     demo/         glue    the main job: a town from frames to rupees, compared with what was planted
     field/        glue    one meter, one frame, one order: what an engineer in the field needs
+    analyst.py    glue    readings for people who ask questions, in Python and SQL: `openami.open`
     bench/        glue    speed and memory, beside what one would use instead
     cli.py        glue    `openami ...`
 
-Imports run one way: cli > demo|web|field|bench > day > headend > fleet|store > the kernels > registry > readings|money > errors.
+Imports run one way: cli > demo|web|field|analyst|bench > day > headend > fleet|store > the kernels > registry > readings|money > errors.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def open(path: str | Path) -> Any:
+    """A data folder for analysis, an `openami.analyst.Data`: `openami.open("openami-demo").readings("import_wh", days="2025-12-01")`."""
+    return import_module(".analyst", __name__).Data.open(path)
