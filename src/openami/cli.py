@@ -109,6 +109,30 @@ def serve(
 
 
 @app.command()
+def history(
+    order: Annotated[str, typer.Argument(metavar="rebuild|behind")],
+    data: DataOption = DEMO_FOLDER,
+    everything: Annotated[bool, typer.Option("--all", help="rebuild: every month, also those that are up to date.")] = False,
+) -> None:
+    """Keep the meter-ordered history of closed days: rebuild what is behind the validated readings, or only tell it."""
+    from .store.deployment import Folder
+    from .store.history import History
+    from .store.lake import Lake
+
+    if order not in ("rebuild", "behind"):
+        raise InputError(f"{order!r} is nothing to do with a history; write rebuild or behind")
+    folder = Folder(data)
+    folder.load()
+    kept = History(Lake(folder.lake))
+    if order == "behind":
+        for day, shard in kept.behind():
+            print(f"{day} shard {shard}")
+    else:
+        for month in kept.rebuild(everything=everything):
+            print(f"{month.month:%Y-%m} {month.channel} shard {month.shard}")
+
+
+@app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="A benchmark's name, or all.")] = "all",
     meters: Annotated[int | None, typer.Option(help="How many meters; left out = the benchmark's own size.")] = None,
