@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
@@ -10,7 +11,7 @@ import sys
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -35,15 +36,29 @@ class Role(StrEnum):
     HEADEND = "headend"
 
 
+USAGE_ERROR: type[Exception] = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
+"""What Typer raises for a word that it does not understand; it carries its own copy of the class."""
+
+
 def main() -> None:
-    """The console script: runs the command, turns our errors into one sentence and exit code 2."""
+    """The console script: runs the command, turns our errors and wrong words into one sentence and exit code 2."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is being built is cleared away
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except OpenAMIError as error:
-        print(f"openami: {error}", file=sys.stderr)
-        sys.exit(2)
+        _leave(str(error), 2)
+    except USAGE_ERROR as error:
+        said = getattr(error, "format_message", error.__str__)()
+        _leave(f"{' '.join(said.split())} (openami --help shows what there is)", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        _leave("stopped; nothing was half-written", 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave(sentence: str, code: int) -> NoReturn:
+    print(f"openami: {sentence}", file=sys.stderr)
+    sys.exit(code)
 
 
 @app.callback(invoke_without_command=True)
@@ -96,6 +111,7 @@ def serve(
     role: Annotated[Role, typer.Option(help="web: the console. headend: the push listener for meters.")] = Role.WEB,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port; 0 = any free one. Default 8080 for web, 4059 for headend.")] = None,
+    until_input_ends: Annotated[bool, typer.Option("--until-input-ends", hidden=True)] = False,
 ) -> None:
     """Serve a data folder: the console, or the head-end that takes meters' pushes."""
     from .store.deployment import Folder
@@ -103,7 +119,7 @@ def serve(
     if role is Role.HEADEND:
         from .headend.process import run_headend
 
-        run_headend(Folder(data), host, 4059 if port is None else port)
+        run_headend(Folder(data), host, 4059 if port is None else port, until_input_ends=until_input_ends)
     else:
         _serve_console(data, host, 8080 if port is None else port)
 
@@ -349,7 +365,8 @@ def _serve_console(data: Path, host: str, port: int) -> None:
     actual = listener.getsockname()[1]
     print(f"The console is at http://{host}:{actual}/ - stop it with Ctrl-C", file=sys.stderr, flush=True)
     config = uvicorn.Config(create_app(town), log_level="warning", access_log=False, server_header=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a console is meant to end
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _bind(host: str, port: int) -> socket.socket:

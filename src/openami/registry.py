@@ -87,7 +87,10 @@ class PaymentMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A consumer's account at a usage point. `consumer_name` is personal data: it stays out of logs, files of the lake and URLs."""
+    """A consumer's account at a usage point; `mode_since`: from which day its payment mode holds.
+
+    `consumer_name` is personal data: it stays out of logs, files of the lake and URLs.
+    """
 
     number: str
     usage_point: str
@@ -96,6 +99,7 @@ class Account:
     tariff: str
     payment_mode: PaymentMode
     since: date
+    mode_since: date
     opening_paise: int
 
 

@@ -31,8 +31,8 @@ POINTS = [
     UsagePoint("T2", NodeKind.TRANSFORMER, "T", "F2", None, "RYB", 63_000, DAY),
 ]
 ACCOUNTS = [
-    Account("200", "UP-A", "Śrī Ünï", "hi", "BR-DS2", PaymentMode.PREPAID, DAY, -(2**40)),
-    Account("100", "UP-B", "X", "en", "BR-DS2", PaymentMode.POSTPAID, DAY, 0),
+    Account("200", "UP-A", "Śrī Ünï", "hi", "BR-DS2", PaymentMode.PREPAID, DAY, DAY, -(2**40)),
+    Account("100", "UP-B", "X", "en", "BR-DS2", PaymentMode.POSTPAID, DAY, DAY, 0),
 ]
 KEYS = [("A", b"\x00" * 24, b"\x01" * 24), ("B", b"\x02" * 24, b"\x03" * 24), ("T", b"\xff" * 24, b"\xfe" * 24)]
 

@@ -94,7 +94,7 @@ def _judge(site: Site, day: date, account: Account, statement: dict[str, Any], d
         below_floor_since=statement["below_since"],
         old_arrears_paise=0,
         daily_use_paise=daily_use_paise,
-        converted_on=account.since,
+        converted_on=account.mode_since,
         migration_settled=True,
         estimate_in_reckoning=statement["uncertain_to_date"],
         within_free_units=statement["within_free_units"],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -15,11 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..day import Site
-from ..fleet.faults import TAKEN_IN, Plan, cause_of, expected_grid, expected_refusals
+from ..fleet.faults import BREAKS, TAKEN_IN, Plan, cause_of, expected_grid, expected_refusals
+from ..fleet.households import IMPOSSIBLE_WH
 from ..fleet.run import Outcome
 from ..fleet.town import Town
 from ..losses.suspicion import Idle, Understated, idle_while_flowing, understated, wrong_transformers
 from ..readings import CHANNEL_BY_NAME, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Int32, Quality, UInt32
+from ..registry import NodeKind
 from ..store.journal import Journal
 
 CHECKS_OF_THE_DEMO = ("missing", "duplicate", "spike", "plausibility", "frozen", "zero")
@@ -38,6 +41,7 @@ def truth(town: Town, plan: Plan) -> dict[str, Any]:
         "clock_reset": {serial(k): span for k, span in plan.clock_reset.items()},
         "clock_fast": {serial(k): span for k, span in plan.clock_fast.items()},
         "theft": {serial(k): shape for k, shape in plan.theft.items()},
+        "broken": {serial(k): {"how": how, "slots": (first, last)} for k, (how, first, last) in plan.broken.items()},
         "mapped_wrong": {serial(k): {"true": true, "registry": town.points[k].transformer} for k, true in plan.mapped_wrong.items()},
         "sent_by_kind": plan.sent_by_kind(),
         "refusals": expected_refusals(town, plan),
@@ -62,11 +66,11 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome) -> dict[str, An
         "every reading of a healthy meter is in validated, as sent or estimated for a named check": _healthy(
             town, plan, expected, validated, quality
         ),
-        "every quarantined frame has the planted cause": dict(Counter(r.cause for r in quarantine)) == refusals
-        and _causes_by_meter(quarantine) == _planted_by_meter(town, plan),
+        "every quarantined frame has the planted cause": _quarantined_as_planted(town, plan, outcome, quarantine),
+        "every reading of a meter that counts wrong is flagged by its check": _broken_flagged(plan, quality),
         "as many pushes confirmed as frames taken in": _confirmed(outcome, frames, quarantine),
         **money.pop("holds"),
-        "feeder energy = sum of its transformers + loss, to the Wh": balance.pop("adds_up"),
+        "feeder = its transformers + loss, transformer = its consumers + loss, to the Wh": balance.pop("adds_up"),
     }
     flagged = {str(c.name).lower(): int(((quality & np.uint32(c)) != 0).sum()) for c in CHECKS}
     return {
@@ -75,14 +79,13 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome) -> dict[str, An
         "days": town.days,
         "consumers": town.consumers,
         "meters": len(town.meters),
-        "frames": {"planned": plan.sent_by_kind(), "received": frames - outcome.again},
+        "frames": {"planned": plan.sent_by_kind(), "received": frames},
         "quarantine": {
             cause: {"planted": refusals.get(cause, 0), "found": sum(r.cause == cause for r in quarantine)}
             for cause in sorted({*refusals, *(r.cause for r in quarantine)})
         },
         "completeness": _completeness(town, raw, validated, quality),
-        "checks": _checks(expected, conflicts, flagged),
-        "data_defects": _data_defects(town, plan, expected, quality),
+        "checks": _checks(town, plan, expected, conflicts, flagged),
         "energy_kwh": {
             "consumers_measured": _kwh(raw[: town.consumers]),
             "consumers_validated": _kwh(validated[: town.consumers]),
@@ -129,13 +132,13 @@ def _other_channels(site: Site, town: Town, plan: Plan, place: np.ndarray) -> bo
 
 def _healthy(town: Town, plan: Plan, expected: Int32, validated: Int32, quality: UInt32) -> bool:
     """Each reading that a meter without a planted fault of its own sent stands in validated as sent, unless a check says otherwise."""
-    faulty = {*plan.clock_fast, *plan.clock_reset, *plan.wrong_key}
+    faulty = {*plan.clock_fast, *plan.clock_reset, *plan.wrong_key, *plan.broken}
     for k in range(len(town.meters)):
         if k in faulty:
             continue
         sent = sorted({s.slot for s in plan.sends[k] if s.kind in TAKEN_IN})
         got, marks = validated[k, sent], quality[k, sent]
-        replaced = (marks & ESTIMATED_BITS) != 0
+        replaced = ((marks & ESTIMATED_BITS) != 0) | (got == MISSING)
         named = (marks & np.uint32(0xFFFF)) != 0
         if not ((got == expected[k, sent]) | (replaced & named)).all():
             return False
@@ -146,6 +149,20 @@ def _confirmed(outcome: Outcome, frames: int, quarantine: list[Any]) -> bool:
     """The fleet saw one confirmation for each genuine frame; a push made again may have been taken in twice and confirmed once."""
     genuine = frames - sum(r.cause not in ("out_of_day", "layout") for r in quarantine)
     return len(outcome.confirmed) <= genuine <= len(outcome.confirmed) + outcome.again
+
+
+def _quarantined_as_planted(town: Town, plan: Plan, outcome: Outcome, quarantine: list[Any]) -> bool:
+    """By cause and by meter what was planted; a push that had to be made again may be refused once more, and nothing else."""
+    by_cause = _surplus(Counter(r.cause for r in quarantine), expected_refusals(town, plan))
+    by_meter = _surplus(_causes_by_meter(quarantine), _planted_by_meter(town, plan))
+    return all(surplus is not None and surplus <= outcome.again for surplus in (by_cause, by_meter))
+
+
+def _surplus(found: Mapping[Any, int], planted: Mapping[Any, int]) -> int | None:
+    """How much more was found than planted; None where something planted is missing, or something else was found."""
+    if set(found) != set(planted) or any(found[key] < count for key, count in planted.items()):
+        return None
+    return sum(found.values()) - sum(planted.values())
 
 
 def _causes_by_meter(quarantine: list[Any]) -> dict[tuple[str, str], int]:
@@ -178,20 +195,21 @@ def _completeness(town: Town, raw: Int32, validated: Int32, quality: UInt32) -> 
     }
 
 
-def _checks(expected: Int32, conflicts: np.ndarray, flagged: dict[str, int]) -> dict[str, Any]:
-    """Planted (or in the data set) against flagged. A count of null means that nothing of the kind was planted."""
-    planted: dict[str, int] = {"missing": int((expected == MISSING).sum()), "duplicate": int(conflicts.sum())}
+def _checks(town: Town, plan: Plan, expected: Int32, conflicts: np.ndarray, flagged: dict[str, int]) -> dict[str, Any]:
+    """Planted, or impossible in the data set itself, against flagged. More may be flagged than was planted: real homes stand empty (zero) and
+    have their peaks (spike, of which none is planted: null)."""
+    own = expected[: town.consumers]
+    planted: Counter[str] = Counter(missing=int((expected == MISSING).sum()), duplicate=int(conflicts.sum()))
+    planted["plausibility"] = int(((own != MISSING) & ((own < 0) | (own > IMPOSSIBLE_WH))).sum())
+    for how, first, last in plan.broken.values():
+        if BREAKS[how] is not Quality.PLAUSIBILITY:
+            planted[str(BREAKS[how].name).lower()] += last - first
     return {name: {"planted": planted.get(name), "flagged": flagged[name]} for name in CHECKS_OF_THE_DEMO}
 
 
-def _data_defects(town: Town, plan: Plan, expected: Int32, quality: UInt32) -> dict[str, int]:
-    """Readings that the data set itself got wrong (impossible values) and that arrived: how many, and how many of them a check marked."""
-    own = slice(0, town.consumers)
-    defective = town.metered_wh[own] != town.true_wh[own]
-    defective[list(plan.theft)] = False
-    defective &= expected[own] == town.metered_wh[own]
-    marked = (quality[own] & np.uint32(Quality.SPIKE | Quality.PLAUSIBILITY)) != 0
-    return {"planted": int(defective.sum()), "flagged": int((defective & marked).sum())}
+def _broken_flagged(plan: Plan, quality: UInt32) -> bool:
+    """Each reading of a meter that counts wrong bears the bit of the check that must see it."""
+    return all(((quality[k, first:last] & np.uint32(BREAKS[how])) != 0).all() for k, (how, first, last) in plan.broken.items())
 
 
 def _money(site: Site) -> dict[str, Any]:
@@ -223,11 +241,9 @@ def _money(site: Site) -> dict[str, Any]:
 
 
 def _balance(site: Site) -> dict[str, Any]:
-    """Loss of each feeder and transformer over all days, with coverage, and whether each hour adds up."""
+    """Loss of each feeder and transformer over all days, with coverage, and whether each hour of each adds up."""
     rows = pa.concat_tables([site.lake.read("balance", d, s) for d in site.deployment.open_days for s in site.rows.shards()])
-    hours, whole = rows.filter(pc.is_valid(rows["hour"])), rows.filter(pc.is_null(rows["hour"]))
-    known = hours.filter(pc.is_valid(hours["loss_wh"]))
-    sums = pc.equal(known["in_wh"], pc.add(known["out_wh"], known["loss_wh"]))
+    whole = rows.filter(pc.is_null(rows["hour"]))
     nodes: dict[str, dict[str, Any]] = {"feeder": {}, "transformer": {}}
     for kind, by_node in nodes.items():
         own = whole.filter(pc.equal(whole["kind"], kind))
@@ -245,28 +261,38 @@ def _balance(site: Site) -> dict[str, Any]:
     return {
         "feeders": nodes["feeder"],
         "transformers": nodes["transformer"],
-        "adds_up": bool(pc.all(sums).as_py()) and _feeders_add_up(site),
+        "adds_up": _balances_again(site),
     }
 
 
-def _feeders_add_up(site: Site) -> bool:
-    """A feeder's out is the sum of its transformers' in, in every hour in which both are known."""
-    feeder_of = {t.name: t.feeder for t in site.rows.transformers()}
+def _balances_again(site: Site) -> bool:
+    """Every hour of every balance reckoned again from validated readings and the registry, by another way than the kernel's: a transformer's loss
+    is its meter less its consumers' meters, a feeder's its meter less its transformers' meters."""
+    points = site.rows.usage_points()
+    place = {m.serial: (m.shard, m.index) for m in site.rows.meters()}
+    per_hour = 60 // site.deployment.interval_minutes
     for day in site.deployment.open_days:
         for shard in site.rows.shards():
-            rows = site.lake.read("balance", day, shard).to_pylist()
-            sums: Counter[tuple[str, int | None]] = Counter()
-            for row in rows:
-                if row["kind"] == "transformer" and row["in_wh"] is not None:
-                    sums[feeder_of[row["node"]], row["hour"]] += row["in_wh"]
-            for row in rows:
-                if (
-                    row["kind"] == "feeder"
-                    and row["loss_wh"] is not None
-                    and sums[row["node"], row["hour"]] + row["loss_wh"] != row["in_wh"]
-                ):
+            values = site.lake.read_blocks("validated", day, shard)[IMPORT_WH.name].values
+            hourly = {p.meter: _hourly(values[:, place[p.meter][1]], per_hour) for p in points if place[p.meter][0] == shard}
+            for row in site.lake.read("balance", day, shard).to_pylist():
+                if row["hour"] is None or row["loss_wh"] is None:
+                    continue
+                kind, below = (
+                    (NodeKind.TRANSFORMER, NodeKind.CONSUMER) if row["kind"] == "transformer" else (NodeKind.FEEDER, NodeKind.TRANSFORMER)
+                )
+                above = sum(hourly[p.meter][row["hour"]] for p in points if p.kind is kind and p.name == row["node"])
+                at_node = [
+                    p for p in points if p.kind is below and row["node"] == (p.transformer if below is NodeKind.CONSUMER else p.feeder)
+                ]
+                if above - sum(hourly[p.meter][row["hour"]] for p in at_node) != row["loss_wh"]:
                     return False
     return True
+
+
+def _hourly(values: Int32, per_hour: int) -> list[int]:
+    """The sums of each hour [Wh]; a gap counts as nothing, as it does in a transformer's out."""
+    return [int(hour.sum()) for hour in np.where(values == MISSING, 0, values).astype(np.int64).reshape(-1, per_hour)]
 
 
 def _suspicion(site: Site, town: Town, plan: Plan, place: np.ndarray, measured: Int32, losses: dict[str, Any]) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,10 +25,10 @@ from typing import Any
 
 from ..billing.tariff import load_tariffs
 from ..day import Site, close_all, collect
-from ..errors import DataError, InputError, OpenAMIError, StorageError
+from ..errors import InputError, OpenAMIError, StorageError
 from ..fleet.faults import Plan, plant
 from ..fleet.run import Fleet, Outcome
-from ..fleet.town import HEADEND_TITLE, Town, build_town, measure
+from ..fleet.town import HEADEND_TITLE, Town, build_town, check_size, measure
 from ..store.deployment import Deployment, Folder
 from ..store.keys import load_master_key
 from ..store.lake import Lake
@@ -58,23 +57,16 @@ class Wish:
 
 def run_demo(wish: Wish, stage: Stage) -> dict[str, Any]:
     """Run the whole demo into `wish.folder` and give its report. Raises an OpenAMIError with nothing half-written."""
-    if len(wish.tariffs) > 2:
-        raise InputError(f"{len(wish.tariffs)} tariffs ({', '.join(wish.tariffs)}); give --tariff once or twice")
-    book = load_tariffs()
-    for name in wish.tariffs:
-        book.on(name, wish.first_day)
-    final = _usable(wish.folder)
+    final = _checked(wish)
     partial = Folder(_beside(final, "partial"))
-    started = time.perf_counter()
-    step = stage("Build the town", 3)
-    town = build_town(wish.seed, wish.consumers, wish.first_day, wish.days, wish.tariffs)
-    for name in wish.tariffs:
-        book.on(name, wish.first_day + timedelta(days=wish.days - 1))
-    step(1)
-    plan = plant(town)
-    measure(town)
-    step(1)
     with _alone(final), _storage_errors(final):
+        started = time.perf_counter()
+        step = stage("Build the town", 3)
+        town = build_town(wish.seed, wish.consumers, wish.first_day, wish.days, wish.tariffs)
+        step(1)
+        plan = plant(town)
+        measure(town)
+        step(1)
         shutil.rmtree(partial.root, ignore_errors=True)
         try:
             found(partial, town)
@@ -85,6 +77,18 @@ def run_demo(wish: Wish, stage: Stage) -> dict[str, Any]:
             shutil.rmtree(partial.root, ignore_errors=True)
             raise
     return report
+
+
+def _checked(wish: Wish) -> Path:
+    """Everything of the wish that can be refused before the work begins; gives the folder where the demo's data will truly lie."""
+    if len(wish.tariffs) > 2:
+        raise InputError(f"{len(wish.tariffs)} tariffs ({', '.join(wish.tariffs)}); give --tariff once or twice")
+    check_size(wish.consumers, wish.days)
+    book = load_tariffs()
+    for name in wish.tariffs:
+        book.on(name, wish.first_day)
+        book.on(name, wish.first_day + timedelta(days=wish.days - 1))
+    return _usable(wish.folder)
 
 
 def _work(partial: Folder, town: Town, plan: Plan, stage: Stage, started: float) -> dict[str, Any]:
@@ -152,7 +156,15 @@ def headend_process(folder: Folder, port: int = 0) -> Iterator[Callable[[], int]
     """The head-end of `folder` as a process of its own; gives what tells its port, and raises StorageError once it has ended. At the end it is
     told to stop, stores what it has, and must say so."""
     command = [sys.executable, "-m", "openami", "serve", "--role", "headend", "--data", str(folder.root), "--port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own program
+    # Its own session: a Ctrl-C in the terminal is for us to act on. It watches its standard input, so that it ends with us however we end.
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        [*command, "--until-input-ends"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -176,8 +188,9 @@ def headend_process(folder: Folder, port: int = 0) -> Iterator[Callable[[], int]
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         process.wait()
-        process.stdout.close()
-        process.stderr.close()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def _last_words(process: subprocess.Popen[str]) -> str:
@@ -191,6 +204,8 @@ def _usable(folder: Path) -> Path:
     """Where the demo's folder truly lies, after a look at what would be replaced: that, and what stands beside it under our names."""
     with _storage_errors(folder):
         final = folder.resolve()
+        if not str(final).isprintable():
+            raise InputError(f"--data {str(folder)!r} has characters that cannot be printed; give a plain name")
         if final.is_mount():
             raise InputError(f"{folder} is the root of a file system, which cannot be replaced as a whole; give --data a folder inside it")
         for each in (final, _beside(final, "partial"), _beside(final, "old")):
@@ -209,12 +224,7 @@ def _refuse_foreign(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; give --data a folder")
-    if any(folder.iterdir()):
-        try:
-            if Folder(folder).load().seed is not None:
-                return
-        except DataError:
-            pass
+    if any(folder.iterdir()) and not Folder(folder).is_simulated():
         raise InputError(f"{folder} holds something else than a demo; give --data a new or empty folder")
 
 
@@ -230,13 +240,21 @@ def _replace(partial: Path, final: Path) -> None:
 @contextmanager
 def _alone(final: Path) -> Iterator[None]:
     """Two demos in one folder would take each other's partial one away: the second is refused. The lock goes with its process."""
-    name = hashlib.sha256(str(final).encode()).hexdigest()[:16]
-    with (Path(tempfile.gettempdir()) / f"openami-demo-{name}.lock").open("w") as lock:
+    path = _beside(final, "lock")
+    with _storage_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"another demo is at work in {final}; wait for it, or give --data another folder") from None
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(lock)
 
 
 @contextmanager

@@ -82,10 +82,6 @@ def _checks(table: Table, report: dict[str, Any]) -> None:
     for name, count in report["checks"].items():
         planted = "" if count["planted"] is None else f"{count['planted']:,}"
         table.add_row(f"  check: {name.replace('_', ' ')}", planted, f"{count['flagged']:,}", "")
-    defects = report["data_defects"]
-    table.add_row(
-        "  impossible readings of the data set", f"{defects['planted']:,}", f"{defects['flagged']:,}", "by the spike or plausibility check"
-    )
 
 
 def _suspicion(table: Table, report: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from ..cosem.ciphering import Keys
 from ..cosem.clock import CosemDateTime
 from ..cosem.objects import read_scaler_unit
 from ..cosem.profile import Capture
-from ..cosem.server import Ended, Event, Opened, Served
+from ..cosem.server import Confirmed, Ended, Event, Opened, Served
 from ..errors import InputError
 from ..fleet.associations import MeterIdentity
 from ..fleet.device import MeterDevice, build_device, check_serial
@@ -202,6 +202,8 @@ def event_said(event: Event) -> dict[str, Any]:
             "objects": [_ref(ref) for ref in event.refs],
             "results": [_result(code) for code in event.codes],
         }
+    if isinstance(event, Confirmed):
+        return {"event": "confirmed", "client": event.client, "invoke_id": event.long_invoke_id}
     return {"event": "refused", "client": event.client, "cause": event.cause, "why": event.message}
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from ..readings import MISSING, Bool
+from ..readings import MISSING, Bool, Quality
 from .households import SLOTS_PER_DAY
 from .town import Town
 
@@ -45,7 +45,10 @@ class Send:
 
 @dataclass(slots=True)
 class Plan:
-    """sends: per meter (registry order; one more at the end for the unregistered one). The rest is the ground truth, by meter number."""
+    """sends: per meter (registry order; one more at the end for the unregistered one). The rest is the ground truth, by meter number.
+
+    broken: (how, first slot, last slot + 1) of a meter that counts wrong: see `BREAKS`.
+    """
 
     sends: list[list[Send]]
     silent: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -54,6 +57,7 @@ class Plan:
     clock_fast: dict[int, tuple[int, int]] = field(default_factory=dict)
     theft: dict[int, str] = field(default_factory=dict)
     mapped_wrong: dict[int, str] = field(default_factory=dict)
+    broken: dict[int, tuple[str, int, int]] = field(default_factory=dict)
 
     def arriving(self, meter: int) -> Iterator[Send]:
         """The sends of `meter` whose reading must reach the day grid, in order."""
@@ -64,6 +68,8 @@ class Plan:
 
 
 TAKEN_IN = frozenset({Kind.PLAIN, Kind.LATE, Kind.RESEND, Kind.CLOCK_FAST})
+BREAKS = {"stuck": Quality.FROZEN, "dead": Quality.ZERO, "jump": Quality.PLAUSIBILITY, "backwards": Quality.PLAUSIBILITY}
+"""How a meter counts wrong, and the check that must see it: the same value for 7.5 h, nothing for 16 h, 60 kWh or -1.5 kWh in a quarter hour."""
 CLOCK_FAST_SLOTS = 3
 YEAR_2000 = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
 
@@ -98,6 +104,8 @@ def plant(town: Town) -> Plan:
     rest = (v for v in victims if v not in plan.wrong_key)
     plan.clock_reset[next(rest)] = (slots // 3, slots // 3 + slots // 8)
     plan.clock_fast[next(rest)] = (slots // 5, slots // 5 + slots // 4)
+    for how in BREAKS:
+        _break(town, plan, next(rest), how)
     for k in range(len(town.meters)):
         plan.sends.append(_sends(rng, plan, k, slots, healthy=k not in _taken(plan)))
     plan.sends.append([Send(Kind.UNKNOWN, s, s) for s in range(0, slots, 12)])
@@ -152,7 +160,7 @@ def _lively(town: Town) -> Bool:
 
 
 def _taken(plan: Plan) -> set[int]:
-    return {*plan.silent, *plan.wrong_key, *plan.clock_reset, *plan.clock_fast, *plan.theft, *plan.mapped_wrong}
+    return {*plan.silent, *plan.wrong_key, *plan.clock_reset, *plan.clock_fast, *plan.theft, *plan.mapped_wrong, *plan.broken}
 
 
 def _steal(rng: np.random.Generator, town: Town, plan: Plan, meter: int, shape: str) -> None:
@@ -166,6 +174,14 @@ def _steal(rng: np.random.Generator, town: Town, plan: Plan, meter: int, shape: 
     else:
         own *= rng.uniform(0.1, 0.8, own.shape)
     town.metered_wh[meter] = np.rint(own).astype(np.int32)
+
+
+def _break(town: Town, plan: Plan, meter: int, how: str) -> None:
+    """The meter counts wrong for a while of the first day."""
+    own = town.metered_wh[meter]
+    first, last = {"stuck": (30, 60), "dead": (20, 84), "jump": (50, 51), "backwards": (61, 62)}[how]
+    plan.broken[meter] = (how, first, last)
+    own[first:last] = {"stuck": max(int(own[first]), 40), "dead": 0, "jump": 60_000, "backwards": -1_500}[how]
 
 
 def _map_wrong(town: Town, plan: Plan, meter: int) -> None:

@@ -72,12 +72,17 @@ class Town:
         return self.days * SLOTS_PER_DAY
 
 
-def build_town(seed: int, consumers: int, first_day: date, days: int, tariffs: tuple[str, ...]) -> Town:
-    """The town of `seed`. More consumers than the 400 shipped households: households come again, in other weeks (whole weeks apart)."""
+def check_size(consumers: int, days: int) -> None:
+    """InputError where the shipped households cannot fill such a town."""
     if not 1 <= days <= DAYS:
         raise InputError(f"--days {days}: the shipped households have {DAYS} days; give 1 to {DAYS}")
     if not 20 <= consumers <= 2_800:
         raise InputError(f"--meters {consumers}: the demo town takes 20 to 2,800 (400 real households, each at most 7 times, weeks apart)")
+
+
+def build_town(seed: int, consumers: int, first_day: date, days: int, tariffs: tuple[str, ...]) -> Town:
+    """The town of `seed`. More consumers than the 400 shipped households: households come again, in other weeks (whole weeks apart)."""
+    check_size(consumers, days)
     rng = np.random.default_rng(seed)
     data = load_households()
     pick = rng.permutation(len(data.ids))
@@ -208,6 +213,7 @@ def _accounts(rng: np.random.Generator, town: Town, tariffs: tuple[str, ...]) ->
                 tariff=tariffs[0] if rng.random() < 0.7 else tariffs[-1],
                 payment_mode=PaymentMode.PREPAID,
                 since=town.first_day,
+                mode_since=town.first_day - timedelta(days=int(rng.integers(0, 400))),
                 opening_paise=opening,
             )
         )

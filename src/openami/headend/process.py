@@ -50,17 +50,17 @@ def headend_title(deployment: Deployment) -> bytes:
     return title
 
 
-def run_headend(folder: Folder, host: str, port: int) -> None:
-    """Listen until SIGTERM or SIGINT, then store what has been received and return. StorageError if the journal refuses meanwhile;
-    InputError where the port is occupied."""
+def run_headend(folder: Folder, host: str, port: int, *, until_input_ends: bool = False) -> None:
+    """Listen until SIGTERM or SIGINT (or until standard input ends, so that it does not outlive the process that started it), then store what
+    has been received and return. StorageError if the journal refuses meanwhile; InputError where the port is occupied."""
     opened = open_headend(folder)
     try:
-        asyncio.run(_serve(opened, host, port))
+        asyncio.run(_serve(opened, host, port, until_input_ends))
     finally:
         opened.journal.close()
 
 
-async def _serve(opened: HeadendFolder, host: str, port: int) -> None:
+async def _serve(opened: HeadendFolder, host: str, port: int, until_input_ends: bool) -> None:
     listener = PushListener(opened.journal, opened.admission)
     try:
         actual = await listener.start(host, port)
@@ -70,6 +70,8 @@ async def _serve(opened: HeadendFolder, host: str, port: int) -> None:
     told = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, told.set)
+    if until_input_ends:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), told.set)  # nobody writes there: readable means that it has ended
     print(json.dumps({"listening": f"tcp://{host}:{actual}", "port": actual}), flush=True)
     stop = asyncio.create_task(told.wait())
     ended = asyncio.create_task(listener.finished())

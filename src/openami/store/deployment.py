@@ -13,6 +13,8 @@ from ..errors import DataError
 from ..readings import Calendar
 
 FILE = "openami.toml"
+FORMAT = 1
+"""Of everything in a data folder; a release that changes tables, journal or settings counts it up, and says in CHANGELOG what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +64,37 @@ class Folder:
     def master_key(self) -> Path:
         return self.root / "secrets" / "master.key"
 
+    def is_simulated(self) -> bool:
+        """Whether a demo made this folder, of whatever format: only such a one may be replaced."""
+        try:
+            with (self.root / FILE).open("rb") as file:
+                return isinstance(tomllib.load(file).get("seed"), int)
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+            return False
+
     def save(self, deployment: Deployment) -> None:
-        lines = ["# Settings of this OpenAMI data folder."]
+        lines = ["# Settings of this OpenAMI data folder.", f"format = {FORMAT}"]
         for field in fields(deployment):
             value = getattr(deployment, field.name)
             if value is not None:
                 lines.append(f"{field.name} = {value.isoformat() if isinstance(value, date) else json.dumps(value, ensure_ascii=False)}")
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # names of consumers lie in it
         (self.root / FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def load(self) -> Deployment:
         path = self.root / FILE
         try:
             with path.open("rb") as file:
-                deployment = Deployment(**tomllib.load(file))
+                settings = tomllib.load(file)
+            if "format" not in settings:
+                raise DataError(
+                    f"{path} cannot be read (it names no data format); run `openami demo` anew, mend it or restore it from a backup"
+                )
+            if (found := settings.pop("format")) != FORMAT:
+                raise DataError(
+                    f"{self.root} has data of format {found}, this release reads {FORMAT}; run `openami demo` anew, or use its release"
+                )
+            deployment = Deployment(**settings)
         except (FileNotFoundError, NotADirectoryError):
             raise DataError(f"no OpenAMI data in {self.root} (it has no {FILE}); run `openami demo` or give another --data") from None
         except (tomllib.TOMLDecodeError, TypeError, UnicodeDecodeError, OSError) as error:

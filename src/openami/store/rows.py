@@ -72,6 +72,7 @@ account = sa.Table(
     sa.Column("tariff", sa.Text, nullable=False),
     sa.Column("payment_mode", sa.Text, nullable=False),
     sa.Column("since", sa.Date, nullable=False),
+    sa.Column("mode_since", sa.Date, nullable=False),
     sa.Column("opening_paise", sa.BigInteger, nullable=False),
 )
 transfer = sa.Table(
