@@ -7,10 +7,13 @@
     bill.py      time of use and slabs, from Parquet
     rollup.py    demand per slot of transformers, feeders, divisions and the company, from Parquet
     history.py   one meter's year
-    headend.py   pushes confirmed after the journal's sync
+    headend.py   pushes confirmed after the journal's sync; asking.py: meters read and ordered
 
-Each module has `run(meters) -> Iterator[Line]`. A line is one JSON object: bench, metric, value, unit, n, cores, and `peer` where it is about
-something measured beside ours. Medians of several runs; a test never measures time.
+What they start from and stand beside: pushes.py (frames), days.py (days of readings), shards.py (a lake of validated days), meters.py
+(simulated meters in a process of their own), bare.py (the head-end's peer: the same work without a protocol).
+
+Each benchmark's module has `run(meters) -> Iterator[Line]`. A line is one JSON object: bench, metric, value, unit, n, cores, and `peer` where
+it is about something measured beside ours. Medians of several runs; a test never measures time.
 """
 
 from __future__ import annotations

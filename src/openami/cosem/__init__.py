@@ -30,5 +30,6 @@ The chapters, from the wire upwards:
     notification.py   data-notification and its confirmation
     push.py           push layouts by maker and model: a push body <-> readings; `data/layouts.toml`
     is15959.py        IS 15959 parts 1 to 3 as data; `data/is15959.toml`, `data/quirks.toml`
-    bulk.py           the bulk path: many pushes of known layouts at once (with bulk_cipher, bulk_loops, bulk_template)
+    bulk.py           the bulk path: many pushes of known layouts at once
+                      (with bulk_cipher.py, bulk_loops.py, bulk_template.py)
 """

@@ -5,6 +5,10 @@ Out: integer Wh per node and hour and day (`balance`), nodes whose loss stands o
 on another transformer (`wrong_transformers`), to be registered short (`understated`), or to stand still while energy flows
 (`idle_while_flowing`).
 
+    balance.py     in, out, loss and coverage of every transformer and feeder
+    rollup.py      demand per slot of transformers, feeders, divisions and the company; peak, load factor, completeness
+    suspicion.py   first suspicions, each with its evidence, never a verdict
+
 What always holds:
 - in = out + loss to the Wh, wherever in and out are known; what is not known is `MISSING64`, never 0;
 - a loss is never clamped: a negative one (somebody mapped here who hangs elsewhere) is a finding, not an error;
