@@ -89,11 +89,10 @@ def test_an_order_is_done_when_the_meter_shows_it(town, what, wish):
     assert town.desk.due() == []
 
 
-@pytest.mark.parametrize(("what", "wish"), KINDS, ids=NAMES)
+@pytest.mark.parametrize(("what", "wish"), KINDS[:4], ids=NAMES[:4])
 def test_what_stands_as_asked_is_not_sent(town, what, wish):
+    """New keys are always new, and an image that runs is known by its version (below); for all others:"""
     spoil(town, what)
-    if what in (What.KEYS, What.IMAGE):
-        pytest.skip("new keys are always new; an image that runs is known by its version, see below")
     town.order(what, **wish)
     run(town.desk.carry("o1"))
     town.order(what, "o2", **wish)

@@ -3,6 +3,7 @@
     connections             held open at once, each having had one push confirmed
     pushes_per_s            on open connections, one push outstanding on each
     connect_pushes_per_s    with a new connection for each push
+    day_reads_per_s, orders_per_s: `asking.py`
 
 The frames are ready-made, so the fleet costs as little as it can; it shares the machine's two cores with the head-end. The peer is the bare
 minimum of the same work: an asyncio server that appends what came to a file, syncs once for all that gathered, and answers; no protocol.
@@ -35,7 +36,7 @@ from ..registry import Feeder, Meter, NodeKind, UsagePoint
 from ..store.deployment import Deployment, Folder
 from ..store.keys import load_master_key
 from ..store.rows import Rows
-from . import Line, line
+from . import Line, asking, line
 
 METERS = 10_000
 PUSHES = 40_000
@@ -54,6 +55,7 @@ def run(meters: int) -> Iterator[Line]:
             yield from _measure(fleet, port, process, meters, {})
         with _server("openami.bench.bare", str(Path(name) / "bare.log")) as (port, process):
             yield from _measure(fleet, port, process, meters, {"peer": "bare asyncio, one fsync a batch, no protocol"})
+    yield from asking.run(min(meters, asking.METERS))
 
 
 def _measure(fleet: list[SimulatedMeter], port: int, process: subprocess.Popen[str], meters: int, more: dict[str, str]) -> Iterator[Line]:

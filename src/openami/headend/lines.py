@@ -18,12 +18,49 @@ from ..errors import InputError
 from ..store.contacts import Contacts, MeterLine, WrappedKeys
 from ..store.keys import MasterKey
 from ..store.rows import Rows
-from .session import PUBLIC, READER, Credentials, Denied, KeptCounters, MeterAddress, MeterSession, Patience, open_session
+from .session import PUBLIC, READER, CounterBook, Credentials, Denied, KeptCounters, MeterAddress, MeterSession, Patience, open_session
 
 
 def reader_title(headend_title: bytes) -> bytes:
     """The system title under which meters are asked: another one than confirms pushes, because both count for themselves under one key."""
     return headend_title[:-1] + bytes((headend_title[-1] ^ 0x80,))
+
+
+COUNTERS_IN_A_BLOCK = 1 << 16
+
+
+class CountersInHand:
+    """A `CounterBook` that takes counters from another one in large blocks and hands them out from memory: one synced write for each meter, not two
+    for each conversation. What a process has not used when it dies is never used by anybody."""
+
+    def __init__(self, book: CounterBook) -> None:
+        self._book = book
+        self._blocks: dict[tuple[str, bytes], tuple[int, int]] = {}  # (next, end), [next, end) is ours
+
+    def next_counter(self, meter: str, title: bytes) -> int | None:
+        block = self._blocks.get((meter, title))
+        return self._book.next_counter(meter, title) if block is None else block[0]
+
+    def reserve_counters(self, meter: str, title: bytes, count: int, at_least: int) -> int:
+        first, end = self._blocks.get((meter, title), (0, 0))
+        first = max(first, at_least)
+        if first + count > end:
+            block = max(count, COUNTERS_IN_A_BLOCK)
+            first = self._book.reserve_counters(meter, title, block, first)
+            end = first + block
+        self._blocks[meter, title] = (first + count, end)
+        return first
+
+    def return_counters(self, meter: str, title: bytes, used_to: int, reserved_to: int) -> None:
+        first, end = self._blocks.get((meter, title), (0, 0))
+        if first == reserved_to and used_to < reserved_to:
+            self._blocks[meter, title] = (used_to, end)
+
+    def close(self) -> None:
+        """Give back what was not used."""
+        for (meter, title), (first, end) in self._blocks.items():
+            self._book.return_counters(meter, title, first, end)
+        self._blocks.clear()
 
 
 class Lines:
@@ -33,8 +70,13 @@ class Lines:
         self.contacts = Contacts(rows)
         self.patience = patience or Patience()
         self._master, self._title = master, own_title
+        self._counters = CountersInHand(self.contacts)
         self._lines, self._wrapped = self.contacts.lines(), rows.wrapped_keys()
         self._models = {meter.serial: f"{meter.maker} {meter.model}" for meter in rows.meters()}
+
+    def close(self) -> None:
+        """Give back what was taken in hand. Without it nothing goes wrong, but counters are left unused."""
+        self._counters.close()
 
     def line(self, serial: str) -> MeterLine:
         """InputError where it is not known where a meter listens."""
@@ -99,7 +141,7 @@ class Lines:
     async def _open(self, serial: str, client: int, wrapped: WrappedKeys | None) -> MeterSession:
         line = self.line(serial)
         credentials = self._credentials(line, client, wrapped)
-        kept = KeptCounters(self.contacts, serial)
+        kept = KeptCounters(self._counters, serial)
         return await open_session(MeterAddress(line.host, line.port, line.hdlc), credentials, self.patience, kept=kept)
 
     def _credentials(self, line: MeterLine, client: int, wrapped: WrappedKeys | None) -> Credentials:

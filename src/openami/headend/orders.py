@@ -75,11 +75,12 @@ class OrderDesk:
     def ask(self, order: Order) -> Order:
         """Write an order down; once, by its id. RequestError as `OrderBook.ask`, and for a second key change while one is not settled."""
         self._lines.line(order.meter)
-        under_way = [one.order_id for one in self.book.of_meter(order.meter) if one.what is What.KEYS and one.state not in SETTLED]
-        if order.what is What.KEYS and under_way and order.order_id not in under_way:
-            raise RequestError(
-                f"meter {order.meter} has a key change that is not settled ({under_way[0]}); let it end before {order.order_id}"
-            )
+        if order.what is What.KEYS:
+            under_way = [one.order_id for one in self.book.of_meter(order.meter) if one.what is What.KEYS and one.state not in SETTLED]
+            if under_way and order.order_id not in under_way:
+                raise RequestError(
+                    f"meter {order.meter} has a key change that is not settled ({under_way[0]}); let it end before {order.order_id}"
+                )
         return self.book.ask(order)
 
     def due(self) -> list[Order]:
@@ -212,14 +213,7 @@ class OrderDesk:
 
     def _replaced_by(self, order: Order) -> str | None:
         """The newest relay order of the same meter behind this one, whatever became of it."""
-        if order.what not in RELAY:
-            return None
-        newer = [
-            o
-            for o in self.book.of_meter(order.meter)
-            if o.what in RELAY and (o.requested_s, o.order_id) > (order.requested_s, order.order_id)
-        ]
-        return newer[-1].order_id if newer else None
+        return self.book.newer_relay_order(order) if order.what in RELAY else None
 
     def _record(self, order: Order, event: Event, note: str = "") -> Order:
         """The step on disk. Keys that a failed change has left under way are dropped: every sending of them is resolved by then."""

@@ -58,6 +58,7 @@ class Limits:
 class _Cell:
     """How many conversations a cell is trusted with, and how many it has."""
 
+    name: str
     window: float
     running: int = 0
     waiting: list[deque[Task]] = field(default_factory=lambda: [deque() for _ in Priority])
@@ -69,6 +70,7 @@ class Plan:
     def __init__(self, limits: Limits | None = None, rng: random.Random | None = None) -> None:
         self.limits, self._rng = limits or Limits(), rng or random.Random()
         self._cells: dict[str, _Cell] = {}
+        self._waiting: dict[Priority, set[str]] = {priority: set() for priority in Priority}  # cells that have such tasks
         self._known: dict[str, Task] = {}
         self._running: dict[str, Task] = {}
         self._busy: set[str] = set()
@@ -103,7 +105,10 @@ class Plan:
             self._queue(heapq.heappop(self._asleep)[2])
         started: list[Task] = []
         for priority in Priority:
-            open_cells = deque(sorted(self._cells.values(), key=lambda cell: _longest(cell, priority)))
+            if len(self._running) >= self.limits.total:
+                break
+            waiting = [cell for cell in map(self._cells.__getitem__, self._waiting[priority]) if cell.running < int(cell.window)]
+            open_cells = deque(sorted(waiting, key=lambda cell: _longest(cell, priority)))
             while open_cells and len(self._running) < self.limits.total:
                 cell = open_cells.popleft()
                 if cell.running >= int(cell.window):
@@ -119,7 +124,7 @@ class Plan:
         """The task is done, and its meter answers again."""
         task = self._ended(key)
         cell = self._cells[task.cell]
-        cell.window = min(self.limits.per_cell, cell.window + 1)
+        cell.window = min(float(self.limits.per_cell if task.cell else self.limits.total), cell.window + 1)
         self._failures.pop(task.serial, None)
         self._known.pop(key, None)
 
@@ -154,8 +159,10 @@ class Plan:
         heapq.heappush(self._asleep, (until_s, self._number, task))
 
     def _queue(self, task: Task) -> None:
-        cell = self._cells.setdefault(task.cell, _Cell(float(self.limits.per_cell if task.cell else self.limits.total)))
+        window = float(self.limits.per_cell if task.cell else self.limits.total)
+        cell = self._cells.setdefault(task.cell, _Cell(task.cell, window))
         cell.waiting[task.priority].append(task)
+        self._waiting[task.priority].add(task.cell)
 
     def _next(self, cell: _Cell, priority: Priority) -> Task | None:
         """The first task whose meter is free and that is still wanted; those whose meter is busy wait for it."""
@@ -167,6 +174,7 @@ class Plan:
             if task.serial not in self._busy:
                 return task
             self._held.setdefault(task.serial, []).append(task)
+        self._waiting[priority].discard(cell.name)
         return None
 
     def _start(self, cell: _Cell, task: Task) -> None:
@@ -182,6 +190,7 @@ class Plan:
         self._cells[task.cell].running -= 1
         for held in self._held.pop(task.serial, ()):
             self._cells[held.cell].waiting[held.priority].appendleft(held)
+            self._waiting[held.priority].add(held.cell)
         return task
 
 

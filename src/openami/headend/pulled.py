@@ -14,23 +14,22 @@ from ..cosem.profile import read_buffer, read_captures, scaled
 from ..cosem.push import obis_bytes
 from ..errors import MeterError
 from ..readings import CHANNEL_BY_OBIS, Channel
-from .reader import Profile
+from .reader import ProfileLayout
 
 BLOCK_LOAD_PROFILE, DAILY_LOAD_PROFILE, BILLING_PROFILE = "1.0.99.1.0.255", "1.0.99.2.0.255", "1.0.98.1.0.255"
 VERSION = 1
 _INT32_MAX = 2**31 - 1
 
 
-def pulled(profile: Profile) -> bytes:
-    """A profile as read, for the journal."""
-    layout = profile.layout
+def pulled(layout: ProfileLayout, buffer: Data) -> bytes:
+    """A profile as it was read, for the journal."""
     parts = (
         Data(Tag.UNSIGNED, VERSION),
         Data(Tag.OCTET_STRING, obis_bytes(layout.obis)),
         Data(Tag.DOUBLE_LONG_UNSIGNED, layout.period_s),
         Data(Tag.ARRAY, tuple(capture.encode() for capture in layout.captures)),
         Data(Tag.ARRAY, tuple(scaler_unit(column.scaler, column.unit) for column in layout.columns)),
-        profile.buffer,
+        buffer,
     )
     return encode(Data(Tag.STRUCTURE, parts))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..cosem.apdu import Item, Ref
 from ..cosem.axdr import Data, Tag
@@ -137,7 +137,25 @@ async def read_object(session: MeterSession, ref: Ref, first_s: int | None = Non
 async def read_profile(
     session: MeterSession, obis: str, first_s: int | None = None, last_s: int | None = None, known: Layouts | None = None
 ) -> Profile:
-    """A profile's rows between two stamps (UTC seconds, both included; None = open). Rows without a clock are given as they stand.
+    """A profile's rows between two stamps (UTC seconds, both included; None = open) as values with units. Rows without a clock are given as they
+    stand. known: as for `read_rows`."""
+    layout, rows, buffer = await read_rows(session, obis, first_s, last_s, known)
+    cells = tuple((r.stamp_s, tuple(_cell(v, c) for v, c in zip(r.values, layout.columns, strict=True))) for r in rows)
+    return Profile(layout, cells, buffer)
+
+
+class RawProfile(NamedTuple):
+    """A profile's rows as the meter's own data; buffer: all of them as they came, also those that were not asked for."""
+
+    layout: ProfileLayout
+    rows: list[Row]
+    buffer: Data
+
+
+async def read_rows(
+    session: MeterSession, obis: str, first_s: int | None = None, last_s: int | None = None, known: Layouts | None = None
+) -> RawProfile:
+    """A profile's rows between two stamps (UTC seconds, both included; None = open), as the meter's own data.
 
     known: layouts kept from earlier; one that does not fit what comes (other firmware) is asked for again, once, and replaced.
     """
@@ -153,10 +171,7 @@ async def read_profile(
         rows = read_buffer(layout.captures, buffer, layout.period_s)
     if known is not None:
         known[obis] = layout
-    cells = [
-        (r.stamp_s, tuple(_cell(v, c) for v, c in zip(r.values, layout.columns, strict=True))) for r in rows if _between(r, first_s, last_s)
-    ]
-    return Profile(layout, tuple(cells), buffer)
+    return RawProfile(layout, [row for row in rows if _between(row, first_s, last_s)], buffer)
 
 
 async def read_layout(session: MeterSession, obis: str) -> ProfileLayout:

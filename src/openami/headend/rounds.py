@@ -20,12 +20,12 @@ from .lines import Lines
 from .orders import OrderDesk
 from .plan import Plan, Priority, Task
 from .pulled import BILLING_PROFILE, BLOCK_LOAD_PROFILE, DAILY_LOAD_PROFILE, pulled
-from .reader import ProfileLayout, read_profile
+from .reader import ProfileLayout, read_rows
 from .session import READER
 
 PROFILES = {"block_load": BLOCK_LOAD_PROFILE, "daily_load": DAILY_LOAD_PROFILE, "billing": BILLING_PROFILE}
-IDLE_S, ORDERS_EVERY_S = 5.0, 1.0
-"""How long a round without anything due sleeps at most; how often it looks for new orders."""
+IDLE_S, ORDERS_EVERY_S, CONTACTS_EVERY_S = 5.0, 1.0, 2
+"""How long a round without anything due sleeps at most; how often it looks for new orders; how often it writes contacts down."""
 
 
 def gap_tasks(wanted: Mapping[str, list[Gap]], cell: Callable[[str], str], now_s: int, priority: Priority = Priority.GAP) -> list[Task]:
@@ -61,7 +61,7 @@ class Tally:
 
 
 class Rounds:
-    """Carries a plan out. now_s: UTC seconds; sleep: waits that many seconds (asyncio.sleep, or a test's own)."""
+    """Carries a plan out. now_s: UTC seconds; sleep: waits that many seconds (asyncio.sleep, or a test's own); client: who reads."""
 
     def __init__(
         self,
@@ -71,10 +71,14 @@ class Rounds:
         now_s: Callable[[], float],
         desk: OrderDesk | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        client: int = READER,
     ) -> None:
         self.plan, self._lines, self._journal, self._now_s, self._desk, self._sleep = plan, lines, journal, now_s, desk, sleep
+        self._client = client
         self._layouts: dict[str, dict[str, ProfileLayout]] = {}
         self._contacts = lines.contacts.contacts()
+        self._unwritten: dict[str, Contact] = {}
+        self._write_next_s = 0
         self._orders_next_s = 0.0
         self.tally = Tally()
 
@@ -94,6 +98,8 @@ class Rounds:
             for one in running:
                 one.cancel()
             raise
+        finally:
+            self._write_contacts()
 
     async def _wait(self, running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
         """Until a conversation has ended or a sleeping task wakes; gives those that go on."""
@@ -140,11 +146,11 @@ class Rounds:
         """One profile's rows into the journal."""
         obis = PROFILES[task.kind]
         known = self._layouts.setdefault(self._lines.model(task.serial), {})
-        async with await self._lines.open(task.serial, READER) as session:
-            profile = await read_profile(session, obis, task.first_s, task.last_s, known)
+        async with await self._lines.open(task.serial, self._client) as session:
+            layout, rows, buffer = await read_rows(session, obis, task.first_s, task.last_s, known)
         received_us = int(self._now_s() * 1_000_000)
-        self._journal.pull(task.serial, obis, task.first_s or 0, task.last_s or 0, pulled(profile), received_us)
-        self.tally.rows[task.kind] = self.tally.rows.get(task.kind, 0) + len(profile.rows)
+        self._journal.pull(task.serial, obis, task.first_s or 0, task.last_s or 0, pulled(layout, buffer), received_us)
+        self.tally.rows[task.kind] = self.tally.rows.get(task.kind, 0) + len(rows)
 
     def _note(self, task: Task, problem: str) -> None:
         """The meter's contact, for the list of silent meters and for the next round."""
@@ -158,5 +164,12 @@ class Rounds:
             self.tally.done += 1
             self.tally.problems.pop(task.serial, None)
             after = Contact(task.serial, now_s if task.kind != "order" else before.heard_s)
-        self._contacts[task.serial] = after
-        self._lines.contacts.note_contacts([after])
+        self._contacts[task.serial] = self._unwritten[task.serial] = after
+        if now_s >= self._write_next_s:
+            self._write_contacts()
+
+    def _write_contacts(self) -> None:
+        """Contacts are written together: losing the last seconds of them costs a meter one early question."""
+        self._write_next_s = int(self._now_s()) + CONTACTS_EVERY_S
+        self._lines.contacts.note_contacts(self._unwritten.values())
+        self._unwritten.clear()

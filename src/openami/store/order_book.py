@@ -58,10 +58,13 @@ class OrderBook:
             return order
 
     def record(self, before: Order, after: Order) -> Order:
-        """Write down what has happened between `before`, as it was read from here, and `after`; a step resets the attempts.
+        """Write down what has happened between `before`, as it was read from here, and `after`; a step resets the attempts. Nothing has happened
+        = nothing is written.
 
         RequestError where the order has moved on meanwhile: somebody else works on it, and nothing may be sent on this one's view of it.
         """
+        if after.steps == before.steps:
+            return after
         with self._rows.begin(writing=True) as connection:
             steps = connection.execute(sa.select(sa.func.count()).where(order_step.c.order_id == before.order_id)).scalar_one()
             own = (meter_order.c.order_id == before.order_id, meter_order.c.state == str(before.state))
@@ -102,6 +105,15 @@ class OrderBook:
         with self._rows.begin() as connection:
             ids = [row.order_id for row in connection.execute(query.order_by(meter_order.c.requested_s, meter_order.c.order_id))]
             return [order for one in ids if (order := self._load(connection, one)) is not None]
+
+    def newer_relay_order(self, order: Order) -> str | None:
+        """The id of the newest relay order of the same meter behind `order`, whatever became of it; None = there is none."""
+        at, number = meter_order.c.requested_s, meter_order.c.order_id
+        behind = sa.or_(at > order.requested_s, sa.and_(at == order.requested_s, number > order.order_id))
+        query = sa.select(number).where(meter_order.c.meter == order.meter, meter_order.c.what.in_([str(what) for what in RELAY]), behind)
+        with self._rows.begin() as connection:
+            found = connection.execute(query.order_by(at.desc(), number.desc()).limit(1)).scalar()
+        return None if found is None else str(found)
 
     def of_meter(self, serial: str) -> list[Order]:
         """All orders of a meter, oldest first."""

@@ -189,8 +189,10 @@ class Rows:
         return _Explained(self._engine, self.path, writing)
 
     def complete(self) -> None:
-        """Make the tables that a database of an earlier release does not have yet."""
+        """Make the tables that a database of an earlier release does not have yet, and let it write ahead: the head-end writes often and little,
+        and nobody who reads should wait for it."""
         with self.begin() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             metadata.create_all(connection)
 
     def _begin(self) -> _Explained:
