@@ -17,6 +17,7 @@ import pyarrow as pa
 from ..losses.balance import NodeBalance, balance
 from ..readings import CHANNEL_BY_NAME, ESTIMATED_BITS, IMPORT_WH, MISSING, MISSING64, VOLTAGE_V, DayBlock, Int32, Quality
 from ..registry import ShardIndex
+from ..store.lake import Draft
 from ..vee import load_rules, meter_limits
 from ..vee import run as vee_run
 from ..vee.estimate import like_day as average_of_like_days
@@ -26,31 +27,39 @@ from .tell import tell
 
 
 def close_all(site: Site, progress: Callable[[int], None] | None = None, threads: int = 2) -> None:
-    """Close every open day that has raw readings, shards side by side, days in order (a day needs the statements of the day before)."""
+    """Close every open day that has raw readings, shards side by side, days in order (a day needs the statements of the day before). A day's
+    shards become visible together."""
     shards = site.rows.shards()
     with ThreadPoolExecutor(threads, thread_name_prefix="close") as pool:
         for day in site.deployment.open_days:
-            ready = [shard for shard in shards if site.lake.has("raw", day, shard)]
-            for _ in pool.map(lambda shard, day=day: close(site, day, shard), ready):
-                if progress:
-                    progress(1)
+            with site.lake.draft(day) as draft:
+                ready = [shard for shard in shards if site.lake.has("raw", day, shard)]
+                for _ in pool.map(lambda shard, day=day, draft=draft: close_shard(site, draft, day, shard), ready):
+                    if progress:
+                        progress(1)
+                draft.commit()
 
 
 def close(site: Site, day: date, shard: int) -> None:
     """One (day, shard) from raw readings to statements and losses."""
-    index = site.rows.shard_index(shard, day)
-    raw = site.lake.read_blocks("raw", day, shard)
-    validated = validate(site, day, index, raw)
-    site.lake.write_blocks("validated", list(validated.values()))
-    energy = validated[IMPORT_WH.name]
-    charged = charge_day(site, index, validated)
-    site.lake.replace("usage", day, shard, charged.usage)
-    site.lake.replace("charges", day, shard, charged.charges)
-    site.lake.replace("statements", day, shard, charged.statements)
-    told = tell(site, day, shard, charged.statements)
-    site.lake.replace("notices", day, shard, told.notices)
-    site.lake.replace("due", day, shard, told.due)
-    site.lake.replace("balance", day, shard, balance_rows(site, index, energy))
+    with site.lake.draft(day) as draft:
+        close_shard(site, draft, day, shard)
+        draft.commit()
+
+
+def close_shard(site: Site, draft: Draft, day: date, shard: int) -> None:
+    """The same, written into a draft of the day."""
+    index, roll = site.registry_of(shard, day)
+    validated = validate(site, day, index, site.lake.read_blocks("raw", day, shard))
+    draft.write_blocks("validated", list(validated.values()))
+    charged = charge_day(site, roll, validated)
+    draft.write("usage", shard, charged.usage)
+    draft.write("charges", shard, charged.charges)
+    draft.write("statements", shard, charged.statements)
+    told = tell(site, day, shard, roll, charged.statements)
+    draft.write("notices", shard, told.notices)
+    draft.write("due", shard, told.due)
+    draft.write("balance", shard, balance_rows(site, index, validated[IMPORT_WH.name]))
 
 
 def validate(site: Site, day: date, index: ShardIndex, raw: dict[str, DayBlock]) -> dict[str, DayBlock]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 
 from ..readings import Calendar
+from ..registry import ShardIndex
 from ..store.deployment import Deployment, Folder
 from ..store.journal import Journal
 from ..store.lake import Lake
 from ..store.rows import Rows
+from .roll import Roll, make_roll
 
 
 @dataclass(slots=True)
@@ -27,6 +30,11 @@ class Site:
     @property
     def calendar(self) -> Calendar:
         return self.deployment.calendar
+
+    def registry_of(self, shard: int, day: date) -> tuple[ShardIndex, Roll]:
+        """The registry of a shard on a day as arrays: its meters, and the accounts that are charged."""
+        index = self.rows.shard_index(shard, day)
+        return index, make_roll(self.rows.accounts(), index, day)
 
     def journal_frames(self) -> int:
         """How many frames the journal holds."""

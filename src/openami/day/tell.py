@@ -13,7 +13,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..billing.tariff import load_tariffs
 from ..control.guard import Decision, decide
@@ -23,7 +25,8 @@ from ..errors import InputError
 from ..prepaid.due import due_for_disconnection
 from ..prepaid.notices import NoticePolicy, Notices, load_notice_policies, low_balance
 from ..readings import Int64
-from ..registry import Account, PaymentMode
+from ..registry import PaymentMode
+from .roll import EPOCH, Before, Roll
 from .site import Site
 
 RECENT_DAYS = 7
@@ -40,23 +43,19 @@ class Told:
     due: pa.Table
 
 
-def tell(site: Site, day: date, shard: int, statements: pa.Table) -> Told:
-    """Notices and the due list of one closed (day, shard)."""
-    by_number = {a.number: a for a in site.rows.accounts()}
-    accounts = [by_number[n] for n in statements["account"].to_pylist()]
-    prepaid = np.array([a.payment_mode is PaymentMode.PREPAID for a in accounts], np.bool_)
+def tell(site: Site, day: date, shard: int, roll: Roll, statements: pa.Table) -> Told:
+    """Notices and the due list of one closed (day, shard); `statements` in the order of the roll."""
     closing = statements["closing_paise"].to_numpy()
-    recent = _recent_charges(site, day, shard, statements)
+    recent = _recent_charges(site, day, shard, roll, statements)
     policy = _notice_policy(site.deployment.policy)
-    last_recharge = _last_recharge(site, day, accounts)
-    notices = low_balance(policy, closing, recent, last_recharge, _told(site, day, shard, accounts), prepaid)
-    found = due_for_disconnection(closing, prepaid, statements["pending"].to_numpy(zero_copy_only=False))
+    notices = low_balance(policy, closing, recent, _last_recharge(site, day, roll), _told(site, day, shard, roll), roll.prepaid)
+    found = due_for_disconnection(closing, roll.prepaid, statements["pending"].to_numpy(zero_copy_only=False))
     rows = []
     for at, shortfall in zip(found.account.tolist(), found.shortfall_paise.tolist(), strict=True):
         statement = {name: statements[name][at].as_py() for name in JUDGED}
-        decision = _judge(site, day, accounts[at], statement, int(recent[:, at].mean()))
-        rows.append(_due_row(day, accounts[at].number, statement, shortfall, decision))
-    return Told(_notice_rows(accounts, notices), pa.Table.from_pylist(rows, DUE_SCHEMA))
+        decision = _judge(site, day, roll, at, statement, int(recent[:, at].mean()))
+        rows.append(_due_row(day, roll.numbers[at].as_py(), statement, shortfall, decision))
+    return Told(_notice_rows(roll, notices), pa.Table.from_pylist(rows, DUE_SCHEMA))
 
 
 def _notice_policy(name: str) -> NoticePolicy:
@@ -80,12 +79,12 @@ DUE_SCHEMA = pa.schema(
 )
 
 
-def _judge(site: Site, day: date, account: Account, statement: dict[str, Any], daily_use_paise: int) -> Decision:
+def _judge(site: Site, day: date, roll: Roll, at: int, statement: dict[str, Any], daily_use_paise: int) -> Decision:
     """Ask the guard whether this account's supply might be cut at noon of the next day."""
     now = datetime.combine(day + timedelta(days=1), JUDGED_AT, ZoneInfo(site.calendar.zone))
-    tariff = load_tariffs().on(account.tariff, day)
+    tariff = load_tariffs().on(roll.tariffs[roll.tariff[at]], day)
     facts = Facts(
-        payment_mode=account.payment_mode.value,
+        payment_mode=(PaymentMode.PREPAID if roll.prepaid[at] else PaymentMode.POSTPAID).value,
         category=tariff.category,
         sanctioned_load_w=statement["connected_load_w"],
         kill_switch_on=False,
@@ -94,7 +93,7 @@ def _judge(site: Site, day: date, account: Account, statement: dict[str, Any], d
         below_floor_since=statement["below_since"],
         old_arrears_paise=0,
         daily_use_paise=daily_use_paise,
-        converted_on=account.mode_since,
+        converted_on=EPOCH + timedelta(days=int(roll.mode_since[at])),
         migration_settled=True,
         estimate_in_reckoning=statement["uncertain_to_date"],
         within_free_units=statement["within_free_units"],
@@ -125,10 +124,10 @@ def _due_row(day: date, number: str, statement: dict[str, Any], shortfall_paise:
     }
 
 
-def _notice_rows(accounts: list[Account], notices: Notices) -> pa.Table:
+def _notice_rows(roll: Roll, notices: Notices) -> pa.Table:
     return pa.table(
         {
-            "account": pa.array([a.number for a in accounts], pa.string()),
+            "account": roll.numbers,
             "level": pa.array(notices.level.astype(np.int32)),
             "send": pa.array(notices.send),
             "days_left": pa.array(notices.days_left, mask=notices.days_left < 0),
@@ -136,34 +135,28 @@ def _notice_rows(accounts: list[Account], notices: Notices) -> pa.Table:
     )
 
 
-def _recent_charges(site: Site, day: date, shard: int, statements: pa.Table) -> Int64:
-    """int64 [day, account]: the charges of up to the last seven days, this one included, in the order of `statements`."""
-    numbers = statements["account"].to_pylist()
+def _recent_charges(site: Site, day: date, shard: int, roll: Roll, statements: pa.Table) -> Int64:
+    """int64 [day, account]: the charges of up to the last seven days, this one included, in the order of the roll."""
     days = [statements["charges_paise"].to_numpy()]
     for back in range(1, RECENT_DAYS):
         earlier = day - timedelta(days=back)
         if not site.lake.has("statements", earlier, shard):
             break
-        rows = site.lake.read("statements", earlier, shard)
-        known = dict(zip(rows["account"].to_pylist(), rows["charges_paise"].to_pylist(), strict=True))
-        days.append(np.array([known.get(n, 0) for n in numbers], np.int64))
-    return np.stack(days)
+        days.append(Before(roll.numbers, site.lake.read("statements", earlier, shard)).column("charges_paise", 0))
+    return np.asarray(days, np.int64)
 
 
-def _last_recharge(site: Site, day: date, accounts: list[Account]) -> Int64:
+def _last_recharge(site: Site, day: date, roll: Roll) -> Int64:
     """int64 [account]: the latest recharge [paise], 0 = none."""
-    latest: dict[str, int] = {}
-    for transfer in site.rows.transfers(site.deployment.first_day, day):
-        if transfer.kind == "recharge":
-            latest[transfer.account] = transfer.amount_paise
-    return np.array([latest.get(a.number, 0) for a in accounts], np.int64)
+    latest = {t.account: t.amount_paise for t in site.rows.transfers(site.deployment.first_day, day) if t.kind == "recharge"}
+    found = np.zeros(len(roll), np.int64)
+    at = pc.fill_null(pc.index_in(pa.array(latest.keys(), pa.string()), roll.numbers), -1).to_numpy()
+    found[at[at >= 0]] = np.array(list(latest.values()), np.int64)[at >= 0]
+    return found
 
 
-def _told(site: Site, day: date, shard: int, accounts: list[Account]) -> np.ndarray:
+def _told(site: Site, day: date, shard: int, roll: Roll) -> npt.NDArray[np.int8]:
     """int8 [account]: the level told the day before, -1 = none."""
     yesterday = day - timedelta(days=1)
-    before: dict[str, int] = {}
-    if site.lake.has("notices", yesterday, shard):
-        rows = site.lake.read("notices", yesterday, shard)
-        before = dict(zip(rows["account"].to_pylist(), rows["level"].to_pylist(), strict=True))
-    return np.array([before.get(a.number, -1) for a in accounts], np.int8)
+    rows = site.lake.read("notices", yesterday, shard) if site.lake.has("notices", yesterday, shard) else None
+    return Before(roll.numbers, rows).column("level", -1).astype(np.int8)

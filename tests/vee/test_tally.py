@@ -1,0 +1,36 @@
+"""The tally of a day against its plain-loop twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from openami.readings import ESTIMATED_BITS, MISSING, Quality
+from openami.vee.tally import tally
+
+BITS = [0, int(Quality.SPIKE), int(Quality.ESTIMATED_LIKE_DAY), int(Quality.ESTIMATED_CLASS_PROFILE | Quality.SCALED_TO_REGISTER)]
+
+
+@settings(max_examples=60)
+@given(shape=hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), data=st.data())
+def test_a_day_is_tallied_as_by_hand(shape: tuple[int, int], data: st.DataObject) -> None:
+    values = data.draw(hnp.arrays(np.int32, shape, elements=st.sampled_from([int(MISSING), 0, -7, 250, 2**31 - 1])))
+    quality = data.draw(hnp.arrays(np.uint32, shape, elements=st.sampled_from(BITS)))
+    found = tally(values, quality)
+    for m in range(shape[1]):
+        column = list(zip(values[:, m].tolist(), quality[:, m].tolist(), strict=True))
+        there = [(v, q) for v, q in column if v != MISSING]
+        metered = [t for t, (v, q) in enumerate(column) if v != MISSING and not q & int(ESTIMATED_BITS)]
+        assert found.wh[m] == sum(v for v, _ in there)
+        assert found.estimated_wh[m] == sum(v for v, q in there if q & int(ESTIMATED_BITS))
+        assert found.missing[m] == len(column) - len(there)
+        assert found.unfounded[m] == found.missing[m] + sum(1 for _, q in there if q & Quality.ESTIMATED_CLASS_PROFILE)
+        assert found.last_metered[m] == (metered[-1] if metered else -1)
+
+
+def test_values_and_quality_of_different_days_are_refused() -> None:
+    with pytest.raises(ValueError, match="one day block"):
+        tally(np.zeros((4, 3), np.int32), np.zeros((4, 2), np.uint32))
