@@ -24,7 +24,7 @@ from openami.headend.orders import OrderDesk
 from openami.headend.plan import Limits, Plan, Priority
 from openami.headend.pulled import BLOCK_LOAD_PROFILE, pulled, read_pulled
 from openami.headend.reader import Column, ProfileLayout
-from openami.headend.rounds import Rounds, gap_tasks, routine_tasks
+from openami.headend.rounds import Rounds, fill_gaps, gap_tasks, routine_tasks
 from openami.headend.session import Patience
 from openami.readings import CHANNEL_BY_NAME, MISSING, Calendar, Quality
 from openami.store.contacts import MeterLine
@@ -134,6 +134,25 @@ def test_just_the_missing_ranges_are_asked_for_and_come_into_the_grid(site, town
     pushed = [slot for slot in range(FORENOON) if before[slot] != MISSING]
     assert (raw(site, own.index)[pushed] == before[pushed]).all(), "what was pushed stays"
     assert headend.gaps().wanted == {}
+
+
+def test_all_gaps_of_a_site_are_filled_in_one_call(site, town, meter):
+    headend = Headend(site, meter)
+    filling = fill_gaps(
+        headend.lines, site.lake, site.rows, headend.journal, site.calendar, [FIRST], lambda: headend.now_s, headend.now_s + 60.0
+    )
+    assert asyncio.run(filling).rows == {"block_load": FORENOON - 8}
+    collect(Site.open(site.folder))
+    assert headend.gaps().wanted == {}
+    assert (raw(site, town.meters[NUMBER].index)[:FORENOON] != MISSING).all()
+
+
+def test_a_site_of_which_no_line_is_known_asks_nobody(site):
+    headend = Headend(site)
+    filling = fill_gaps(
+        headend.lines, site.lake, site.rows, headend.journal, site.calendar, [FIRST], lambda: headend.now_s, headend.now_s + 60.0
+    )
+    assert asyncio.run(filling).rows == {}
 
 
 def test_collecting_twice_gives_the_same(site, town, meter):

@@ -15,7 +15,9 @@ from ..errors import InputError, MeterError
 from ..readings import Calendar
 from ..store.contacts import Contact
 from ..store.journal import Journal
-from .gaps import Gap
+from ..store.lake import Lake
+from ..store.rows import Rows
+from .gaps import Gap, site_gaps
 from .lines import Lines
 from .orders import OrderDesk
 from .plan import Plan, Priority, Task
@@ -48,6 +50,21 @@ def routine_tasks(serials: Iterable[str], cell: Callable[[str], str], calendar: 
         for kind in kinds
         for serial in serials
     ]
+
+
+async def fill_gaps(
+    lines: Lines, lake: Lake, rows: Rows, journal: Journal, calendar: Calendar, days: list[date], now_s: Callable[[], float], until_s: float
+) -> Tally:
+    """Read what `raw` lacks of `days` from the meters whose lines are known, into the journal, until nothing lacks or `until_s` (UTC seconds) is
+    there; collect afterwards. Meters without a line are left out: nobody knows where they listen."""
+    begun_s = int(now_s())
+    found = site_gaps(lake, rows, journal, calendar, days, begun_s, grace_s=0)
+    plan, known = Plan(), set(lines.serials)
+    for task in gap_tasks({serial: gaps for serial, gaps in found.wanted.items() if serial in known}, lines.cell, begun_s):
+        plan.add(task)
+    rounds = Rounds(plan, lines, journal, now_s)
+    await rounds.run(lambda: now_s() >= until_s)
+    return rounds.tally
 
 
 @dataclass(slots=True)
