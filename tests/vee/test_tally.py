@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from openami.readings import ESTIMATED_BITS, MISSING, Quality
-from openami.vee.tally import tally
+from openami.vee.estimate import like_day
+from openami.vee.tally import mean_meter, mean_of_days, tally
 
 BITS = [0, int(Quality.SPIKE), int(Quality.ESTIMATED_LIKE_DAY), int(Quality.ESTIMATED_CLASS_PROFILE | Quality.SCALED_TO_REGISTER)]
 
@@ -34,3 +35,23 @@ def test_a_day_is_tallied_as_by_hand(shape: tuple[int, int], data: st.DataObject
 def test_values_and_quality_of_different_days_are_refused() -> None:
     with pytest.raises(ValueError, match="one day block"):
         tally(np.zeros((4, 3), np.int32), np.zeros((4, 2), np.uint32))
+
+
+@settings(max_examples=40)
+@given(
+    days=hnp.arrays(
+        np.int32, hnp.array_shapes(min_dims=3, max_dims=3, max_side=4), elements=st.sampled_from([int(MISSING), -3, 0, 5, 8, 2**31 - 1])
+    )
+)
+def test_the_mean_of_days_is_that_of_the_estimate(days: np.ndarray) -> None:
+    np.testing.assert_array_equal(mean_of_days(list(days)), like_day(days))
+
+
+def test_the_mean_of_no_days_is_refused() -> None:
+    with pytest.raises(ValueError, match="no day"):
+        mean_of_days([])
+
+
+def test_the_mean_meter_leaves_out_others_and_gaps() -> None:
+    values = np.array([[10, 15, int(MISSING), 999], [-5, int(MISSING), -1, 999]], np.int32)
+    assert mean_meter(values, np.array([True, True, True, False])).tolist() == [12, int(MISSING)]

@@ -13,14 +13,16 @@ from datetime import date, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..losses.balance import NodeBalance, balance
 from ..readings import CHANNEL_BY_NAME, ESTIMATED_BITS, IMPORT_WH, MISSING, MISSING64, VOLTAGE_V, DayBlock, Int32, Quality
 from ..registry import ShardIndex
+from ..store.blocks import BlockFile
 from ..store.lake import Draft
 from ..vee import load_rules, meter_limits
 from ..vee import run as vee_run
-from ..vee.estimate import like_day as average_of_like_days
+from ..vee.tally import mean_meter, mean_of_days
 from .charge import charge_day
 from .site import Site
 from .tell import tell
@@ -77,12 +79,13 @@ def validate(site: Site, day: date, index: ShardIndex, raw: dict[str, DayBlock])
             validated[name] = block
             continue
         before = _days_before(site, day, index.shard, name, sets[0].like_day_days)
+        doubted = (block.quality & np.uint32(Quality.DUPLICATE)) != 0
         result = vee_run(
             block.values,
             limits,
-            conflict=(block.quality & np.uint32(Quality.DUPLICATE)) != 0,
+            conflict=doubted if doubted.any() else None,
             voltage_cv=voltage.values if voltage else None,
-            like_day=average_of_like_days(np.stack(before)) if before else None,
+            like_day=mean_of_days(before) if before else None,
             class_profile=_class_profile(block.values, index),
         )
         validated[name] = DayBlock(day, index.shard, channel, result.validated, result.quality)
@@ -94,21 +97,22 @@ def _days_before(site: Site, day: date, shard: int, channel: str, count: int) ->
     found = []
     for back in range(count, 0, -1):
         earlier = day - timedelta(days=back)
-        if site.lake.has("validated", earlier, shard):
-            block = site.lake.read_blocks("validated", earlier, shard).get(channel)
-            if block is not None:
-                found.append(np.where(block.quality & ESTIMATED_BITS, MISSING, block.values))
+        for path in site.lake.files("validated", earlier).get(shard, []) if "validated" in site.lake.tables() else []:
+            file = BlockFile(path)
+            if not file.meters(channel):
+                continue
+            values = file.values(channel)
+            marks = site.lake.read("validated_quality", earlier, shard)
+            own = pc.equal(marks["channel"], channel).to_numpy() & ((marks["quality"].to_numpy() & np.int32(ESTIMATED_BITS)) != 0)
+            values[marks["slot"].to_numpy()[own], marks["meter"].to_numpy()[own]] = MISSING
+            found.append(values)
     return found
 
 
 def _class_profile(values: Int32, index: ShardIndex) -> Int32:
     """The average consumer's day, int32 [slot, rule set]: what fills a meter of which nothing is known; MISSING for the network's meters."""
-    own = values[:, index.is_consumer]
-    there = (own != MISSING) & (own >= 0)
-    count = there.sum(axis=1)
-    mean = np.where(there, own, 0).sum(axis=1) // np.maximum(count, 1)
     profile = np.full((len(values), 2), MISSING, np.int32)
-    profile[:, 0] = np.where(count > 0, mean, MISSING)
+    profile[:, 0] = mean_meter(values, index.is_consumer)
     return profile
 
 

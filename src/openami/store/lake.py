@@ -51,6 +51,7 @@ class Lake:
             raise InputError(f"{root} has a % in its path, which Delta Lake reads as an escape; give a data folder without one")
         self.root = root
         self._committing = threading.Lock()
+        self._kept: dict[str, tuple[tuple[tuple[str, int, int], ...], dict[tuple[date, int], list[str]]]] = {}
 
     def replace(self, table: str, day: date, shard: int, rows: pa.Table) -> int:
         """Make `rows` the whole content of (day, shard) in `table`, as one new version; gives the version.
@@ -89,11 +90,17 @@ class Lake:
         return {shard: paths for (own, shard), paths in self.all_files(table, version).items() if own == day}
 
     def all_files(self, table: str, version: int | None = None) -> dict[tuple[date, int], list[str]]:
-        """The files of every (day, shard) of a table."""
+        """The files of every (day, shard) of a table. The answer is kept for as long as nothing in the table's log changes."""
+        state = _log_state(self.root / table) if version is None else None
+        kept = self._kept.get(table)
+        if state is not None and kept is not None and kept[0] == state:
+            return kept[1]
         found: dict[tuple[date, int], list[str]] = {}
         for path in sorted(map(unquote, self._open(table, version).file_uris())):
             if place := PLACE.search(path):
                 found.setdefault((date.fromisoformat(place["day"]), int(place["shard"])), []).append(path)
+        if state is not None:
+            self._kept[table] = state, found
         return found
 
     def tables(self) -> list[str]:
@@ -102,14 +109,14 @@ class Lake:
 
     def read(self, table: str, day: date, shard: int, version: int | None = None) -> pa.Table:
         """The rows of (day, shard), without the partition columns; an empty DataError sentence where there are none."""
-        files = _files(self._open(table, version), day, shard)
+        files = self.all_files(table, version).get((day, shard), [])
         if not files:
             raise DataError(f"{table} has no {day} of shard {shard}; close that day first, or ask for another")
         return pa.concat_tables([read_rows(path) for path in files], promote_options="default")
 
     def has(self, table: str, day: date, shard: int) -> bool:
         """Whether (day, shard) is in `table`; a table that is there and cannot be opened is a DataError, never a no."""
-        return (self.root / table / "_delta_log").exists() and bool(_files(self._open(table, None), day, shard))
+        return (self.root / table / "_delta_log").exists() and (day, shard) in self.all_files(table)
 
     def days(self, table: str) -> list[date]:
         """The days that `table` has, in order; none where there is no such table yet."""
@@ -257,9 +264,14 @@ class Draft:
 PLACE = re.compile(r"/day=(?P<day>[0-9-]+)/shard=(?P<shard>[0-9]+)/[^/]+$")
 
 
-def _files(delta: DeltaTable, day: date, shard: int) -> list[str]:
-    place = f"/day={day.isoformat()}/shard={shard}/"
-    return sorted(path for path in map(unquote, delta.file_uris()) if place in path)
+def _log_state(folder: Path) -> tuple[tuple[str, int, int], ...] | None:
+    """What a table's log looks like: each file's name, size and time; None where it cannot be looked at."""
+    try:
+        with os.scandir(folder / "_delta_log") as entries:
+            stats = [(entry.name, entry.stat()) for entry in entries]
+    except OSError:
+        return None
+    return tuple(sorted((name, found.st_size, found.st_mtime_ns) for name, found in stats))
 
 
 def _some(shards: Iterable[int]) -> str:

@@ -1,13 +1,14 @@
-"""What a validated day says of each meter, counted in one pass: energy, what of it is estimated, what is missing, until when it was metered."""
+"""Whole days counted in one pass: what a day says of each meter, the average of days, the average meter of a day."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numba as nb
 import numpy as np
 
-from ..readings import ESTIMATED_BITS, MISSING, Int32, Int64, Quality, UInt32
+from ..readings import ESTIMATED_BITS, MISSING, Bool, Int32, Int64, Quality, UInt32
 
 _ESTIMATED = np.uint32(ESTIMATED_BITS)
 _PROFILE = np.uint32(Quality.ESTIMATED_CLASS_PROFILE)
@@ -57,3 +58,47 @@ def _count(values: Int32, quality: UInt32, wh: Int64, estimated_wh: Int64, missi
                 unfounded[m] += (q & _PROFILE) != 0
             else:
                 last_metered[m] = t
+
+
+def mean_of_days(days: Sequence[Int32]) -> Int32:
+    """`estimate.like_day` without stacking the days: int32 [slot, meter] each; the mean of what is there to the nearest whole, halves up,
+    MISSING where no day has the slot. ValueError without a day."""
+    if not days:
+        raise ValueError("the average of no day is none; leave it out")
+    out = np.empty_like(days[0])
+    _mean(tuple(np.ascontiguousarray(day) for day in days), out)
+    return out
+
+
+def mean_meter(values: Int32, own: Bool) -> Int32:
+    """The average of the meters `own` (bool [meter]) in each slot of int32 [slot, meter]: int32 [slot], rounded down, over values that are
+    there and not negative; MISSING where there is none."""
+    out = np.full(values.shape[0], MISSING, np.int32)
+    _mean_row(values, own, out)
+    return out
+
+
+@nb.njit(nogil=True, cache=True)
+def _mean(days: tuple[Int32, ...], out: Int32) -> None:
+    for t in range(out.shape[0]):
+        for m in range(out.shape[1]):
+            total, count = np.int64(0), np.int64(0)
+            for day in days:
+                v = day[t, m]
+                there = v != MISSING
+                total += v if there else 0
+                count += there
+            out[t, m] = (2 * total + count) // (2 * count) if count > 0 else MISSING
+
+
+@nb.njit(nogil=True, cache=True)
+def _mean_row(values: Int32, own: Bool, out: Int32) -> None:
+    for t in range(values.shape[0]):
+        total, count = np.int64(0), np.int64(0)
+        for m in range(values.shape[1]):
+            v = values[t, m]
+            if own[m] and v >= 0:  # MISSING is negative
+                total += v
+                count += 1
+        if count > 0:
+            out[t] = total // count
