@@ -40,7 +40,7 @@ class Tally:
 
 
 class PushListener:
-    """Listens on one port, TCP and UDP, until `stop`. The journal is this process's own for writing."""
+    """Listens on one port, TCP and, if asked, UDP, until `stop`. The journal is this process's own for writing."""
 
     def __init__(self, journal: Journal, admission: Admission, watch: Callable[[bytes, Verdict], None] | None = None) -> None:
         """watch: told of every frame and its verdict, on the journal's thread, after the frame is stored."""
