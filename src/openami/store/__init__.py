@@ -5,7 +5,11 @@
     rows.py         registry, wrapped keys, recharges and audit as SQL rows (SQLAlchemy Core)
     contacts.py     what the head-end remembers of each meter: invocation counters, lines, contacts, keys under way
     order_book.py   orders to meters and all that happened to them
+    keys.py         meters' keys at rest, wrapped with one master key
+    grid.py         the day grid: readings scattered into arrays as they come, for all open days of a shard
+    blocks.py       day blocks as Parquet rows, and the way back
     lake.py         day blocks and everything derived from them, as Parquet files in Delta Lake tables
+    history.py      closed days in the order of meters, for one meter's year; derived
 
 What always holds: a frame in the journal is never changed; every other number here can be recomputed from the journal and the registry;
 a (day, shard) of a lake table is replaced as a whole by one atomic commit, and its earlier versions stay readable.
