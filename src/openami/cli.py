@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -36,6 +37,7 @@ class Role(StrEnum):
     HEADEND = "headend"
 
 
+INTERRUPTED = 130
 USAGE_ERROR: type[Exception] = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")
 """What Typer raises for a word that it does not understand; it carries its own copy of the class."""
 
@@ -43,7 +45,15 @@ USAGE_ERROR: type[Exception] = next(each for each in typer.BadParameter.__mro__ 
 def main() -> None:
     """The console script: runs the command, turns our errors and wrong words into one sentence and exit code 2."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is being built is cleared away
+    terminated = False
+
+    def terminate(signum: int, frame: object) -> None:
+        """SIGTERM ends as Ctrl-C does, so that what is being built is cleared away."""
+        nonlocal terminated
+        terminated = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except OpenAMIError as error:
@@ -52,7 +62,9 @@ def main() -> None:
         said = getattr(error, "format_message", error.__str__)()
         _leave(f"{' '.join(said.split())} (openami --help shows what there is)", 2)
     except (KeyboardInterrupt, typer.Abort):
-        _leave("stopped; nothing was half-written", 130)
+        _leave("stopped; nothing was half-written", 143 if terminated else INTERRUPTED)
+    if terminated or code == INTERRUPTED:  # Typer gives back Ctrl-C's exit code as a command's own
+        _leave("stopped; nothing was half-written", 143 if terminated else INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
