@@ -23,7 +23,7 @@ from served import ServedMeter
 
 MASTER = MasterKey(b"\x42" * 32)
 TITLE = b"OAM\x00\x00TST"
-HASTY = Patience(connect_s=2.0, answer_s=2.0)
+HASTY = Patience(connect_s=10.0, answer_s=5.0)
 SERIAL = "XMA0000007"
 
 

@@ -64,7 +64,7 @@ class Headend:
     def __init__(self, site, meter=None, **limits):
         self.site, self.now_s = site, float(NOON_S)
         master = load_master_key(site.folder.master_key)
-        self.lines = Lines(site.rows, master, reader_title(b"OAM\0\0TST"), Patience(connect_s=2.0, answer_s=2.0))
+        self.lines = Lines(site.rows, master, reader_title(b"OAM\0\0TST"), Patience(connect_s=20.0, answer_s=20.0))
         if meter is not None:
             identity = meter.identity
             secrets = {
