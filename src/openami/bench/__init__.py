@@ -7,6 +7,7 @@
     bill.py      time of use and slabs, from Parquet
     rollup.py    demand per slot of transformers, feeders, divisions and the company, from Parquet
     history.py   one meter's year
+    day.py       the whole close, at one and ten million meters
     headend.py   pushes confirmed after the journal's sync; asking.py: meters read and ordered
 
 What they start from and stand beside: pushes.py (frames), days.py (days of readings), shards.py (a lake of validated days), meters.py
@@ -29,7 +30,7 @@ from typing import Any
 from ..errors import InputError
 
 Line = dict[str, Any]
-NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "history", "headend")
+NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "history", "day", "headend")
 
 
 def run_bench(name: str, meters: int | None) -> Iterator[Line]:
@@ -38,7 +39,7 @@ def run_bench(name: str, meters: int | None) -> Iterator[Line]:
         raise InputError(f"there is no benchmark {name!r}; known are all, {', '.join(NAMES)}")
     for each in NAMES if name == "all" else (name,):
         module = importlib.import_module(f".{each}", __package__)
-        yield from module.run(meters or module.METERS)
+        yield from module.run(meters or getattr(module, "METERS", None))
 
 
 def line(bench: str, metric: str, value: float, unit: str, n: int, **more: Any) -> Line:

@@ -7,7 +7,7 @@ charged for an interval that has neither a reading nor an estimate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 
@@ -28,14 +28,21 @@ from .site import Site
 from .tell import tell
 
 
-def close_all(site: Site, progress: Callable[[int], None] | None = None, threads: int = 2) -> None:
-    """Close every open day that has raw readings, shards side by side, days in order (a day needs the statements of the day before). A day's
-    shards become visible together."""
-    shards = site.rows.shards()
+def close_all(
+    site: Site,
+    progress: Callable[[int], None] | None = None,
+    threads: int = 2,
+    *,
+    days: Sequence[date] | None = None,
+    shards: Sequence[int] | None = None,
+) -> None:
+    """Close every open day that has raw readings, shards side by side, days in order (a day needs the statements of the day before), or only
+    the `days` and `shards` that are named. A day's shards become visible together."""
+    own = site.rows.shards() if shards is None else shards
     with ThreadPoolExecutor(threads, thread_name_prefix="close") as pool:
-        for day in site.deployment.open_days:
+        for day in site.deployment.open_days if days is None else days:
             with site.lake.draft(day) as draft:
-                ready = [shard for shard in shards if site.lake.has("raw", day, shard)]
+                ready = [shard for shard in own if site.lake.has("raw", day, shard)]
                 for _ in pool.map(lambda shard, day=day, draft=draft: close_shard(site, draft, day, shard), ready):
                     if progress:
                         progress(1)

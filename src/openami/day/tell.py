@@ -150,6 +150,8 @@ def _last_recharge(site: Site, day: date, roll: Roll) -> Int64:
     """int64 [account]: the latest recharge [paise], 0 = none."""
     latest = {t.account: t.amount_paise for t in site.rows.transfers(site.deployment.first_day, day) if t.kind == "recharge"}
     found = np.zeros(len(roll), np.int64)
+    if not latest:
+        return found
     at = pc.fill_null(pc.index_in(pa.array(latest.keys(), pa.string()), roll.numbers), -1).to_numpy()
     found[at[at >= 0]] = np.array(list(latest.values()), np.int64)[at >= 0]
     return found

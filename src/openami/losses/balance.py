@@ -137,9 +137,9 @@ def balance(index: ShardIndex, validated: Int32, quality: UInt32, slots_per_hour
 
     out_known = (consumers.present > 0) | (consumers.expected == 0)
     transformers = _node(index.transformers, own_dt, consumers, out_known)
-    hangs_on = np.equal.outer(index.transformer_feeder, np.arange(feeders)).astype(np.int64)
-    below = Flow(*(part @ hangs_on + more for part, more in zip(own_dt.parts(), direct.parts(), strict=True)))
-    unknown_below = (transformers.in_wh == MISSING64).astype(np.int64) @ hangs_on
+    below = Flow(*(_sum_by_parent(part, index.transformer_feeder, more) for part, more in zip(own_dt.parts(), direct.parts(), strict=True)))
+    unknown = (transformers.in_wh == MISSING64).astype(np.int64)
+    unknown_below = _sum_by_parent(unknown, index.transformer_feeder, np.zeros((len(unknown), feeders), np.int64))
     direct_known = (direct.present > 0) | (direct.expected == 0)
     by_feeder = _node(index.feeders, own_feeder, below, (unknown_below == 0) & direct_known)
     return Balance(
@@ -158,6 +158,13 @@ def _node(names: tuple[str, ...], source: Flow, sink: Flow, sink_known: npt.NDAr
     out_wh = np.where(sink_known, sink.wh, MISSING64)
     loss_wh = np.where(source_known & sink_known, source.wh - sink.wh, MISSING64)
     return NodeBalance(names, in_wh, out_wh, loss_wh, source, sink)
+
+
+def _sum_by_parent(nodes: Int64, parent: Int32, more: Int64) -> Int64:
+    """`more` [hour, parent] and the nodes [hour, node] of each parent, added."""
+    total = more.T.copy()
+    np.add.at(total, parent, nodes.T)
+    return np.ascontiguousarray(total.T)
 
 
 def _sum_if_all(hours: Int64) -> Int64:
