@@ -47,9 +47,9 @@ def test_profiles_by_name():
 def test_every_name_is_a_logical_name():
     for profile in is15959.profiles():
         for column, _ in profile.columns:
-            obis_bytes(column.obis)
+            assert len(obis_bytes(column.obis)) == 6
     for _, obis, _ in is15959.OBJECTS.values():
-        obis_bytes(obis)
+        assert len(obis_bytes(obis)) == 6
 
 
 def test_events_come_in_pairs():

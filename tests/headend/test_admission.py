@@ -12,7 +12,7 @@ from openami.cosem import ciphering, notification, wrapper
 from openami.cosem.ciphering import Keys
 from openami.errors import DataError
 from openami.fleet.meter import METER_PORT, PUSH_PORT
-from openami.headend.admission import correspondents
+from openami.headend.admission import Verdict, correspondents
 from openami.registry import Meter
 from openami.store.keys import MasterKey
 
@@ -196,7 +196,7 @@ def test_one_wrong_bit_never_raises_and_never_passes_a_tag(meter: Meter, at: int
 
 @given(meter=st.sampled_from(METERS), plain=st.binary(max_size=40), control=st.sampled_from([0x10, 0x20, 0x30, 0x60, 0x70, 0x21, 0x31]))
 def test_any_plain_bytes_under_the_right_keys_never_raise(meter: Meter, plain: bytes, control: int) -> None:
-    admission().judge(sealed(meter, plain, control=control))
+    assert decided(admission().judge(sealed(meter, plain, control=control)))
 
 
 @given(control=st.integers(0, 255), tail=st.binary(min_size=4, max_size=40))
@@ -208,7 +208,12 @@ def test_any_security_control_byte_never_raises(control: int, tail: bytes) -> No
 
 @given(st.binary(max_size=30))
 def test_any_body_behind_a_sound_head_never_raises(body: bytes) -> None:
-    admission().judge(sealed(AUTHENTICATED, notify()[:6] + body))
+    assert decided(admission().judge(sealed(AUTHENTICATED, notify()[:6] + body)))
+
+
+def decided(verdict: Verdict) -> bool:
+    """Taken in with its notification, or refused with a cause: never both, never neither."""
+    return (verdict.cause is None) == (verdict.notification is not None)
 
 
 def long_form(frame: bytes) -> bytes:
