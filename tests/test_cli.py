@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from openami import __version__, cli
+from openami.cli.words import day_of
 from openami.demo.run import REPORT, Wish, run_demo
 from openami.store.deployment import FILE, Folder
 
@@ -65,7 +66,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("town") / "data"
-    run_demo(Wish(folder, 20, 1, 5, cli._day("2025-12-01")), lambda name, steps: lambda done: None)
+    run_demo(Wish(folder, 20, 1, 5, day_of("2025-12-01")), lambda name, steps: lambda done: None)
     return folder
 
 

@@ -19,7 +19,7 @@
     field/        glue    one meter, one frame, one order: what an engineer in the field needs
     analyst.py    glue    readings for people who ask questions, in Python and SQL: `openami.open`
     bench/        glue    speed and memory, beside what one would use instead
-    cli.py        glue    `openami ...`
+    cli/          glue    `openami ...`
 
 Imports run one way: cli > demo|web|field|analyst|bench > day > headend > fleet|store > the kernels > registry > readings|money > errors.
 """

@@ -1,0 +1,88 @@
+"""`openami demo`, `close`, `history`: a data folder's days."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError
+from .serving import check_port, serve_console
+from .words import DEMO_FOLDER, DataOption, app, day_of, seed_of
+
+
+@app.command()
+def demo(
+    days: Annotated[int, typer.Option(help="How many days, 1 to 49.")] = 3,
+    meters: Annotated[int, typer.Option(help="How many consumers, 20 to 2800; transformers' and feeders' meters come on top.")] = 400,
+    seed: Annotated[int, typer.Option(help="Same seed, same town, same faults, same result.")] = 1,
+    start: Annotated[str, typer.Option(help="First day, as 2025-12-01.")] = "2025-12-01",
+    tariff: Annotated[list[str] | None, typer.Option(help="Tariff of the consumers; twice = the second for three in ten.")] = None,
+    data: DataOption = DEMO_FOLDER,
+    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the console at the end.")] = True,
+    port: Annotated[int, typer.Option(help="Port of the console; 0 = any free one.")] = 8080,
+    as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object on standard output.")] = False,
+) -> None:
+    """A town's days, end to end: ciphered meter frames in, prepaid statements and losses out.
+
+    Every quarter-hour reading of real households is pushed by its own simulated meter over TCP, as ciphered DLMS/COSEM; the head-end journals
+    and confirms it; readings are checked, stored, billed and balanced; what was planted (lost and forged frames, theft, wrong mapping) is
+    compared with what was found. Then the console is served.
+    """
+    from ..demo.run import TARIFFS, Wish, run_demo
+    from ..demo.table import print_report, stages
+
+    first_day = day_of(start)
+    if serve:
+        check_port("127.0.0.1", port)
+    wish = Wish(data, meters, days, seed_of(seed), first_day, tuple(tariff) if tariff else TARIFFS)
+    with stages(quiet=as_json) as stage:
+        report = run_demo(wish, stage)
+    if as_json:
+        print(json.dumps(report, indent=1))
+    else:
+        print_report(report)
+    if not all(report["holds"].values()):
+        raise InputError("the result does not agree with what was planted: " + "; ".join(k for k, ok in report["holds"].items() if not ok))
+    if serve:
+        serve_console(data, "127.0.0.1", port)
+
+
+@app.command()
+def close(data: DataOption = DEMO_FOLDER) -> None:
+    """Close the days of a data folder again: journal to raw, checked, billed, told, balanced. Safe to repeat; the head-end may go on."""
+    from ..day import Site, close_all, collect
+    from ..demo.table import stages
+    from ..store.deployment import Folder
+
+    site = Site.open(Folder(data))
+    with stages(quiet=False) as stage:
+        causes = collect(site, stage("Decode the journal into day grids", site.journal_frames()))
+        close_all(site, stage("Validate, bill, balance", site.deployment.days * len(site.rows.shards())))
+    refused = ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items())) or "none"
+    print(f"{data}: {site.deployment.days} days from {site.deployment.first_day}; frames refused: {refused}")
+
+
+@app.command()
+def history(
+    order: Annotated[str, typer.Argument(metavar="rebuild|behind")],
+    data: DataOption = DEMO_FOLDER,
+    everything: Annotated[bool, typer.Option("--all", help="rebuild: every month, also those that are up to date.")] = False,
+) -> None:
+    """Keep the meter-ordered history of closed days: rebuild what is behind the validated readings, or only tell it."""
+    from ..store.deployment import Folder
+    from ..store.history import History
+    from ..store.lake import Lake
+
+    if order not in ("rebuild", "behind"):
+        raise InputError(f"{order!r} is nothing to do with a history; write rebuild or behind")
+    folder = Folder(data)
+    folder.load()
+    kept = History(Lake(folder.lake))
+    if order == "behind":
+        for day, shard in kept.behind():
+            print(f"{day} shard {shard}")
+    else:
+        for month in kept.rebuild(everything=everything):
+            print(f"{month.month:%Y-%m} {month.channel} shard {month.shard}")

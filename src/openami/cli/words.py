@@ -1,0 +1,44 @@
+"""What commands share: the app, options that mean the same everywhere, and how words become values."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import InputError
+
+DEMO_FOLDER = Path("data/demo")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="**OpenAMI**, the open AMI platform: reads every smart meter, checks every reading, accounts for every unit and every rupee.\n\n"
+    "Start with `openami demo`: a town of real households, from ciphered meter frames to prepaid statements and losses.",
+)
+DataOption = Annotated[Path, typer.Option("--data", help="The data folder.", show_default=True)]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if show:
+        print(f"openami {__version__}")
+        raise typer.Exit
+
+
+def day_of(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"--start {text!r} is not a date; write year-month-day, as 2025-12-01") from None
+
+
+def seed_of(seed: int) -> int:
+    if seed < 0:
+        raise InputError(f"--seed {seed} is negative; give 0 or more")
+    return seed
