@@ -1,4 +1,6 @@
-"""The journal: an append-only log of received frame batches (SQLite, write-ahead log, synced to disk before `append` returns).
+"""The journal: an append-only log of received frame batches. Here its words, what every journal can do (`FrameJournal`), and the embedded one,
+`Journal` (SQLite, write-ahead log, synced to disk before `append` returns). The replicated one is in `jetstream.py`; `journal_at.py` opens
+whichever the settings name.
 
 What always holds:
 - a batch is in the journal whole or not at all, in the order of its `seq`, and is never changed afterwards;
@@ -16,13 +18,16 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import DataError, InputError, StorageError
+from ..readings import Int64
 
 SCHEMA_VERSION = 2
 SCHEMA = """
@@ -42,13 +47,37 @@ BEFORE_PULLS = 1
 """The schema that had no `pulled` yet: it is read as it is, and brought up to date when it is written."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
-    """Frames received together. `frames` are the octets as they came from the wire, wrapper header included."""
+    """Frames received together. `packed`: them as the journal keeps them (`pack`), which `frames` and `arrays` take apart when asked; DataError
+    where its lengths and bytes disagree."""
 
     seq: int
     received_us: int
-    frames: tuple[bytes, ...]
+    packed: bytes
+
+    def __post_init__(self) -> None:
+        _edges(self.packed)
+
+    def __len__(self) -> int:
+        return int.from_bytes(self.packed[:4], "little")
+
+    @cached_property
+    def frames(self) -> tuple[bytes, ...]:
+        """The octets as they came from the wire, wrapper header included."""
+        return unpack(self.packed)
+
+    def arrays(self) -> tuple[npt.NDArray[np.uint8], Int64]:
+        """The same without an object per frame: bytes of all frames, and offsets int64 [n + 1]."""
+        start, offsets = _edges(self.packed)
+        return np.frombuffer(self.packed, np.uint8, offset=start), offsets
+
+
+class Stored(NamedTuple):
+    """Where frames stand in the journal: the seq of their batch, and which of the frames given it holds, in its order."""
+
+    seq: int
+    frames: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +116,43 @@ def pack(frames: Sequence[bytes]) -> bytes:
 
 def unpack(blob: bytes) -> tuple[bytes, ...]:
     """The frames of `pack`; DataError where lengths and bytes disagree."""
+    start, offsets = _edges(blob)
+    return tuple(blob[a:b] for a, b in pairwise((start + offsets).tolist()))
+
+
+def _edges(blob: bytes) -> tuple[int, Int64]:
+    """Where the frames of `pack` begin, and each one's place behind that, int64 [n + 1]."""
     count = int.from_bytes(blob[:4], "little")
     start = 4 + 4 * count
     if len(blob) < start:
         raise DataError(f"a journal batch says {count} frames but has {len(blob)} bytes; restore the journal from a backup")
-    ends = start + np.cumsum(np.frombuffer(blob, "<u4", count, 4), dtype=np.int64)
-    if len(blob) != (int(ends[-1]) if count else start):
+    offsets = np.zeros(count + 1, np.int64)
+    np.cumsum(np.frombuffer(blob, "<u4", count, 4), dtype=np.int64, out=offsets[1:])
+    if len(blob) != start + int(offsets[-1]):
         raise DataError("a journal batch is shorter or longer than its frames; restore the journal from a backup")
-    edges = [start, *ends.tolist()]
-    return tuple(blob[a:b] for a, b in pairwise(edges))
+    return start, offsets
+
+
+class FrameJournal(Protocol):
+    """What the head-end and the close need of a journal, whatever keeps it. `Journal`'s methods of the same names say what each holds."""
+
+    def store(self, frames: Sequence[bytes], received_us: int) -> list[Stored]:
+        """Keep frames so that no crash loses them, then say where they stand: every frame once, batches in the order in which readers will see
+        them. StorageError where that cannot be had: then none of the frames may be confirmed."""
+        ...
+
+    def batches(self, after: int = 0) -> Iterator[Batch]: ...
+    def pull(self, serial: str, profile: str, first_s: int, last_s: int, octets: bytes, received_us: int) -> int: ...
+    def pulled(self, after: int = 0) -> Iterator[Pulled]: ...
+    def answered(self, profile: str) -> list[tuple[str, int, int]]: ...
+    def frames(self) -> int: ...
+    def settle(self, seq: int, counters: Iterable[tuple[str, int]], refusals: Iterable[Refusal]) -> None: ...
+    def settled(self) -> int: ...
+    def counters(self) -> dict[str, int]: ...
+    def refuse(self, refusals: Sequence[Refusal]) -> None: ...
+    def causes(self) -> dict[str, int]: ...
+    def quarantine(self, cause: str | None = None, limit: int | None = None, offset: int = 0) -> list[Refusal]: ...
+    def close(self) -> None: ...
 
 
 class Journal:
@@ -131,6 +188,10 @@ class Journal:
             raise _explained(error, self.path) from error
         return int(cursor.lastrowid or 0)
 
+    def store(self, frames: Sequence[bytes], received_us: int) -> list[Stored]:
+        """`append`, for those who take any journal: all frames stand in one batch, in the order given."""
+        return [Stored(self.append(frames, received_us), range(len(frames)))]
+
     def settle(self, seq: int, counters: Iterable[tuple[str, int]], refusals: Iterable[Refusal]) -> None:
         """Remember that all batches up to `seq` are judged: the last counters that changed, and what was refused. One transaction."""
         with self._transaction():
@@ -150,7 +211,7 @@ class Journal:
         see what is received meanwhile."""
         while rows := self._rows("SELECT seq, received_us, octets FROM batch WHERE seq > ? ORDER BY seq LIMIT 1", after):
             after, received_us, octets = rows[0]
-            yield Batch(after, received_us, unpack(octets))
+            yield Batch(after, received_us, octets)
 
     def pull(self, serial: str, profile: str, first_s: int, last_s: int, octets: bytes, received_us: int) -> int:
         """Store what a meter gave when it was asked, synced to disk; gives its seq. Any process may: it takes no part in the frames' order."""
