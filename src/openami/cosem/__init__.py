@@ -29,6 +29,7 @@ The chapters, from the wire upwards:
     operations.py     a meter's objects that act: relay, limiter, scripts, image, keys, push, calendar
     notification.py   data-notification and its confirmation
     push.py           push layouts by maker and model: a push body <-> readings; `data/layouts.toml`
+    register_push.py  pushes of registers, events and bills: a body <-> rows; `data/register_layouts.toml`
     is15959.py        IS 15959 parts 1 to 3 as data; `data/is15959.toml`, `data/quirks.toml`
     bulk.py           the bulk path: many pushes of known layouts at once
                       (with bulk_cipher.py, bulk_loops.py, bulk_template.py)

@@ -169,6 +169,26 @@ def read_status_word(word: str) -> tuple[tuple[StatusBit, ...], tuple[int, ...]]
     return tuple(known[k] for k in set_bits if k in known), tuple(k for k in set_bits if k not in known)
 
 
+def status_changes(before: str, after: str) -> tuple[tuple[int, bool], ...]:
+    """What changed between two event status words of one meter: (bit, now set), in order of the bits. before "" = nothing known: all 0."""
+    old = before.ljust(len(after), "0")
+    return tuple((bit, now == "1") for bit, (now, was) in enumerate(zip(after, old, strict=False)) if now != was)
+
+
+def event_of(bit: int, now_set: bool) -> int | None:
+    """The event code behind a changed bit of the status word: its occurrence where it is set, its restoration where it is cleared.
+
+    None for a bit that is unknown, has no event (85 last gasp, 86 first breath), or whose one event does not say which way (a cleared
+    251). Bit 84 says only that the load was switched: the relay is to be asked which way, so it gives no event either.
+    """
+    fact = status_bits().get(bit)
+    if fact is None or not fact.events or set(fact.events) == {301, 302}:
+        return None
+    if now_set:
+        return fact.events[0]
+    return fact.events[1] if len(fact.events) > 1 else None
+
+
 def quirks() -> tuple[dict[str, str], ...]:
     """What peers do beside the standard: name, peer, met_by, evidence."""
     return tuple(_table("quirks.toml")["quirk"])

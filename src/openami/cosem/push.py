@@ -132,7 +132,7 @@ def read_push(layout: PushLayout, body: Data, zone_offset_minutes: int = 330) ->
     Numbers are rounded half up to the channel's stored integer. MeterError(cause="layout") where the body does not have the layout's
     shape, push object, column count or type tags.
     """
-    device_id, push_object, clock, tail = _parts(layout, body)
+    device_id, push_object, clock, tail = push_parts(layout, body)
     plan = _plan(layout)
     rows = []
     for row in tail:
@@ -146,13 +146,13 @@ def read_push(layout: PushLayout, body: Data, zone_offset_minutes: int = 330) ->
             if value is None:
                 continue
             if is_clock:
-                stamp = _stamp(layout, value, zone_offset_minutes)
+                stamp = stamp_in(layout, value, zone_offset_minutes)
             elif channel:
                 stored = _stored(value, up, down)
                 if stored is not None:
                     values[channel] = stored
         rows.append((stamp, values))
-    return Push(device_id, push_object, _stamp(layout, clock, zone_offset_minutes), rows)
+    return Push(device_id, push_object, stamp_in(layout, clock, zone_offset_minutes), rows)
 
 
 class _Step(NamedTuple):
@@ -189,8 +189,8 @@ def _layout(row: dict[str, Any]) -> PushLayout:
     return PushLayout(row["maker"], row["model"], row["push_object"], columns, row["row_shape"])
 
 
-def _parts(layout: PushLayout, body: Data) -> tuple[bytes, str, bytes, list[tuple[Data, ...]]]:
-    """(device id, push object, clock, rows) after a check of their types."""
+def push_parts(layout: PushLayout, body: Data) -> tuple[bytes, str, bytes, list[tuple[Data, ...]]]:
+    """(device id, push object, clock, rows of columns) of a push body. MeterError(cause="layout") where a type is not as it must be."""
     if body.tag is not Tag.STRUCTURE or len(body.value) < 4:
         raise _mismatch(layout, "the body is not a structure of device id, push object, clock and data")
     device, push_object, clock = body.value[:3]
@@ -222,7 +222,8 @@ def _mismatch(layout: PushLayout, what: str) -> MeterError:
     return MeterError(f"a push does not have the layout of {layout.maker} {layout.model}: {what}", "layout")
 
 
-def _stamp(layout: PushLayout, octets: bytes, zone_offset_minutes: int) -> int | None:
+def stamp_in(layout: PushLayout, octets: bytes, zone_offset_minutes: int) -> int | None:
+    """12 bytes of date-time as UTC seconds, None where not specified. MeterError(cause="layout") for another length."""
     if len(octets) != 12:
         raise _mismatch(layout, f"a clock of {len(octets)} bytes")
     return CosemDateTime.decode(octets).to_stamp(zone_offset_minutes)
