@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import settings
+
+from engines_sql import missing, postgres_server
+from openami.store.sql import Database
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -37,3 +41,33 @@ def make_read_only(small_disk: Path) -> Iterator[object]:
     """Turns `small_disk` read-only when called."""
     yield lambda: _mount(small_disk, b"size=2m", MS_RDONLY | MS_REMOUNT)
     _mount(small_disk, b"size=2m", MS_REMOUNT)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], sa.URL]]:
+    """Makes an empty database on a real PostgreSQL server and gives its address."""
+    if why := missing():
+        pytest.skip(why)
+    with postgres_server() as fresh:
+        yield fresh
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def open_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Database]]:
+    """Opens the test's database (new at first, the same one again later) on either engine."""
+    where = tmp_path / "data here" / "registry.db" if request.param == "sqlite" else request.getfixturevalue("postgres")()
+    opened: list[Database] = []
+
+    def again() -> Database:
+        opened.append(Database(where, create=True))
+        return opened[-1]
+
+    yield again
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def database(open_database: Callable[[], Database]) -> Database:
+    """A new database, on each engine."""
+    return open_database()

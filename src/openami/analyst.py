@@ -99,7 +99,7 @@ class Data:
         folder = Folder(Path(path))
         deployment = folder.load()
         lake = Lake(folder.lake)
-        return Data(deployment.calendar, Rows(folder.rows), lake, History(lake))
+        return Data(deployment.calendar, Rows.of(folder), lake, History(lake))
 
     def readings(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from openami.money import TransferRow
 from openami.registry import Account, Feeder, Meter, NodeKind, PaymentMode, Transformer, UsagePoint
 from openami.store import rows as schema
 from openami.store.rows import Rows
+from openami.store.sql import Database
 
 DAY = date(2025, 12, 1)
 FEEDERS = [Feeder("F1", "SS"), Feeder("F2", "SS")]
@@ -38,19 +39,18 @@ KEYS = [("A", b"\x00" * 24, b"\x01" * 24), ("B", b"\x02" * 24, b"\x03" * 24), ("
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Iterator[Rows]:
-    opened = Rows(tmp_path / "data here" / "registry.db", create=True)
+def rows(database: Database) -> Rows:
+    opened = Rows(database)
     opened.add_registry(FEEDERS, TRANSFORMERS, METERS, POINTS, ACCOUNTS, KEYS)
-    yield opened
-    opened.close()
+    return opened
 
 
 def recharge(number: str, paise: int = 10_000, account: str = "200", day: date = DAY) -> TransferRow:
     return TransferRow(number, account, day, "recharge", paise)
 
 
-def test_the_registry_comes_back_as_it_went_in(rows: Rows) -> None:
-    again = Rows(rows.path)
+def test_the_registry_comes_back_as_it_went_in(rows: Rows, open_database: Callable[[], Database]) -> None:
+    again = Rows(open_database())
     assert again.feeders() == FEEDERS
     assert again.transformers() == TRANSFORMERS
     assert again.meters() == METERS
@@ -58,7 +58,6 @@ def test_the_registry_comes_back_as_it_went_in(rows: Rows) -> None:
     assert again.accounts() == [ACCOUNTS[1], ACCOUNTS[0]]
     assert again.wrapped_keys() == {serial: (ek, ak) for serial, ek, ak in KEYS}
     assert again.shards() == [0, 1]
-    again.close()
 
 
 @pytest.mark.parametrize(("day", "points"), [(date(2025, 12, 4), ("UP-A", "")), (date(2025, 12, 5), ("", "UP-A"))])
@@ -79,7 +78,7 @@ def test_a_meter_exchange_holds_from_its_day(rows: Rows, day: date, points: tupl
 )
 def test_a_registry_that_does_not_fit_is_refused_whole(rows: Rows, bad: dict[str, list[object]]) -> None:
     parts = {"transformers": [], "meters": [], "points": [], "accounts": [], "keys": [], **bad}
-    with pytest.raises(RequestError, match=r"registry\.db refuses these rows"):
+    with pytest.raises(RequestError, match=r"refuses these rows"):
         rows.add_registry([Feeder("F3", "SS")], **parts)  # type: ignore[arg-type]
     assert rows.feeders() == FEEDERS
 
@@ -114,7 +113,7 @@ def test_one_id_for_two_payments_in_one_call_is_refused(rows: Rows) -> None:
 
 
 def test_money_for_nobody_is_refused_and_so_is_its_batch(rows: Rows) -> None:
-    with pytest.raises(RequestError, match="FOREIGN KEY"):
+    with pytest.raises(RequestError, match=r"(?i)foreign key"):
         rows.post([recharge("R1"), recharge("R2", account="nobody")])
     assert rows.transfers(DAY, DAY) == []
 
@@ -133,7 +132,7 @@ def test_the_audit_trail_keeps_every_line(rows: Rows) -> None:
     at = datetime(2025, 12, 1, 12, tzinfo=UTC)
     for k in range(2):
         rows.note(at, "clerk", "edit", f"UP-{k}", "because")
-    with rows._begin() as connection:
+    with rows.begin() as connection:
         lines = connection.execute(sa.select(schema.audit.c.who, schema.audit.c.subject).order_by(schema.audit.c.id)).all()
     assert [tuple(line) for line in lines] == [("clerk", "UP-0"), ("clerk", "UP-1")]
 
@@ -162,19 +161,23 @@ def test_a_file_that_is_no_registry_is_named(tmp_path: Path, octets: bytes) -> N
         ("DROP TABLE meter_key", Rows.wrapped_keys),
     ],
 )
-def test_rows_that_cannot_be_read_are_named(rows: Rows, change: str, read: object) -> None:
-    other = sqlite3.connect(rows.path, isolation_level=None)
+def test_rows_that_cannot_be_read_are_named(tmp_path: Path, change: str, read: object) -> None:
+    rows = Rows(tmp_path / "registry.db", create=True)
+    rows.add_registry(FEEDERS, TRANSFORMERS, METERS, POINTS, ACCOUNTS, KEYS)
+    other = sqlite3.connect(tmp_path / "registry.db", isolation_level=None)
     other.execute(change)
     other.close()
     with pytest.raises(DataError, match=r"registry\.db does not hold what it should"):
         read(rows)  # type: ignore[operator]
 
 
-def test_a_locked_database_is_the_machines_fault(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_database_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Rows(tmp_path / "registry.db", create=True)
+
     def locked(*_: object) -> None:
         raise sqlite3.OperationalError("database is locked")
 
-    monkeypatch.setattr(rows._engine.dialect, "do_execute", locked)
+    monkeypatch.setattr(rows.database.engine.dialect, "do_execute", locked)
     with pytest.raises(StorageError, match="database is locked"):
         rows.feeders()
 
@@ -197,5 +200,5 @@ def test_a_read_only_disk_is_named(small_disk: Path, make_read_only: object) -> 
     rows = Rows(small_disk / "registry.db", create=True)
     rows.close()
     make_read_only()  # type: ignore[operator]
-    with pytest.raises(StorageError, match="readonly"):
+    with pytest.raises(StorageError, match=r"registry\.db cannot be used"):
         Rows(small_disk / "registry.db").post([recharge("R1")])

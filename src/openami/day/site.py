@@ -25,7 +25,7 @@ class Site:
 
     @staticmethod
     def open(folder: Folder) -> Site:
-        return Site(folder, folder.load(), Rows(folder.rows), Lake(folder.lake))
+        return Site(folder, folder.load(), Rows.of(folder), Lake(folder.lake))
 
     @property
     def calendar(self) -> Calendar:

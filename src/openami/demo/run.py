@@ -144,7 +144,7 @@ def found(folder: Folder, town: Town) -> None:
         )
     )
     master = load_master_key(folder.master_key, create=True)
-    rows = Rows(folder.rows, create=True)
+    rows = Rows.of(folder, create=True)
     wrapped = [(serial, master.wrap(s.keys.ek), master.wrap(s.keys.ak)) for serial, s in town.secrets.items()]
     rows.add_registry(town.feeders, town.transformers, town.meters, town.points, town.accounts, wrapped)
     rows.post(town.recharges)

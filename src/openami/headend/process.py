@@ -32,7 +32,7 @@ class HeadendFolder:
 def open_headend(folder: Folder) -> HeadendFolder:
     """Registry, keys and counters of a data folder, ready to judge frames; DataError where something is missing or corrupt."""
     deployment = folder.load()
-    rows = Rows(folder.rows)
+    rows = Rows.of(folder)
     known = correspondents(rows.meters(), rows.wrapped_keys(), load_master_key(folder.master_key))
     rows.close()
     journal = Journal(folder.journal, create=True)

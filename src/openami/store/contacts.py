@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from ..errors import RequestError
 from .rows import Rows, association_key, contact, invocation_counter, line
+from .sql import insert, upsert
 
 COUNTER_END = 1 << 32
 
@@ -64,7 +64,6 @@ class Contacts:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        rows.complete()
 
     # -- invocation counters ----------------------------------------------------------------------------------------------------
 
@@ -84,7 +83,7 @@ class Contacts:
                     f"the invocation counters of meter {meter} are used up ({first}): order a key change before anything else"
                 )
             row = {"meter": meter, "title": title, "next": first + count}
-            connection.execute(_upsert(invocation_counter, row, "meter", "title"))
+            connection.execute(upsert(connection, invocation_counter, row, "meter", "title"))
             return first
 
     def return_counters(self, meter: str, title: bytes, used_to: int, reserved_to: int) -> None:
@@ -100,7 +99,7 @@ class Contacts:
         """Where meters listen, and their wrapped secrets; a meter that is there already is changed."""
         with self._rows.begin(writing=True) as connection:
             for one in lines:
-                connection.execute(_upsert(line, asdict(one), "serial"))
+                connection.execute(upsert(connection, line, asdict(one), "serial"))
 
     def lines(self) -> dict[str, MeterLine]:
         """serial -> line."""
@@ -117,7 +116,7 @@ class Contacts:
         with self._rows.begin(writing=True) as connection:
             for one in seen:
                 row = asdict(one)
-                change = insert(contact).values(row)
+                change = insert(connection, contact).values(row)
                 newest = sa.case((contact.c.heard_s > change.excluded.heard_s, contact.c.heard_s), else_=change.excluded.heard_s)
                 kept: dict[str, sa.ColumnElement[object]] = {n: change.excluded[n] for n in row if n not in ("serial", "heard_s")}
                 kept["heard_s"] = sa.func.coalesce(newest, contact.c.heard_s)
@@ -166,8 +165,3 @@ class Contacts:
 
 def _counter_is(meter: str, title: bytes) -> tuple[sa.ColumnElement[bool], ...]:
     return invocation_counter.c.meter == meter, invocation_counter.c.title == title
-
-
-def _upsert(table: sa.Table, row: dict[str, object], *key: str) -> sa.Insert:
-    change = insert(table).values(row)
-    return change.on_conflict_do_update(index_elements=list(key), set_={name: change.excluded[name] for name in row if name not in key})

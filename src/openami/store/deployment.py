@@ -22,6 +22,7 @@ class Deployment:
     """first_day and days: the local days that are open for readings; a reading outside them goes to quarantine as out of day.
 
     policy: the disconnection policy of the utility; seed: of a simulated deployment, None where the meters are real.
+    database: a PostgreSQL address without a password, or where one is kept (`env:NAME`, `file:PATH`); None = a SQLite file in the folder.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Deployment:
     policy: str
     headend_title: str
     seed: int | None = None
+    database: str | None = None
 
     @property
     def calendar(self) -> Calendar:
@@ -121,4 +123,10 @@ def _wrong(settings: Deployment) -> str | None:
     return None
 
 
-KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "date": (date,), "int | None": (int, type(None))}
+KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "date": (date,),
+    "int | None": (int, type(None)),
+    "str | None": (str, type(None)),
+}

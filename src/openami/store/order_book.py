@@ -34,7 +34,6 @@ class OrderBook:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        rows.complete()
 
     def ask(self, order: Order) -> Order:
         """Write down a new order; the same one again changes nothing and gives it as it stands.

@@ -1,4 +1,4 @@
-"""Registry, wrapped keys, recharges and the audit trail as SQL rows (SQLAlchemy Core on SQLite); the tables of `contacts.py` and `order_book.py`.
+"""Registry, wrapped keys, recharges and the audit trail as SQL rows (SQLAlchemy Core); the tables of `contacts.py` and `order_book.py`.
 
 What always holds: registry rows have dates and are never deleted; a row that refers to something refers to what is there; a recharge is posted
 once by its transfer id and goes to an account that exists; the audit trail only grows.
@@ -14,27 +14,28 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ..errors import DataError, RequestError, StorageError
+from ..errors import RequestError
 from ..money import TransferRow
 from ..registry import Account, Feeder, Meter, NodeKind, PaymentMode, ShardIndex, Transformer, UsagePoint, shard_index
+from .deployment import Folder
+from .sql import TEXT, Database, Transaction, configured, metadata
 
 Row = TypeVar("Row")
-metadata = sa.MetaData()
-feeder = sa.Table("feeder", metadata, sa.Column("name", sa.Text, primary_key=True), sa.Column("substation", sa.Text, nullable=False))
+feeder = sa.Table("feeder", metadata, sa.Column("name", TEXT, primary_key=True), sa.Column("substation", TEXT, nullable=False))
 transformer = sa.Table(
     "transformer",
     metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("feeder", sa.Text, sa.ForeignKey("feeder.name"), nullable=False),
+    sa.Column("name", TEXT, primary_key=True),
+    sa.Column("feeder", TEXT, sa.ForeignKey("feeder.name"), nullable=False),
     sa.Column("rating_kva", sa.Integer, nullable=False),
 )
 meter = sa.Table(
     "meter",
     metadata,
-    sa.Column("serial", sa.Text, primary_key=True),
+    sa.Column("serial", TEXT, primary_key=True),
     sa.Column("system_title", sa.LargeBinary, nullable=False, unique=True),
-    sa.Column("maker", sa.Text, nullable=False),
-    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("maker", TEXT, nullable=False),
+    sa.Column("model", TEXT, nullable=False),
     sa.Column("shard", sa.Integer, nullable=False),
     sa.Column("index", sa.Integer, nullable=False),
     sa.Column("security_control", sa.Integer, nullable=False),
@@ -44,19 +45,19 @@ meter = sa.Table(
 meter_key = sa.Table(
     "meter_key",
     metadata,
-    sa.Column("serial", sa.Text, sa.ForeignKey("meter.serial"), primary_key=True),
+    sa.Column("serial", TEXT, sa.ForeignKey("meter.serial"), primary_key=True),
     sa.Column("ek_wrapped", sa.LargeBinary, nullable=False),
     sa.Column("ak_wrapped", sa.LargeBinary, nullable=False),
 )
 usage_point = sa.Table(
     "usage_point",
     metadata,
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("meter", sa.Text, sa.ForeignKey("meter.serial"), nullable=False, index=True),
-    sa.Column("feeder", sa.Text, sa.ForeignKey("feeder.name"), nullable=False),
-    sa.Column("transformer", sa.Text, sa.ForeignKey("transformer.name")),
-    sa.Column("phase", sa.Text, nullable=False),
+    sa.Column("name", TEXT, nullable=False),
+    sa.Column("kind", TEXT, nullable=False),
+    sa.Column("meter", TEXT, sa.ForeignKey("meter.serial"), nullable=False, index=True),
+    sa.Column("feeder", TEXT, sa.ForeignKey("feeder.name"), nullable=False),
+    sa.Column("transformer", TEXT, sa.ForeignKey("transformer.name")),
+    sa.Column("phase", TEXT, nullable=False),
     sa.Column("connected_load_w", sa.Integer, nullable=False),
     sa.Column("since", sa.Date, nullable=False),
     sa.Column("until", sa.Date),
@@ -65,12 +66,12 @@ usage_point = sa.Table(
 account = sa.Table(
     "account",
     metadata,
-    sa.Column("number", sa.Text, primary_key=True),
-    sa.Column("usage_point", sa.Text, nullable=False, index=True),
-    sa.Column("consumer_name", sa.Text, nullable=False),
-    sa.Column("language", sa.Text, nullable=False),
-    sa.Column("tariff", sa.Text, nullable=False),
-    sa.Column("payment_mode", sa.Text, nullable=False),
+    sa.Column("number", TEXT, primary_key=True),
+    sa.Column("usage_point", TEXT, nullable=False, index=True),
+    sa.Column("consumer_name", TEXT, nullable=False),
+    sa.Column("language", TEXT, nullable=False),
+    sa.Column("tariff", TEXT, nullable=False),
+    sa.Column("payment_mode", TEXT, nullable=False),
     sa.Column("since", sa.Date, nullable=False),
     sa.Column("mode_since", sa.Date, nullable=False),
     sa.Column("opening_paise", sa.BigInteger, nullable=False),
@@ -78,10 +79,10 @@ account = sa.Table(
 transfer = sa.Table(
     "transfer",
     metadata,
-    sa.Column("transfer_id", sa.Text, primary_key=True),
-    sa.Column("account", sa.Text, sa.ForeignKey("account.number"), nullable=False, index=True),
+    sa.Column("transfer_id", TEXT, primary_key=True),
+    sa.Column("account", TEXT, sa.ForeignKey("account.number"), nullable=False, index=True),
     sa.Column("day", sa.Date, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("kind", TEXT, nullable=False),
     sa.Column("amount_paise", sa.BigInteger, nullable=False),
 )
 audit = sa.Table(
@@ -89,27 +90,27 @@ audit = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("at_utc", sa.DateTime, nullable=False),
-    sa.Column("who", sa.Text, nullable=False),
-    sa.Column("action", sa.Text, nullable=False),
-    sa.Column("subject", sa.Text, nullable=False),
-    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("who", TEXT, nullable=False),
+    sa.Column("action", TEXT, nullable=False),
+    sa.Column("subject", TEXT, nullable=False),
+    sa.Column("why", TEXT, nullable=False),
 )
 
 invocation_counter = sa.Table(
     "invocation_counter",
     metadata,
-    sa.Column("meter", sa.Text, primary_key=True),
+    sa.Column("meter", TEXT, primary_key=True),
     sa.Column("title", sa.LargeBinary, primary_key=True),
     sa.Column("next", sa.BigInteger, nullable=False),
 )
 line = sa.Table(
     "line",
     metadata,
-    sa.Column("serial", sa.Text, sa.ForeignKey("meter.serial"), primary_key=True),
-    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("serial", TEXT, sa.ForeignKey("meter.serial"), primary_key=True),
+    sa.Column("host", TEXT, nullable=False),
     sa.Column("port", sa.Integer, nullable=False),
     sa.Column("hdlc", sa.Boolean, nullable=False),
-    sa.Column("cell", sa.Text, nullable=False),
+    sa.Column("cell", TEXT, nullable=False),
     sa.Column("mechanism", sa.Integer, nullable=False),
     sa.Column("general", sa.Boolean, nullable=False),
     sa.Column("password_wrapped", sa.LargeBinary),
@@ -119,84 +120,67 @@ line = sa.Table(
 contact = sa.Table(
     "contact",
     metadata,
-    sa.Column("serial", sa.Text, sa.ForeignKey("meter.serial"), primary_key=True),
+    sa.Column("serial", TEXT, sa.ForeignKey("meter.serial"), primary_key=True),
     sa.Column("heard_s", sa.BigInteger),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("not_before_s", sa.BigInteger, nullable=False),
-    sa.Column("problem", sa.Text, nullable=False),
+    sa.Column("problem", TEXT, nullable=False),
 )
 association_key = sa.Table(
     "association_key",
     metadata,
-    sa.Column("serial", sa.Text, sa.ForeignKey("meter.serial"), primary_key=True),
+    sa.Column("serial", TEXT, sa.ForeignKey("meter.serial"), primary_key=True),
     sa.Column("client", sa.Integer, primary_key=True),
-    sa.Column("state", sa.Text, primary_key=True),
-    sa.Column("order_id", sa.Text, nullable=False),
+    sa.Column("state", TEXT, primary_key=True),
+    sa.Column("order_id", TEXT, nullable=False),
     sa.Column("ek_wrapped", sa.LargeBinary, nullable=False),
     sa.Column("ak_wrapped", sa.LargeBinary, nullable=False),
 )
 meter_order = sa.Table(
     "meter_order",
     metadata,
-    sa.Column("order_id", sa.Text, primary_key=True),
-    sa.Column("what", sa.Text, nullable=False),
-    sa.Column("account", sa.Text, nullable=False),
-    sa.Column("meter", sa.Text, sa.ForeignKey("meter.serial"), nullable=False, index=True),
+    sa.Column("order_id", TEXT, primary_key=True),
+    sa.Column("what", TEXT, nullable=False),
+    sa.Column("account", TEXT, nullable=False),
+    sa.Column("meter", TEXT, sa.ForeignKey("meter.serial"), nullable=False, index=True),
     sa.Column("requested_s", sa.BigInteger, nullable=False),
-    sa.Column("who", sa.Text, nullable=False),
-    sa.Column("why", sa.Text, nullable=False),
-    sa.Column("wish", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False, index=True),
+    sa.Column("who", TEXT, nullable=False),
+    sa.Column("why", TEXT, nullable=False),
+    sa.Column("wish", TEXT, nullable=False),
+    sa.Column("state", TEXT, nullable=False, index=True),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("not_before_s", sa.BigInteger, nullable=False),
-    sa.Column("problem", sa.Text, nullable=False),
+    sa.Column("problem", TEXT, nullable=False),
 )
 order_step = sa.Table(
     "order_step",
     metadata,
-    sa.Column("order_id", sa.Text, sa.ForeignKey("meter_order.order_id"), primary_key=True),
+    sa.Column("order_id", TEXT, sa.ForeignKey("meter_order.order_id"), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("at_s", sa.BigInteger, nullable=False),
-    sa.Column("event", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("event", TEXT, nullable=False),
+    sa.Column("state", TEXT, nullable=False),
+    sa.Column("note", TEXT, nullable=False),
 )
 
 
 class Rows:
-    """The SQL database of one deployment."""
+    """The registry in the SQL database of one deployment: a SQLite file by its path, or a `Database`."""
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
-        self.path = path
-        if not create and not path.is_file():
-            raise DataError(f"no registry at {path}; run `openami demo`, or name the data folder that holds it")
-        if create:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StorageError(f"database {path} cannot be made ({error.strerror}); give a writable data folder") from error
-        self._engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
-        sa.event.listen(self._engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
-        if create:
-            with self._begin() as connection:
-                metadata.create_all(connection)
+    def __init__(self, where: Path | Database, *, create: bool = False) -> None:
+        self.database = where if isinstance(where, Database) else Database(where, create=create)
+
+    @classmethod
+    def of(cls, folder: Folder, *, create: bool = False) -> Rows:
+        """Of a data folder: where its `openami.toml` or the environment says, else the SQLite file in it."""
+        return cls(Database(configured(folder.load().database, folder.rows), create=create))
 
     def close(self) -> None:
-        self._engine.dispose()
+        self.database.close()
 
-    def begin(self, *, writing: bool = False) -> _Explained:
-        """One transaction; `writing` takes the database's write lock at its beginning, so that what it reads cannot be changed under it."""
-        return _Explained(self._engine, self.path, writing)
-
-    def complete(self) -> None:
-        """Make the tables that a database of an earlier release does not have yet, and let it write ahead: the head-end writes often and little,
-        and nobody who reads should wait for it."""
-        with self.begin() as connection:
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-            metadata.create_all(connection)
-
-    def _begin(self) -> _Explained:
-        return self.begin()
+    def begin(self, *, writing: bool = False) -> Transaction:
+        """One transaction; `writing` takes the write lock at its beginning, so that what it reads cannot be changed under it."""
+        return self.database.begin(writing=writing)
 
     def add_registry(
         self,
@@ -208,7 +192,8 @@ class Rows:
         keys: Iterable[tuple[str, bytes, bytes]],
     ) -> None:
         """Everything or nothing. keys: (serial, wrapped encryption key, wrapped authentication key)."""
-        with self._begin() as connection:
+        wrapped = [*keys]
+        with self.begin() as connection:
             for table, rows in (
                 (feeder, feeders),
                 (transformer, transformers),
@@ -216,12 +201,10 @@ class Rows:
                 (usage_point, points),
                 (account, accounts),
             ):
-                values = [asdict(row) for row in rows]
-                if values:
-                    connection.execute(table.insert(), values)
-            wrapped = [{"serial": s, "ek_wrapped": ek, "ak_wrapped": ak} for s, ek, ak in keys]
-            if wrapped:
-                connection.execute(meter_key.insert(), wrapped)
+                given = [*rows]
+                self.database.load(connection, table, {name: [getattr(row, name) for row in given] for name in _names(table)})
+            columns = {name: [row[k] for row in wrapped] for k, name in enumerate(_names(meter_key))}
+            self.database.load(connection, meter_key, columns)
 
     def post(self, transfers: Iterable[TransferRow]) -> None:
         """Post recharges and other transfers, all or none: once by transfer id, however often they are handed in.
@@ -231,7 +214,7 @@ class Rows:
         handed: dict[str, TransferRow] = {}
         for row in transfers:
             _refuse_other(handed.setdefault(row.transfer_id, row), row)
-        with self._begin() as connection:
+        with self.begin() as connection:
             for at in range(0, len(handed), 500):
                 part = list(handed)[at : at + 500]
                 known = sa.select(transfer).where(transfer.c.transfer_id.in_(part))
@@ -243,7 +226,7 @@ class Rows:
 
     def note(self, at_utc: Any, who: str, action: str, subject: str, why: str) -> None:
         """One line in the audit trail."""
-        with self._begin() as connection:
+        with self.begin() as connection:
             connection.execute(audit.insert(), {"at_utc": at_utc, "who": who, "action": action, "subject": subject, "why": why})
 
     def feeders(self) -> list[Feeder]:
@@ -280,8 +263,12 @@ class Rows:
         return self._all(sa.select(meter.c.shard).distinct().order_by(meter.c.shard), lambda row: int(row[0]))
 
     def _all(self, query: sa.Select[Any], make: Callable[[Any], Row]) -> list[Row]:
-        with self._begin() as connection:
+        with self.begin() as connection:
             return [make(row) for row in connection.execute(query)]
+
+
+def _names(table: sa.Table) -> list[str]:
+    return [column.name for column in table.c]
 
 
 def _refuse_other(posted: TransferRow, again: TransferRow) -> None:
@@ -290,44 +277,3 @@ def _refuse_other(posted: TransferRow, again: TransferRow) -> None:
             f"transfer {again.transfer_id} is posted as {posted.amount_paise} paise to account {posted.account} on {posted.day}, and comes again "
             f"as {again.amount_paise} paise to {again.account} on {again.day}; a posted row is never changed: post an adjustment under another id"
         )
-
-
-class _Explained:
-    """One transaction whose database errors become ours, with the file named."""
-
-    def __init__(self, engine: sa.Engine, path: Path, writing: bool) -> None:
-        self._engine, self._path, self._writing = engine, path, writing
-
-    def __enter__(self) -> sa.Connection:
-        try:
-            self._transaction = self._engine.begin()
-            connection = self._transaction.__enter__()
-        except sa.exc.DatabaseError as error:
-            raise self._ours(error) from error
-        try:
-            if self._writing:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            return connection
-        except sa.exc.DatabaseError as error:
-            self._transaction.__exit__(type(error), error, None)
-            raise self._ours(error) from error
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            self._transaction.__exit__(kind, error, trace)
-        except sa.exc.DatabaseError as failed:
-            raise self._ours(failed) from failed
-        if isinstance(error, sa.exc.DatabaseError):
-            raise self._ours(error) from error
-        if isinstance(error, ValueError | TypeError):
-            raise DataError(f"database {self._path} does not hold what it should ({error}); restore it from a backup") from error
-
-    def _ours(self, error: sa.exc.DatabaseError) -> DataError | RequestError | StorageError:
-        text = str(error.orig)
-        if isinstance(error, sa.exc.IntegrityError):
-            return RequestError(
-                f"database {self._path} refuses these rows ({text}); each may come once, and what it refers to must be there"
-            )
-        if "readonly" in text or "full" in text or "unable to open" in text or "disk I/O" in text or "locked" in text:
-            return StorageError(f"database {self._path} cannot be used ({text}); free space or give a writable data folder")
-        return DataError(f"database {self._path} does not hold what it should ({text}); restore it from a backup")

@@ -1,0 +1,321 @@
+"""The SQL database of a deployment: SQLite in its folder, or PostgreSQL by address; one set of tables, brought up to date by numbered steps.
+
+What always holds: a transaction is whole or was never there, and its errors come out as ours, with the database named and never its password;
+a database of an earlier release is brought up to date when it is opened, one of a later release is refused by name; what is ordered by text
+is ordered by code point on both engines.
+
+Every chapter of SQL declares its tables with `metadata` here and has its own chain of steps under `migrations/versions/`, named
+`<chapter>_<number>.py`; a test compares what the steps build with what the chapters declare, on both engines.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ..errors import DataError, InputError, RequestError, StorageError
+
+ENVIRONMENT = "OPENAMI_DATABASE"
+metadata = sa.MetaData()
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""Text that is compared and ordered by code point, wherever it lies."""
+
+BUSY_TIMEOUT_S, STATEMENT_TIMEOUT_S, LOCK_TIMEOUT_S, IDLE_TIMEOUT_S = 30, 120, 30, 300
+CHUNK = 50_000
+OUT_OF_ORDER = ("readonly", "full", "unable to open", "disk I/O", "locked", "closed", "connect")
+
+
+class Database:
+    """One database. Opening it brings its tables up to date; `create` makes a SQLite file that is not there.
+
+    DataError where there is none, or it is of a later release; StorageError where the machine or the server refuses.
+    """
+
+    def __init__(self, where: Path | str | sa.URL, *, create: bool = False) -> None:
+        self.url = sa.URL.create("sqlite", database=str(where)) if isinstance(where, Path) else address(where)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.name = str(self.url.database) if self.is_sqlite else self.url.set(query={}).render_as_string(hide_password=True)
+        if self.is_sqlite:
+            self._find_file(Path(str(self.url.database)), create)
+        self.engine = _engine(self.url)
+        self._bring_up_to_date(create)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def begin(self, *, writing: bool = False, lock: str = "rows", long: bool = False) -> Transaction:
+        """One transaction. `writing` takes a lock at its beginning, so that what it reads cannot be changed under it: on SQLite the database's,
+        on PostgreSQL the one named `lock` among those who write so. `long`: bulk work, to which no statement time-out applies."""
+        return Transaction(self, lock if writing else "", long)
+
+    def load(self, connection: sa.Connection, table: sa.Table, columns: Mapping[str, Any]) -> int:
+        """Insert many rows, given by column (Arrow or NumPy array, or a sequence; None = null); gives how many. COPY on PostgreSQL."""
+        rows = pa.table({name: _arrow(values, table.c[name].type) for name, values in columns.items()})
+        if rows.num_rows == 0:
+            return 0
+        if self.is_sqlite:
+            _insert_many(connection, table, rows)
+        else:
+            _copy(connection, table, rows)
+        return int(rows.num_rows)
+
+    def _find_file(self, path: Path, create: bool) -> None:
+        if path.is_file():
+            return
+        if not create:
+            raise DataError(f"no registry at {path}; run `openami demo`, or name the data folder that holds it")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"database {path} cannot be made ({error.strerror}); give a writable data folder") from error
+
+    def _bring_up_to_date(self, create: bool) -> None:
+        heads, known = _steps()
+        with self.begin() as connection:
+            found = set(sa.inspect(connection).get_table_names())
+            if not create and not found:
+                raise DataError(f"database {self.name} does not hold what it should (it has no tables); restore it from a backup")
+            versions = (
+                set(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars())
+                if "alembic_version" in found
+                else set()
+            )
+        if later := versions - known:
+            raise DataError(
+                f"database {self.name} is of a later release (it has {', '.join(sorted(later))}, which this one does not know); use that release"
+            )
+        if versions == heads:
+            return
+        if self.is_sqlite:
+            with self.begin() as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # stays with the file: nobody who reads waits for one who writes
+        with self.begin(writing=True, lock="migrations", long=True) as connection:
+            from .migrations import upgrade
+
+            upgrade(connection)
+
+
+class Transaction:
+    """A transaction whose database errors become ours, with the database named."""
+
+    def __init__(self, database: Database, lock: str, long: bool) -> None:
+        self._database, self._lock, self._long = database, lock, long
+
+    def __enter__(self) -> sa.Connection:
+        try:
+            self._transaction = self._database.engine.begin()
+            connection = self._transaction.__enter__()
+        except sa.exc.DBAPIError as error:
+            raise self._ours(error) from error
+        try:
+            if self._database.is_sqlite:
+                if self._lock:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                if self._long:
+                    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                if self._lock:
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(f"openami {self._lock}".encode()))))
+            return connection
+        except sa.exc.DBAPIError as error:
+            self._transaction.__exit__(type(error), error, None)
+            raise self._ours(error) from error
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self._transaction.__exit__(kind, error, trace)
+        except sa.exc.DBAPIError as failed:
+            raise self._ours(failed) from failed
+        if isinstance(error, sa.exc.DBAPIError):
+            raise self._ours(error) from error
+        if isinstance(error, ValueError | TypeError):
+            raise DataError(f"database {self._database.name} does not hold what it should ({error}); restore it from a backup") from error
+
+    def _ours(self, error: sa.exc.DBAPIError) -> DataError | RequestError | StorageError:
+        diagnosis = getattr(error.orig, "diag", None)
+        text = (diagnosis.message_primary if diagnosis else None) or str(error.orig).strip().split("\n")[0]  # details would quote the row
+        where = f"database {self._database.name}"
+        if isinstance(error, sa.exc.IntegrityError):
+            return RequestError(f"{where} refuses these rows ({text}); each may come once, and what it refers to must be there")
+        refused = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.InternalError)
+        if (refused and not self._database.is_sqlite) or any(word in text for word in OUT_OF_ORDER):
+            way = (
+                "free space or give a writable data folder"
+                if self._database.is_sqlite
+                else "see that its server runs and lets us in, then try again"
+            )
+            return StorageError(f"{where} cannot be used ({text}); {way}")
+        return DataError(f"{where} does not hold what it should ({text}); restore it from a backup")
+
+
+def insert(connection: sa.Connection, table: sa.Table) -> Any:
+    """An INSERT that knows ON CONFLICT, in the connection's dialect (both spell it alike)."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def upsert(connection: sa.Connection, table: sa.Table, row: Mapping[str, object], *key: str) -> sa.Insert:
+    """Insert `row`, or change the one that is there under `key`."""
+    change = insert(connection, table).values(dict(row))
+    set_ = {name: change.excluded[name] for name in row if name not in key}
+    made: sa.Insert = change.on_conflict_do_update(index_elements=list(key), set_=set_)
+    return made
+
+
+# -- addresses ----------------------------------------------------------------------------------------------------------------------
+
+
+def address(text: str | sa.URL) -> sa.URL:
+    """A database's address as it is used; InputError where it is none of ours."""
+    try:
+        url = sa.make_url(text)
+    except sa.exc.ArgumentError:
+        raise InputError("the database's address cannot be read; give postgresql+psycopg://user@host/database, or leave it out") from None
+    if url.drivername in ("postgresql", "postgres"):
+        url = url.set(drivername="postgresql+psycopg")
+    if url.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise InputError(f"a database by {url.drivername} is not known; give postgresql+psycopg://user@host/database, or sqlite:///file")
+    return url
+
+
+def refer(text: str, what: str) -> str:
+    """What a setting refers to: `env:NAME` an environment variable, `file:PATH` a file's content; any other text is itself.
+
+    InputError, with `what` named, where it is not there.
+    """
+    kind, _, name = text.partition(":")
+    if kind == "env":
+        if not (found := os.environ.get(name)):
+            raise InputError(f"{what} refers to the environment variable {name}, which is not set; set it")
+        return found
+    if kind == "file":
+        try:
+            return Path(name).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise InputError(
+                f"{what} refers to the file {name}, which cannot be read ({error.strerror}); mend the path or its rights"
+            ) from None
+    return text
+
+
+def configured(setting: str | None, file: Path) -> sa.URL:
+    """Where a deployment's database is: the environment variable OPENAMI_DATABASE before `setting` (`database` in openami.toml) before the
+    SQLite `file`. A setting with a password in it is refused: it belongs behind `env:` or `file:`."""
+    if text := os.environ.get(ENVIRONMENT):
+        return address(text)
+    if not setting:
+        return sa.URL.create("sqlite", database=str(file))
+    url = address(refer(setting, "database in openami.toml"))
+    if url.password and not setting.startswith(("env:", "file:")):
+        raise InputError("database in openami.toml holds a password; write env:NAME or file:PATH there, and the address where that points")
+    return url
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+
+        @sa.event.listens_for(engine, "connect")
+        def prepare(connection: Any, _: Any) -> None:
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute("PRAGMA synchronous=FULL")  # a commit is on disk
+
+        return engine
+    timeouts = {
+        "statement_timeout": STATEMENT_TIMEOUT_S,
+        "lock_timeout": LOCK_TIMEOUT_S,
+        "idle_in_transaction_session_timeout": IDLE_TIMEOUT_S,
+    }
+    options = " ".join([*(f"-c {name}={1000 * seconds}" for name, seconds in timeouts.items()), "-c timezone=UTC"])
+    try:
+        return sa.create_engine(
+            url, pool_pre_ping=True, connect_args={"connect_timeout": 10, "application_name": "openami", "options": options}
+        )
+    except ModuleNotFoundError:
+        raise InputError("PostgreSQL needs its driver; install openami[postgres]") from None
+
+
+def _steps() -> tuple[set[str], set[str]]:
+    """(the last step of every chapter, all steps), told by the names of their files."""
+    names = [entry.name.removesuffix(".py") for entry in resources.files(__package__).joinpath("migrations/versions").iterdir()]
+    known = {name for name in names if re.fullmatch(r"[a-z_]+_\d{4}", name)}
+    last: dict[str, str] = {}
+    for name in sorted(known):
+        last[name[:-5]] = name
+    return set(last.values()), known
+
+
+# -- bulk ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _arrow(values: Any, kind: sa.types.TypeEngine[Any]) -> Any:
+    """A column as Arrow, in the type that its table's column asks for."""
+    wanted = next(
+        (
+            arrow
+            for sql, arrow in (
+                (sa.Boolean, pa.bool_()),
+                (sa.Date, pa.date32()),
+                (sa.LargeBinary, pa.binary()),
+                (sa.Integer, pa.int64()),
+                (sa.DateTime, pa.timestamp("us")),
+            )
+            if isinstance(kind, sql)
+        ),
+        pa.string(),
+    )
+    if isinstance(values, Sequence | Iterable) and not hasattr(values, "dtype") and not isinstance(values, pa.Array | pa.ChunkedArray):
+        listed = list(values)
+        return pa.array([None if v is None else str(v) for v in listed] if wanted == pa.string() else listed, wanted)
+    given = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+    return given if given.type == wanted else given.cast(wanted)
+
+
+def _insert_many(connection: sa.Connection, table: sa.Table, rows: Any) -> None:
+    names = ", ".join(f'"{name}"' for name in rows.column_names)
+    statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join("?" * rows.num_columns)})'  # noqa: S608 - our own names
+    for at in range(0, rows.num_rows, CHUNK):
+        part = rows.slice(at, CHUNK)
+        columns = [_for_sqlite(column).to_pylist() for column in part.columns]
+        connection.exec_driver_sql(statement, list(zip(*columns, strict=True)))
+
+
+def _for_sqlite(column: Any) -> Any:
+    """Dates and instants as SQLAlchemy writes them there."""
+    if pa.types.is_date(column.type):
+        return column.cast(pa.string())
+    if pa.types.is_timestamp(column.type):
+        return pc.strftime(column, "%Y-%m-%d %H:%M:%S")
+    return column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
+
+
+def _copy(connection: sa.Connection, table: sa.Table, rows: Any) -> None:
+    """As CSV: Arrow writes it quickly, and an unquoted empty field is null."""
+    import pyarrow.csv
+
+    names = ", ".join(f'"{name}"' for name in rows.column_names)
+    plain = [
+        pa.array([None if v is None else f"\\x{v.hex()}" for v in c.to_pylist()]) if pa.types.is_binary(c.type) else c for c in rows.columns
+    ]
+    text = pa.table(dict(zip(rows.column_names, plain, strict=True)))
+    options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid")
+    driver: Any = connection.connection.driver_connection
+    statement = f'COPY "{table.name}" ({names}) FROM STDIN (FORMAT csv)'
+    raised: Any = connection.dialect.loaded_dbapi.Error
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for at in range(0, text.num_rows, CHUNK):
+                sink = pa.BufferOutputStream()
+                pyarrow.csv.write_csv(text.slice(at, CHUNK), sink, options)
+                copy.write(memoryview(sink.getvalue()))
+    except raised as error:  # the driver's own way; `Transaction` knows SQLAlchemy's
+        raise sa.exc.DBAPIError.instance(statement, None, error, raised, dialect=connection.dialect) from error
