@@ -9,7 +9,7 @@
     billing/      kernel  tariff x readings -> charges
     prepaid/      kernel  the ledger, the daily statement, notices, who is due for disconnection
     control/      kernel  the disconnection guard; the life of an order
-    losses/       kernel  transformer and feeder balance, with coverage
+    losses/       kernel  the energy account with intervals, technical loss, AT&C, outages, mapping, suspects, demand
     fleet/        shell   simulated meters on real sockets, with seeded faults and their ground truth
     headend/      shell   talks to meters: the push listener and its admission of frames; sessions and readers
     store/        shell   journal, day blocks, registry and ledger rows
@@ -18,10 +18,11 @@
     demo/         glue    the main job: a town from frames to rupees, compared with what was planted
     field/        glue    one meter, one frame, one order: what an engineer in the field needs
     analyst.py    glue    readings for people who ask questions, in Python and SQL: `openami.open`
+    studies/      glue    what the energy audit finds where the truth is known: pages under docs/results
     bench/        glue    speed and memory, beside what one would use instead
     cli/          glue    `openami ...`
 
-Imports run one way: cli > demo|web|field|analyst|bench > day > headend > fleet|store > the kernels > registry > readings|money > errors.
+Imports run one way: cli > demo|web|field|analyst|bench|studies > day > headend > fleet|store > the kernels > registry > readings|money > errors.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@
     store.py     writing validated day blocks
     bill.py      time of use and slabs, from Parquet
     rollup.py    demand per slot of transformers, feeders, divisions and the company, from Parquet
+    losses.py    the energy account of every transformer and feeder, with intervals
     history.py   one meter's year
     day.py       the whole close, at one and ten million meters
     headend.py   pushes confirmed after the journal's sync; asking.py: meters read and ordered
@@ -32,7 +33,7 @@ from typing import Any
 from ..errors import InputError
 
 Line = dict[str, Any]
-NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "history", "day", "headend")
+NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "losses", "history", "day", "headend")
 
 
 def run_bench(name: str, meters: int | None) -> Iterator[Line]:

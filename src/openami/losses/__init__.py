@@ -5,6 +5,8 @@ Out: integer Wh per node and hour and day (`balance`), nodes whose loss stands o
 on another transformer (`wrong_transformers`), to be registered short (`understated`), or to stand still while energy flows
 (`idle_while_flowing`).
 
+    network.py     the tree of nodes on a day, which meter hangs where, and what contradicts itself in the records
+    account.py     the energy account of every node and span, with its interval and where the spread comes from
     balance.py     in, out, loss and coverage of every transformer and feeder
     rollup.py      demand per slot of transformers, feeders, divisions and the company; peak, load factor, completeness
     suspicion.py   first suspicions, each with its evidence, never a verdict

@@ -1,0 +1,268 @@
+"""The network of one shard as it stood on one day: a tree of nodes with their own meters, and which meter hangs where.
+
+In: nodes, dated edges, dated metering points. Out: `Tree`, arrays over nodes and over the shard's dense meter index, and `faults`.
+
+What always holds: what contradicts itself is named in `faults` and taken out of the reckoning; everything else is computed. No fault
+raises. A meter that two parents claim on one day counts at neither in the ledger and stands as a half doubt at both.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from ..readings import Int32
+from ..registry import ShardIndex
+
+Float64 = npt.NDArray[np.float64]
+
+
+class Level(StrEnum):
+    """What a node is. Phases hang below transformers; consumers are not nodes, they are meters that hang on one."""
+
+    COMPANY = "company"
+    DIVISION = "division"
+    SUBSTATION = "substation"
+    FEEDER = "feeder"
+    TRANSFORMER = "transformer"
+    PHASE = "phase"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A place where energy is reckoned. rating_kva: None = unknown."""
+
+    name: str
+    level: Level
+    rating_kva: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """`child` (a node's name or a meter's serial) is fed from node `parent`, from `since` on and before `until`."""
+
+    child: str
+    parent: str
+    since: date
+    until: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with the network's records. kind: cycle, orphan_meter, orphan_node, two_parents, rating, meter_missing; who: the node or
+    meter; sentence: what, where, and what was done about it."""
+
+    kind: str
+    who: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One shard's network on one day.
+
+    names, levels: of the nodes; parent: int32 [node], -1 at a root; below_first: int32 [node], nodes ordered so that every child comes
+    before its parent; own_meter: int32 [node], the column of the node's own meter, -1 = none; rating_kva: float64 [node], NaN = unknown.
+    meter_node: int32 [meter], the node on which a consumer's meter hangs, -1 = none (a node's own meter, or an orphan).
+    maybe_meter, maybe_node, maybe_share: where else a doubtful meter may hang, int32, int32, float64 [candidate], probability.
+    """
+
+    names: tuple[str, ...]
+    levels: tuple[Level, ...]
+    parent: Int32
+    below_first: Int32
+    own_meter: Int32
+    rating_kva: Float64
+    meter_node: Int32
+    maybe_meter: Int32
+    maybe_node: Int32
+    maybe_share: Float64
+    faults: tuple[Fault, ...] = ()
+
+    def at(self, level: Level) -> Int32:
+        """Positions of the nodes of a level, int32."""
+        return np.array([k for k, own in enumerate(self.levels) if own is level], np.int32)
+
+    def children(self, node: int) -> Int32:
+        return np.flatnonzero(self.parent == node).astype(np.int32)
+
+
+def tree_on(day: date, nodes: Sequence[Node], edges: Iterable[Edge], own_meters: Iterable[Edge], serials: Sequence[str]) -> Tree:
+    """The network as it stood on `day`.
+
+    edges: who is fed from where; own_meters: `child` is the serial of the meter that measures node `parent`; serials: the shard's meters in
+    the order of their index. A node that stands twice counts once, as it stands first.
+    """
+    named: dict[str, Node] = {}
+    for node in nodes:
+        named.setdefault(node.name, node)
+    at = {name: k for k, name in enumerate(named)}
+    column = {serial: k for k, serial in enumerate(serials)}
+    faults: list[Fault] = []
+    parent, orphaned = _node_parents(day, list(edges), at, faults)
+    parents_of_meter = _claims(day, edges, column)
+    own_meter = _own_meters(day, own_meters, at, column, list(named.values()), faults)
+    meter_node, maybe = _hang_meters(serials, parents_of_meter, at, set(own_meter.tolist()), faults)
+    rating = np.array([_rating(node, faults) for node in named.values()], np.float64)
+    _cut_cycles(parent, list(named), faults)
+    faults += [Fault("orphan_node", name, f"{name} has a parent that is no node; it stands alone") for name in orphaned]
+    return Tree(
+        names=tuple(named),
+        levels=tuple(node.level for node in named.values()),
+        parent=parent,
+        below_first=children_first(parent),
+        own_meter=own_meter,
+        rating_kva=rating,
+        meter_node=meter_node,
+        maybe_meter=np.array([m for m, _ in maybe], np.int32),
+        maybe_node=np.array([n for _, n in maybe], np.int32),
+        maybe_share=np.full(len(maybe), 0.5),
+        faults=tuple(faults),
+    )
+
+
+def tree_of_index(index: ShardIndex) -> Tree:
+    """The two levels that the registry knows, transformers and feeders, as a tree: transformers first, feeders after them."""
+    dts, feeders = len(index.transformers), len(index.feeders)
+    own = np.full(dts + feeders, -1, np.int32)
+    for mask, place, offset in ((index.is_transformer, index.transformer, 0), (index.is_feeder, index.feeder, dts)):
+        columns = np.flatnonzero(mask & (place >= 0))
+        own[place[columns] + offset] = columns
+    names = index.transformers + index.feeders
+    hangs = np.where(index.transformer >= 0, index.transformer, np.where(index.feeder >= 0, index.feeder + dts, -1))
+    missing = [
+        Fault("meter_missing", names[k], f"{names[k]} has no meter of its own; its loss is unknown") for k in np.flatnonzero(own < 0)
+    ]
+    return Tree(
+        names=names,
+        levels=(Level.TRANSFORMER,) * dts + (Level.FEEDER,) * feeders,
+        parent=np.concatenate([index.transformer_feeder + dts, np.full(feeders, -1)]).astype(np.int32),
+        below_first=np.arange(dts + feeders, dtype=np.int32),
+        own_meter=own,
+        rating_kva=np.full(dts + feeders, np.nan),
+        meter_node=np.where(index.is_consumer, hangs, -1).astype(np.int32),
+        maybe_meter=np.zeros(0, np.int32),
+        maybe_node=np.zeros(0, np.int32),
+        maybe_share=np.zeros(0),
+        faults=tuple(missing),
+    )
+
+
+def children_first(parent: Int32) -> Int32:
+    """An order of the nodes in which every child stands before its parent; parent must have no cycle."""
+    return np.argsort(-_depth(parent), kind="stable").astype(np.int32)
+
+
+def generations(parent: Int32) -> list[Int32]:
+    """The nodes that have a parent, in groups of the same depth, the deepest first."""
+    depth = _depth(parent)
+    return [np.flatnonzero(depth == each).astype(np.int32) for each in range(int(depth.max(initial=0)), 0, -1)]
+
+
+def _depth(parent: Int32) -> Int32:
+    depth = np.zeros(parent.size, np.int32)
+    climb = parent.copy()
+    while (climb >= 0).any():
+        depth += climb >= 0
+        climb = np.where(climb >= 0, parent[climb], -1)
+    return depth
+
+
+def _holds(edge: Edge, day: date) -> bool:
+    return edge.since <= day and (edge.until is None or day < edge.until)
+
+
+def _node_parents(day: date, edges: list[Edge], at: dict[str, int], faults: list[Fault]) -> tuple[Int32, list[str]]:
+    claims = _claims(day, edges, at)
+    parent, orphaned = np.full(len(at), -1, np.int32), []
+    for name, parents in claims.items():
+        if len(parents) > 1:
+            faults.append(Fault("two_parents", name, f"{name} is fed from {' and '.join(parents)} on {day}; it counts below neither"))
+        elif parents[0] in at:
+            parent[at[name]] = at[parents[0]]
+        else:
+            orphaned.append(name)
+    return parent, orphaned
+
+
+def _claims(day: date, edges: Iterable[Edge], known: dict[str, int]) -> dict[str, list[str]]:
+    """child -> its parents of that day, each once, in the order in which they stand."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for edge in edges:
+        if edge.child in known and _holds(edge, day) and edge.parent not in found[edge.child]:
+            found[edge.child].append(edge.parent)
+    return {child: parents for child, parents in found.items() if parents}
+
+
+def _own_meters(
+    day: date, own_meters: Iterable[Edge], at: dict[str, int], column: dict[str, int], nodes: list[Node], faults: list[Fault]
+) -> Int32:
+    own = np.full(len(at), -1, np.int32)
+    for edge in own_meters:
+        if not _holds(edge, day) or edge.parent not in at or edge.child not in column:
+            continue
+        if own[at[edge.parent]] >= 0:
+            faults.append(Fault("two_parents", edge.parent, f"{edge.parent} has two meters of its own on {day}; the first one counts"))
+            continue
+        own[at[edge.parent]] = column[edge.child]
+    for node in nodes:
+        if own[at[node.name]] < 0 and node.level in (Level.FEEDER, Level.TRANSFORMER):
+            faults.append(
+                Fault("meter_missing", node.name, f"{node.level} {node.name} has no meter on {day}; its loss is counted with its parent's")
+            )
+    return own
+
+
+def _hang_meters(
+    serials: Sequence[str], parents: dict[str, list[str]], at: dict[str, int], own: set[int], faults: list[Fault]
+) -> tuple[Int32, list[tuple[int, int]]]:
+    hangs, maybe = np.full(len(serials), -1, np.int32), []
+    for k, serial in enumerate(serials):
+        claimed = parents.get(serial, [])
+        known = [at[name] for name in claimed if name in at]
+        if len(claimed) > 1:
+            faults.append(
+                Fault("two_parents", serial, f"meter {serial} hangs on {' and on '.join(claimed)} on one day; it counts at neither")
+            )
+            maybe += [(k, node) for node in known]
+        elif known:
+            hangs[k] = known[0]
+        elif k not in own:
+            where = f"on {claimed[0]}, which is no node" if claimed else "nowhere"
+            faults.append(Fault("orphan_meter", serial, f"meter {serial} hangs {where}; its energy counts at no node"))
+    return hangs, maybe
+
+
+def _rating(node: Node, faults: list[Fault]) -> float:
+    if node.rating_kva is None:
+        return np.nan
+    if not node.rating_kva > 0:
+        faults.append(Fault("rating", node.name, f"{node.name} is rated {node.rating_kva:g} kVA; its loading is not told"))
+        return np.nan
+    return float(node.rating_kva)
+
+
+def _cut_cycles(parent: Int32, names: list[str], faults: list[Fault]) -> None:
+    """Cuts every edge that lies on a cycle (in place): its nodes stand alone."""
+    state = np.zeros(parent.size, np.int8)  # 0 = not seen, 1 = on the present path, 2 = done
+    for start in range(parent.size):
+        path, node = [], start
+        while node >= 0 and state[node] == 0:
+            state[node] = 1
+            path.append(node)
+            node = int(parent[node])
+        if node >= 0 and state[node] == 1:
+            ring = path[path.index(node) :]
+            said = " > ".join(names[k] for k in [*ring, node])
+            faults += [
+                Fault("cycle", names[k], f"{names[k]} feeds itself ({said}); the ring is cut and each of its nodes stands alone")
+                for k in ring
+            ]
+            parent[ring] = -1
+        state[path] = 2
