@@ -6,6 +6,11 @@
     rows.py         registry, wrapped keys, recharges and audit as SQL rows (SQLAlchemy Core)
     contacts.py     what the head-end remembers of each meter: invocation counters, lines, contacts, keys under way
     order_book.py   orders to meters and all that happened to them
+    people.py       who may sign in: roles, grants, passwords, phones, lock-out; sessions.py: their browsers; clients.py: programs, by OAuth 2
+    consents.py     what consumers let partners see; proposals.py: what a second person must agree to, and idempotency keys
+    webhooks.py     who is told what happens, and what is still to be told
+    audit.py        the audit trail: who did what, why and from where, as a chain
+    lookup.py       registry, orders and transfers by page, within what the asker may reach
     keys.py         meters' keys at rest, wrapped with one master key
     grid.py         the day grid: readings scattered into arrays as they come, for all open days of a shard
     blocks.py       day blocks as Parquet rows, and the way back

@@ -5,6 +5,7 @@ The master key comes from the environment (`OPENAMI_MASTER_KEY`, 64 hex digits) 
 
 from __future__ import annotations
 
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -45,6 +46,11 @@ class MasterKey:
             raise DataError(
                 "a meter's key cannot be unwrapped: the master key is not the one that wrapped it; give the right one"
             ) from None
+
+    def mac(self, purpose: str, octets: bytes) -> bytes:
+        """A keyed digest (HMAC-SHA-256) for one purpose: it tells equal things apart from others, and nobody without the key can guess one."""
+        own = hmac.digest(self._octets, b"openami " + purpose.encode(), "sha256")
+        return hmac.digest(own, octets, "sha256")
 
     def wrap_secret(self, secret: bytes) -> bytes:
         """A password or another secret of any length (1 byte or more) as it may lie on disk (AES key wrap with padding, RFC 5649)."""

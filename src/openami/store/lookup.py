@@ -1,0 +1,221 @@
+"""Registry, orders and transfers by name and by page, within what the asker may reach.
+
+What always holds: a page goes on where the one before ended, by key and not by counting, so a million rows are read as quickly as a hundred and
+none is told twice; what lies outside the reach is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+
+from .rows import Rows, account, feeder, meter, meter_order, order_step, transfer, transformer, usage_point
+
+MANY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What somebody may see. everything: the whole deployment; feeders: all on them; points: usage points, each from a day on (None = always);
+    accounts: those whose money may be seen."""
+
+    everything: bool = False
+    feeders: frozenset[str] = frozenset()
+    points: Mapping[str, date | None] = field(default_factory=dict)
+    accounts: frozenset[str] = frozenset()
+
+    def has_point(self, point: str, on_feeder: str) -> bool:
+        return self.everything or on_feeder in self.feeders or point in self.points
+
+    def has_account(self, number: str, on_feeder: str) -> bool:
+        return self.everything or on_feeder in self.feeders or number in self.accounts
+
+    def first_day(self, point: str, on_feeder: str) -> date | None:
+        """From which day on readings of the point may be seen; None = all."""
+        return None if self.everything or on_feeder in self.feeders else self.points.get(point)
+
+
+NOTHING = Reach()
+
+
+class Lookup:
+    """Rows are mappings of plain values, by the column's name."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def usage_points(
+        self, reach: Reach, after: str, limit: int, *, on_feeder: str = "", under: str = "", kind: str = ""
+    ) -> list[dict[str, Any]]:
+        """Usage points as they are now (no end date), in order of name, from behind `after`."""
+        wanted = [usage_point.c.until.is_(None), usage_point.c.name > after, _points(reach)]
+        wanted += [
+            c == v for c, v in ((usage_point.c.feeder, on_feeder), (usage_point.c.transformer, under), (usage_point.c.kind, kind)) if v
+        ]
+        query = (
+            sa.select(usage_point, account.c.number.label("account"))
+            .outerjoin(account, account.c.usage_point == usage_point.c.name)
+            .where(*wanted)
+            .order_by(usage_point.c.name)
+            .limit(limit)
+        )
+        return self._all(query)
+
+    def usage_point(self, reach: Reach, name: str) -> dict[str, Any] | None:
+        query = (
+            sa.select(usage_point, account.c.number.label("account"))
+            .outerjoin(account, account.c.usage_point == usage_point.c.name)
+            .where(usage_point.c.name == name, usage_point.c.until.is_(None), _points(reach))
+        )
+        return self._first(query)
+
+    def meters(self, reach: Reach, after: str, limit: int, *, on_feeder: str = "", under: str = "") -> list[dict[str, Any]]:
+        """Meters with the usage point at which they hang now, in order of serial, from behind `after`."""
+        wanted = [meter.c.serial > after, _points(reach)]
+        wanted += [c == v for c, v in ((usage_point.c.feeder, on_feeder), (usage_point.c.transformer, under)) if v]
+        return self._all(_METERS.where(*wanted).order_by(meter.c.serial).limit(limit))
+
+    def meter(self, reach: Reach, serial: str) -> dict[str, Any] | None:
+        return self._first(_METERS.where(meter.c.serial == serial, _points(reach)))
+
+    def meters_named(self, reach: Reach, serials: list[str]) -> list[dict[str, Any]]:
+        """Those of `serials` that there are, within the reach."""
+        found: list[dict[str, Any]] = []
+        for at in range(0, len(serials), MANY):
+            found += self._all(_METERS.where(meter.c.serial.in_(serials[at : at + MANY]), _points(reach)))
+        return found
+
+    def accounts(self, reach: Reach, after: str, limit: int, *, mode: str = "") -> list[dict[str, Any]]:
+        """Accounts with their point's feeder and meter, without names, in order of number, from behind `after`."""
+        wanted = [account.c.number > after, _accounts(reach)] + ([account.c.payment_mode == mode] if mode else [])
+        return self._all(_ACCOUNTS.where(*wanted).order_by(account.c.number).limit(limit))
+
+    def account(self, reach: Reach, number: str) -> dict[str, Any] | None:
+        return self._first(_ACCOUNTS.where(account.c.number == number, _accounts(reach)))
+
+    def points_of(self, numbers: list[str]) -> dict[str, tuple[str, date]]:
+        """account -> (usage point, the day from which the account has it)."""
+        found: dict[str, tuple[str, date]] = {}
+        for at in range(0, len(numbers), MANY):
+            query = sa.select(account.c.number, account.c.usage_point, account.c.since).where(account.c.number.in_(numbers[at : at + MANY]))
+            found |= {row["number"]: (row["usage_point"], row["since"]) for row in self._all(query)}
+        return found
+
+    def transfers(self, number: str, after: tuple[date, str] | None, limit: int) -> list[dict[str, Any]]:
+        """Recharges and other transfers of an account, newest first; after: (day, id) of the last one seen."""
+        query = sa.select(transfer).where(transfer.c.account == number)
+        if after is not None:
+            query = query.where(sa.tuple_(transfer.c.day, transfer.c.transfer_id) < sa.tuple_(*map(sa.literal, after)))
+        return self._all(query.order_by(transfer.c.day.desc(), transfer.c.transfer_id.desc()).limit(limit))
+
+    def orders(self, reach: Reach, after: tuple[int, str] | None, limit: int, *, serial: str = "", state: str = "") -> list[dict[str, Any]]:
+        """Orders, newest first; after: (requested_s, order_id) of the last one seen."""
+        wanted = [_points(reach)] + [c == v for c, v in ((meter_order.c.meter, serial), (meter_order.c.state, state)) if v]
+        if after is not None:
+            wanted.append(sa.tuple_(meter_order.c.requested_s, meter_order.c.order_id) < sa.tuple_(*map(sa.literal, after)))
+        query = _ORDERS.where(*wanted).order_by(meter_order.c.requested_s.desc(), meter_order.c.order_id.desc()).limit(limit)
+        return self._all(query)
+
+    def order(self, reach: Reach, order_id: str) -> dict[str, Any] | None:
+        """With its steps, oldest first, under "steps"."""
+        found = self._first(_ORDERS.where(meter_order.c.order_id == order_id, _points(reach)))
+        if found is not None:
+            query = sa.select(order_step).where(order_step.c.order_id == order_id).order_by(order_step.c.number)
+            found["steps"] = self._all(query)
+        return found
+
+    def steps_after(self, at_s: int, order_id: str, number: int, limit: int) -> list[dict[str, Any]]:
+        """What has happened to orders of any meter behind (at_s, order_id, number), oldest first, with the order's meter and kind."""
+        behind = sa.tuple_(order_step.c.at_s, order_step.c.order_id, order_step.c.number) > sa.tuple_(
+            sa.literal(at_s), sa.literal(order_id), sa.literal(number)
+        )
+        query = (
+            sa.select(order_step, meter_order.c.meter, meter_order.c.what)
+            .join(meter_order)
+            .where(behind)
+            .order_by(order_step.c.at_s, order_step.c.order_id, order_step.c.number)
+            .limit(limit)
+        )
+        return self._all(query)
+
+    def asked_by(self, who: str, what: str, since_s: int) -> int:
+        """How many orders of a kind somebody has asked for since then."""
+        query = sa.select(sa.func.count()).where(meter_order.c.who == who, meter_order.c.what == what, meter_order.c.requested_s >= since_s)
+        with self._rows.begin() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def in_flight(self) -> dict[str, int]:
+        """state -> how many orders are in it."""
+        query = sa.select(meter_order.c.state, sa.func.count().label("orders")).group_by(meter_order.c.state)
+        return {row["state"]: row["orders"] for row in self._all(query)}
+
+    def feeders(self) -> list[dict[str, Any]]:
+        return self._all(sa.select(feeder).order_by(feeder.c.name))
+
+    def transformers(self, on_feeder: str = "") -> list[dict[str, Any]]:
+        query = sa.select(transformer).order_by(transformer.c.name)
+        return self._all(query.where(transformer.c.feeder == on_feeder) if on_feeder else query)
+
+    def _all(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        with self._rows.begin() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
+
+    def _first(self, query: sa.Select[Any]) -> dict[str, Any] | None:
+        found = self._all(query.limit(1))
+        return found[0] if found else None
+
+
+_PLACE = (
+    usage_point.c.name.label("usage_point"),
+    usage_point.c.kind,
+    usage_point.c.feeder,
+    usage_point.c.transformer,
+    usage_point.c.phase,
+    usage_point.c.connected_load_w,
+    usage_point.c.since,
+)
+_METERS = (
+    sa.select(
+        meter.c.serial,
+        meter.c.maker,
+        meter.c.model,
+        meter.c.phases,
+        meter.c.shard,
+        meter.c.index,
+        *_PLACE,
+        account.c.number.label("account"),
+    )
+    .join(usage_point, sa.and_(usage_point.c.meter == meter.c.serial, usage_point.c.until.is_(None)))
+    .outerjoin(account, account.c.usage_point == usage_point.c.name)
+)
+_ACCOUNTS = sa.select(
+    account.c.number,
+    account.c.usage_point,
+    account.c.language,
+    account.c.tariff,
+    account.c.payment_mode,
+    account.c.since,
+    account.c.mode_since,
+    usage_point.c.meter,
+    usage_point.c.feeder,
+    usage_point.c.transformer,
+).join(usage_point, sa.and_(usage_point.c.name == account.c.usage_point, usage_point.c.until.is_(None)))
+_ORDERS = sa.select(meter_order, usage_point.c.feeder, usage_point.c.name.label("usage_point")).join(
+    usage_point, sa.and_(usage_point.c.meter == meter_order.c.meter, usage_point.c.until.is_(None))
+)
+
+
+def _points(reach: Reach) -> Any:
+    if reach.everything:
+        return sa.true()
+    return sa.or_(usage_point.c.feeder.in_(sorted(reach.feeders)), usage_point.c.name.in_(sorted(reach.points)))
+
+
+def _accounts(reach: Reach) -> Any:
+    if reach.everything:
+        return sa.true()
+    return sa.or_(usage_point.c.feeder.in_(sorted(reach.feeders)), account.c.number.in_(sorted(reach.accounts)))

@@ -1,0 +1,148 @@
+"""Addresses that are told what happens, and what is still to be told to them.
+
+What always holds: what is to be told is on disk until it was taken (an answer of 2xx) or given up after its last try; secrets lie wrapped; the
+same event is handed to a subscriber at least once, with the same id.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from .keys import MasterKey
+from .rows import Rows
+from .sql import TEXT, metadata
+
+AGAIN_S = (5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600)
+"""How long after each failed try the next one comes; behind the last one it is given up."""
+
+webhook = sa.Table(
+    "webhook",
+    metadata,
+    sa.Column("id", TEXT, primary_key=True),
+    sa.Column("url", TEXT, nullable=False),
+    sa.Column("events", TEXT, nullable=False),
+    sa.Column("secret_wrapped", sa.LargeBinary, nullable=False),
+    sa.Column("made_by", TEXT, nullable=False),
+    sa.Column("made_s", sa.BigInteger, nullable=False),
+    sa.Column("ended_s", sa.BigInteger),
+)
+webhook_delivery = sa.Table(
+    "webhook_delivery",
+    metadata,
+    sa.Column("webhook", TEXT, sa.ForeignKey("webhook.id"), primary_key=True),
+    sa.Column("event_id", TEXT, primary_key=True),
+    sa.Column("body", TEXT, nullable=False),
+    sa.Column("state", TEXT, nullable=False, index=True),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("not_before_s", sa.BigInteger, nullable=False),
+    sa.Column("problem", TEXT, nullable=False),
+)
+feed_position = sa.Table(
+    "feed_position",
+    metadata,
+    sa.Column("feed", TEXT, primary_key=True),
+    sa.Column("position", TEXT, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    id: str
+    url: str
+    events: tuple[str, ...]
+    made_by: str
+    made_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One thing to be told to one address. secret: signs it."""
+
+    webhook: str
+    event_id: str
+    url: str
+    body: str
+    tries: int
+    secret: bytes
+
+
+class Webhooks:
+    def __init__(self, rows: Rows, master: MasterKey) -> None:
+        self._rows, self._master = rows, master
+
+    def add(self, url: str, events: tuple[str, ...], made_by: str, now_s: int) -> tuple[Webhook, bytes]:
+        """The subscription and its secret, which is shown this once."""
+        made, secret = Webhook(f"W{secrets.token_hex(8)}", url, events, made_by, now_s), secrets.token_bytes(32)
+        row = {"id": made.id, "url": url, "events": " ".join(events), "secret_wrapped": self._master.wrap_secret(secret)}
+        with self._rows.begin(writing=True) as connection:
+            connection.execute(webhook.insert(), row | {"made_by": made_by, "made_s": now_s})
+        return made, secret
+
+    def end(self, number: str, now_s: int) -> bool:
+        """False where there is none, or it has ended already."""
+        with self._rows.begin(writing=True) as connection:
+            own = webhook.update().where(webhook.c.id == number, webhook.c.ended_s.is_(None)).values(ended_s=now_s)
+            return bool(connection.execute(own).rowcount)
+
+    def all(self) -> list[Webhook]:
+        query = sa.select(webhook).where(webhook.c.ended_s.is_(None)).order_by(webhook.c.id)
+        with self._rows.begin() as connection:
+            return [Webhook(r.id, r.url, tuple(r.events.split()), r.made_by, r.made_s) for r in connection.execute(query)]
+
+    def position(self, feed: str) -> str | None:
+        """How far a feed has been told."""
+        with self._rows.begin() as connection:
+            return connection.execute(sa.select(feed_position.c.position).where(feed_position.c.feed == feed)).scalar()
+
+    def hand_over(self, feed: str, position: str, events: list[tuple[str, str, dict[str, Any]]], now_s: int) -> int:
+        """Write down what is to be told, and that the feed was read up to `position`, together. events: (kind, event id, data). Gives how many
+        deliveries came of it."""
+        subscribed = self.all()
+        made = [
+            {"webhook": w.id, "event_id": number, "body": json.dumps({"type": kind, "id": number, "data": data}, ensure_ascii=False)}
+            for kind, number, data in events
+            for w in subscribed
+            if kind in w.events
+        ]
+        with self._rows.begin(writing=True) as connection:
+            connection.execute(feed_position.delete().where(feed_position.c.feed == feed))
+            connection.execute(feed_position.insert(), {"feed": feed, "position": position})
+            if made:
+                new = {"state": "waiting", "tries": 0, "not_before_s": now_s, "problem": ""}
+                connection.execute(webhook_delivery.insert(), [row | new for row in made])
+        return len(made)
+
+    def due(self, now_s: int, limit: int = 50) -> list[Delivery]:
+        query = (
+            sa.select(webhook_delivery, webhook.c.url, webhook.c.secret_wrapped)
+            .join(webhook)
+            .where(webhook_delivery.c.state == "waiting", webhook_delivery.c.not_before_s <= now_s, webhook.c.ended_s.is_(None))
+            .order_by(webhook_delivery.c.not_before_s, webhook_delivery.c.event_id)
+            .limit(limit)
+        )
+        with self._rows.begin() as connection:
+            return [
+                Delivery(r.webhook, r.event_id, r.url, r.body, r.tries, self._master.unwrap_secret(r.secret_wrapped))
+                for r in connection.execute(query)
+            ]
+
+    def taken(self, delivery: Delivery) -> None:
+        self._mark(delivery, state="taken", tries=delivery.tries + 1, problem="")
+
+    def failed(self, delivery: Delivery, problem: str, now_s: int) -> None:
+        """To be tried again later, or given up behind the last try."""
+        if delivery.tries >= len(AGAIN_S):
+            self._mark(delivery, state="given_up", tries=delivery.tries + 1, problem=problem)
+        else:
+            again_s = now_s + AGAIN_S[delivery.tries]
+            self._mark(delivery, state="waiting", tries=delivery.tries + 1, problem=problem, not_before_s=again_s)
+
+    def _mark(self, delivery: Delivery, **values: Any) -> None:
+        own = (webhook_delivery.c.webhook == delivery.webhook, webhook_delivery.c.event_id == delivery.event_id)
+        with self._rows.begin(writing=True) as connection:
+            connection.execute(webhook_delivery.update().where(*own).values(**values))
