@@ -160,14 +160,21 @@ def meter(
     days: Annotated[int, typer.Option(help="Days of block and daily load that it holds, 1 to 90.")] = 7,
     seed: Annotated[int, typer.Option(help="Which real household it measures.")] = 1,
     period: Annotated[int, typer.Option(help="Capture period of block load, 15 or 30 minutes.")] = 30,
+    push_to: Annotated[str | None, typer.Option(help="Push to this head-end, HOST:PORT, ciphered as client 64.")] = None,
+    push_udp: Annotated[bool, typer.Option("--push-udp", help="Push by UDP datagrams instead of TCP.")] = False,
+    push_every: Annotated[float, typer.Option(help="Push the instantaneous values every so many seconds; 0 = once.")] = 0.0,
+    unconfirmed: Annotated[bool, typer.Option("--unconfirmed", help="Ask for no confirmation of pushes.")] = False,
+    last_gasp: Annotated[float | None, typer.Option(help="The supply fails so many seconds after the start.")] = None,
+    outage: Annotated[float, typer.Option(help="And comes back after so many seconds (first breath).")] = 30.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Run one simulated IS 15959 meter: prints its credentials and contents, then serves any client until Ctrl-C."""
+    """Run one simulated IS 15959 meter: prints its credentials and contents, then serves any client, and pushes where told to, until Ctrl-C."""
     from ..field import meter as field_meter
 
     wish = field_meter.Wish(
-        host, port, hdlc, serial, system_title, ek, ak, password, hls_secret, hls, control_mode, days, seed_of(seed), period
-    )
+        host, port, hdlc, serial, system_title, ek, ak, password, hls_secret, hls, control_mode, days, seed_of(seed), period,
+        push_to, push_udp, push_every, not unconfirmed, last_gasp, outage,
+    )  # fmt: skip
     field_meter.run(wish, lambda said: print(json.dumps(said) if as_json else field_meter.line(said), flush=True))
 
 

@@ -29,6 +29,7 @@ from ..readings import CHANNELS, MISSING, Bool, Int32, Int64
 from . import bulk_loops as loops
 from .bulk_cipher import Bytes, Libcrypto, decipher_openssl, decipher_python, libcrypto
 from .bulk_template import Template, from_layout, learn
+from .ciphering import Keys
 from .push import PushLayout
 
 CHANNEL_NAMES = tuple(c.name for c in CHANNELS)
@@ -59,7 +60,7 @@ class KeyTable:
         for name, array, shape in (("titles", titles, (meters, 8)), ("ek", ek, (meters, 16)), ("ak", ak, (meters, 16))):
             if array.shape != shape or array.dtype != np.uint8:
                 raise InputError(f"{name} must be uint8 of shape {shape}, got {array.dtype} of shape {array.shape}")
-        self.ek, self.ak = np.ascontiguousarray(ek), np.ascontiguousarray(ak)
+        self.ek, self.ak = np.array(ek, np.uint8), np.array(ak, np.uint8)
         self.demanded = np.asarray(security_control, np.uint8) & np.uint8(0x30)
         self.layout = np.asarray(layout, np.int32)
         if self.demanded.shape != (meters,) or self.layout.shape != (meters,):
@@ -143,6 +144,13 @@ class BulkDecoder:
     def templates(self) -> int:
         """How many forms are known."""
         return len(self._templates)
+
+    def rekey(self, row: int, keys: Keys) -> None:
+        """From here on the frames of this row are under other keys. Keys that the table cannot hold (suite 2) leave its frames to the general
+        decoder's judgement."""
+        fits = len(keys.ek) == self._keys.ek.shape[1]
+        self._keys.ek[row] = np.frombuffer(keys.ek, np.uint8) if fits else 0
+        self._keys.ak[row] = np.frombuffer(keys.ak, np.uint8) if fits and len(keys.ak) == self._keys.ak.shape[1] else 0
 
     def expect(self, layout: int, device_id_bytes: int, *, with_date_time: bool = False, rows: int = 1) -> None:
         """Know the plain form of a layout's push beforehand: a device id of that length, every column there."""

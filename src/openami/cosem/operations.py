@@ -296,12 +296,13 @@ class ImageTransfer(CosemObject):
 
 
 class PushSetup(CosemObject):
-    """Class 40. Method 1 asks for a push: `asked` counts them, the shell sends."""
+    """Class 40. Attributes: 2 what is pushed, 3 where to, 5 start interval at random, 6 retries, 7 seconds between them. Method 1 asks for
+    a push: `asked` counts them, `pushes` is told the setup's logical name, the shell sends."""
 
     class_id = 40
     methods = (1,)
 
-    def __init__(self, obis: str, objects: tuple[Data, ...], destination: str) -> None:
+    def __init__(self, obis: str, objects: tuple[Data, ...], destination: str, pushes: Callable[[str], None] | None = None) -> None:
         where = (Data(Tag.ENUM, 0), Data(Tag.OCTET_STRING, destination.encode()), Data(Tag.ENUM, 0))
         super().__init__(
             obis,
@@ -316,11 +317,14 @@ class PushSetup(CosemObject):
             (2, 3, 4, 5, 6, 7),
         )
         self.asked = 0
+        self._pushes = pushes
 
     def act(self, member: int, parameters: Data | None, now_s: int) -> Outcome:
         if member != 1:
             return Outcome(ActionOutcome.OBJECT_UNAVAILABLE)
         self.asked += 1
+        if self._pushes is not None:
+            self._pushes(self.obis)
         return _DONE
 
 

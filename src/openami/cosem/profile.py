@@ -191,6 +191,11 @@ class ProfileGeneric(CosemObject):
     def __len__(self) -> int:
         return len(self._rows)
 
+    def after(self, stamp_s: int, count: int) -> list[tuple[int, tuple[Data, ...]]]:
+        """At most `count` rows behind `stamp_s`, the oldest first, each with its stamp [UTC seconds] (a meter pushes them)."""
+        first = bisect_right(self._stamps, stamp_s)
+        return list(zip(self._stamps[first : first + count], self._rows[first : first + count], strict=True))
+
     def get(self, member: int, selection: Selection | None, now_s: int) -> Data | AccessResult:
         if member == 7:
             return Data(Tag.DOUBLE_LONG_UNSIGNED, len(self._rows))

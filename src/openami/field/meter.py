@@ -27,12 +27,16 @@ from ..cosem.server import Confirmed, Ended, Event, Opened, Served
 from ..errors import InputError
 from ..fleet.associations import MeterIdentity
 from ..fleet.device import MeterDevice, build_device, check_serial
+from ..fleet.pusher import NotPushed, Pushed, Pusher, Target
 from ..fleet.serve import DeviceServer, serve_device
+from .access import seconds
 from .apdus import code_words
 from .obis import obis_name
 
 HLS = {"2": Mechanism.HLS, "5": Mechanism.HLS_GMAC, "6": Mechanism.HLS_SHA256}
 _LETTERS = string.ascii_letters + string.digits
+MAKER, MODEL = "OAM", "SIM-1P"
+"""What push layouts know it as (`cosem/data/register_layouts.toml`)."""
 Say = Callable[[dict[str, Any]], None]
 
 
@@ -54,6 +58,28 @@ class Wish:
     days: int = 7
     seed: int = 1
     period_minutes: int = 30
+    push_to: str | None = None
+    push_udp: bool = False
+    push_every_s: float = 0.0
+    push_confirmed: bool = True
+    last_gasp_s: float | None = None
+    outage_s: float = 30.0
+
+    def target(self) -> Target | None:
+        """Where pushes go, None for nowhere. InputError for words that do not belong together."""
+        if self.push_to is None:
+            if self.push_every_s or self.push_udp or not self.push_confirmed:
+                raise InputError("--push-every, --push-udp and --unconfirmed say how to push; give --push-to HOST:PORT as well")
+            return None
+        if self.push_every_s:
+            seconds(self.push_every_s, "--push-every", 1.0, 86_400.0)
+        return Target.parse(self.push_to, self.push_udp)
+
+    def outage(self) -> tuple[float, float] | None:
+        """(when the supply goes, for how long) [s], None for never."""
+        if self.last_gasp_s is None:
+            return None
+        return seconds(self.last_gasp_s, "--last-gasp", 0.0, 86_400.0), seconds(self.outage_s, "--outage", 1.0, 86_400.0)
 
     def identity(self) -> MeterIdentity:
         """InputError where a word is not what it should be."""
@@ -99,6 +125,7 @@ def _key(text: str | None, option: str) -> bytes:
 
 def run(wish: Wish, say: Say) -> None:
     """Serves the meter until Ctrl-C. say: told first what the meter is, then every event, as JSON-ready dictionaries."""
+    target, outage = wish.target(), wish.outage()
     device = build_device(
         wish.identity(),
         int(time.time()),
@@ -108,14 +135,38 @@ def run(wish: Wish, say: Say) -> None:
         control_mode=wish.control_mode,
     )
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(device, wish, say))
+        asyncio.run(_serve(device, wish, target, outage, say))
 
 
-async def _serve(device: MeterDevice, wish: Wish, say: Say) -> None:
+async def _serve(device: MeterDevice, wish: Wish, target: Target | None, outage: tuple[float, float] | None, say: Say) -> None:
     server = await serve_device(device, wish.host, wish.port, wish.hdlc, told=lambda event: say(event_said(event)))
-    async with server:
+    async with server, asyncio.TaskGroup() as doing:
         say(describe(device, wish, server))
+        if target is not None:
+            pusher = Pusher(device, target, lambda event: say(push_said(event)), wish.push_every_s)
+            doing.create_task(pusher.run(wish.push_confirmed))
+        if outage is not None:
+            doing.create_task(_outage(device, server, *outage, say))
         await server.forever()
+
+
+async def _outage(device: MeterDevice, server: DeviceServer, after_s: float, for_s: float, say: Say) -> None:
+    """The supply goes and comes back: last gasp, silence, first breath."""
+    await asyncio.sleep(after_s)
+    device.power_off(int(time.time()))
+    server.go_dark()
+    say({"event": "supply off"})
+    await asyncio.sleep(for_s)
+    device.power_on(int(time.time()))
+    server.go_light()
+    say({"event": "supply on"})
+
+
+def push_said(event: Pushed | NotPushed) -> dict[str, Any]:
+    """What became of a push."""
+    if isinstance(event, NotPushed):
+        return {"event": "not pushed", "kind": event.kind, "setup": event.setup, "why": event.why}
+    return {"event": "pushed", **event._asdict()}
 
 
 def describe(device: MeterDevice, wish: Wish, server: DeviceServer) -> dict[str, Any]:
@@ -124,6 +175,8 @@ def describe(device: MeterDevice, wish: Wish, server: DeviceServer) -> dict[str,
     host = f"[{wish.host}]" if ":" in wish.host else wish.host
     return {
         "meter": identity.serial,
+        "maker": MAKER,
+        "model": MODEL,
         "url": f"tcp://{host}:{server.port}",
         "framing": "hdlc" if wish.hdlc else "wrapper",
         "server_address": device.address,
@@ -226,6 +279,14 @@ def line(said: dict[str, Any]) -> str:
 def _event_line(said: dict[str, Any]) -> str:
     if said["event"] == "refused":
         return f"refused     client {said['client']}: {said['why']} ({said['cause']})"
+    if said["event"] == "pushed":
+        how = "confirmed" if said["confirmed"] else "sent, no confirmation asked for"
+        rows = f", {said['rows']} row{'s' * (said['rows'] != 1)}" if said["rows"] else ""
+        return f"pushed      {said['kind']}{rows}: {how}" + (f" at attempt {said['attempts']}" if said["attempts"] > 1 else "")
+    if said["event"] == "not pushed":
+        return f"not pushed  {said['kind']}: {said['why']}"
+    if "client" not in said:
+        return str(said["event"])
     what = ", ".join(f"{ref} {result}" for ref, result in zip(said.get("objects", ()), said.get("results", ()), strict=True))
     return f"{said['event']:12s}client {said['client']}  {what}".rstrip()
 

@@ -6,6 +6,7 @@
     meter.py        one simulated meter: its layout, keys and counter; makes the bytes of each push
     device.py       one meter as a full DLMS/COSEM server: identity, objects, associations, and a life behind them
     serve.py        serves it on a TCP port, wrapper or HDLC
+    pushing.py      what it sends by itself: which push is due, and its ciphered bytes; pusher.py sends them over TCP or UDP
     associations.py the six associations of IS 15959 and what each client may do
     life.py         the energy of its household, its relay, its captures, as a function of the time it is asked at
     measured.py     its objects that show that life; meter_objects.py: those that do not; tables.py: which there are, as data

@@ -27,14 +27,17 @@ from .households import Households, load_households, true_consumption
 from .life import Life, Load
 from .measured import LiveClock, LiveProfile, LiveRelay, Snapshot
 from .meter_objects import PERIODS_S, meter_objects
+from .pushing import Pushing
 from .tables import MeterTables, meter_tables
 
 MONTHS_MAX = 12
 DAYS_MAX = 90
 DAY_S = 86_400
 ZONE_S = 19_800
-ESW_BITS = {201: 81, 203: 82, 251: 83, 301: 84, 302: 84}
+ESW_BITS = {7: 3, 9: 4, 67: 11, 69: 51, 201: 81, 203: 82, 251: 83, 301: 84, 302: 84}
 """Event -> bit of the event status word (IS 15959 part 2); the event behind an odd one clears its bit."""
+LAST_GASP, FIRST_BREATH = 85, 86
+STATUS_WORD, FAILURES, FAILURE_MINUTES = (1, "0.0.94.91.18.255"), "0.0.96.7.0.255", (3, "0.0.94.91.8.255")
 
 
 def new_identity(serial: str, rng: np.random.Generator, hls: Mechanism = Mechanism.HLS) -> MeterIdentity:
@@ -59,6 +62,9 @@ class MeterDevice(LogicalDevice):
         self.identity, self.life, self.relay, self.clock, self.tables = identity, life, relay, clock, tables
         self.profiles: dict[str, LiveProfile] = {}
         self.keep_from_s = 0
+        self.pushing = Pushing(self)
+        self._failed_at_s: int | None = None
+        self._failed_s = 0
 
     def counter(self, client: int) -> int:
         """The last invocation counter that this client used, 0 = none yet (what 0.0.43.1.x.255 shows)."""
@@ -82,8 +88,11 @@ class MeterDevice(LogicalDevice):
             self.objects[3, "0.0.0.1.2.255"].attributes[2] = Data(Tag.OCTET_STRING, shown.encode())
             self._count("0.0.0.1.0.255")
             self.capture(self.profiles["billing"], stamp_s)
+            self.pushing.captured("billing")
         elif stamp_s > self.keep_from_s:
-            self.capture(self.profiles["block_load" if kind == "block" else "daily_load"], stamp_s)
+            name = "block_load" if kind == "block" else "daily_load"
+            self.capture(self.profiles[name], stamp_s)
+            self.pushing.captured(name)
 
     def event(self, code: int, now_s: int) -> None:
         """Logs an event (IS 15959 event codes) in the log of its range, with the measured columns where that log has them."""
@@ -94,13 +103,43 @@ class MeterDevice(LogicalDevice):
             self._count("0.0.94.91.0.255")
         if log.name == "transaction":
             self._count("0.0.96.2.0.255")
+        if code == 101:
+            self._count(FAILURES)
+            self._failed_at_s = now_s
+        elif code == 102 and self._failed_at_s is not None:
+            self._failed_s += now_s - self._failed_at_s
+            self._failed_at_s = None
+            self.objects[FAILURE_MINUTES].attributes[2] = Data(Tag.DOUBLE_LONG_UNSIGNED, self._failed_s // 60)
+        self.capture(self.profiles[f"events_{log.name}"], now_s)
         bit = ESW_BITS.get(code if occurred or code > 300 else code - 1)
         if bit is not None:
-            word = self.objects[1, "0.0.94.91.18.255"]
-            bits: str = word.attributes[2].value
-            flag = "1" if occurred or code > 300 else "0"
-            word.attributes[2] = Data(Tag.BIT_STRING, bits[:bit] + flag + bits[bit + 1 :])
-        self.capture(self.profiles[f"events_{log.name}"], now_s)
+            self._status({bit: occurred or code > 300}, now_s)
+
+    def _status(self, changes: dict[int, bool], now_s: int) -> None:
+        """Sets bits of the event status word; a change is pushed where the meter's filter lets it through."""
+        word = self.objects[STATUS_WORD]
+        bits = list(word.attributes[2].value)
+        for bit, on in changes.items():
+            bits[bit] = "1" if on else "0"
+        word.attributes[2] = Data(Tag.BIT_STRING, "".join(bits))
+        self.pushing.status_changed(tuple(changes), now_s)
+
+    @property
+    def dark(self) -> bool:
+        """There is no supply: the meter counts nothing and says nothing."""
+        return self.life.dark
+
+    def power_off(self, now_s: int) -> None:
+        """The supply goes: logged (event 101, counted), and a last gasp is pushed from what charge is left."""
+        if self.life.supply(False, now_s):
+            self.event(101, now_s)
+            self._status({LAST_GASP: True, FIRST_BREATH: False}, now_s)
+
+    def power_on(self, now_s: int) -> None:
+        """The supply is back: logged (event 102, with its duration counted), and a first breath is pushed."""
+        if self.life.supply(True, now_s):
+            self.event(102, now_s)
+            self._status({LAST_GASP: False, FIRST_BREATH: True}, now_s)
 
     def _count(self, obis: str) -> None:
         counter = self.objects[1, obis]

@@ -4,7 +4,8 @@ What always holds:
 - energy is exact (kept in Wh/900): where the relay was open nothing was counted, to the second; registers never fall;
 - blocks add up to the register: each is the difference of what the register showed;
 - nothing happens by itself: `advance(now_s)` lets everything that is due happen, in order, and asking twice changes nothing;
-- the same household, capture period and relay history give the same registers, whenever and however often the meter is asked.
+- while there is no supply nothing is counted and no block or day is captured; a bill that falls due then is made all the same;
+- the same household, capture period, relay and supply history give the same registers, whenever and however often the meter is asked.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ class Life:
         self._total = 0
         self._zones = [0, 0, 0, 0]
         self._block = (0, 0)
+        self.dark = False
+        self._dark_s = self._dark_month_s = 0
         self.peak: tuple[int, int] = (0, since_s)
 
     def advance(self, now_s: int) -> None:
@@ -100,6 +103,12 @@ class Life:
             self._settle(end)
             self._close_block(end)
         self._settle(now_s)
+
+    def supply(self, on: bool, now_s: int) -> bool:
+        """The mains go or come back at `now_s`; False where they stood so already."""
+        self.advance(now_s)
+        changed, self.dark = self.dark is on, not on
+        return changed
 
     def _block_end(self) -> int:
         """The true instant at which the meter's clock ends the running block."""
@@ -111,7 +120,10 @@ class Life:
         if to_s <= self.now_s:
             return
         begins: int | None = self.now_s if self.relay.state is ControlState.CONNECTED else self.relay.closes_at()
-        if begins is not None and begins < to_s:
+        if self.dark:
+            self._dark_s += to_s - self.now_s
+            self._dark_month_s += to_s - self.now_s
+        elif begins is not None and begins < to_s:
             begins = max(begins, self.now_s)
             energy = self.load.energy(begins, to_s)
             self._total += energy
@@ -123,17 +135,21 @@ class Life:
         return datetime.fromtimestamp(at_s + self.offset_s + self._zone_s, UTC)
 
     def _close_block(self, end_s: int) -> None:
-        self._block = self._block[1], self._total
-        demand_w = self._block_w()
-        if demand_w > self.peak[0]:
-            self.peak = demand_w, end_s
+        """A block ends. In the dark only a month does: its registers stand still, so the bill is the one made when supply comes back; what
+        was counted before the supply went is in the first block behind it, so that blocks go on adding up to the register."""
+        if not self.dark:
+            self._block = self._block[1], self._total
+            demand_w = self._block_w()
+            if demand_w > self.peak[0]:
+                self.peak = demand_w, end_s
+            self.captured(end_s, "block")
         local = self._local(end_s)
-        self.captured(end_s, "block")
         if (local.hour, local.minute, local.second) == (0, 0, 0):
-            self.captured(end_s, "day")
+            if not self.dark:
+                self.captured(end_s, "day")
             if local.day == 1:
                 self.captured(end_s, "month")
-                self.month_since_s, self.peak = end_s, (0, end_s)
+                self.month_since_s, self.peak, self._dark_month_s = end_s, (0, end_s), 0
 
     def milli(self, quantity: str) -> int:
         """A quantity as it stands, in thousandths of its unit (V, A, Hz, W, VA, Wh, VAh, min; the power factor of 1)."""
@@ -151,13 +167,13 @@ class Life:
             "block_current": self._block_current,
             "power_factor": lambda: self._factor,
             "power_factor_month": lambda: self._factor,
-            "frequency": lambda: 50_000 + (self.now_s // 60 * 37 % 101 - 50),
+            "frequency": lambda: 0 if self.dark else 50_000 + (self.now_s // 60 * 37 % 101 - 50),
             "active_power": lambda: 1000 * self._power_w(),
             "apparent_power": lambda: 1_000_000 * self._power_w() // self._factor,
             "demand_w_max": lambda: 1000 * self.peak[0],
             "demand_va_max": lambda: 1_000_000 * self.peak[0] // self._factor,
-            "minutes_on": lambda: 1000 * ((self.now_s - self.since_s) // 60),
-            "minutes_on_month": lambda: 1000 * ((self.now_s - self.month_since_s) // 60),
+            "minutes_on": lambda: 1000 * ((self.now_s - self.since_s - self._dark_s) // 60),
+            "minutes_on_month": lambda: 1000 * ((self.now_s - self.month_since_s - self._dark_month_s) // 60),
             "nothing": lambda: 0,
         }
         return shows[quantity]()
@@ -168,18 +184,20 @@ class Life:
         return 1000 * whole
 
     def _power_w(self) -> int:
-        return self.load.power_w(self.now_s) if self.relay.state is ControlState.CONNECTED else 0
+        return self.load.power_w(self.now_s) if self.relay.state is ControlState.CONNECTED and not self.dark else 0
 
     def _voltage(self) -> int:
-        """Mains voltage: lower in the evening, and a little lower the more the house draws [mV]."""
+        """Mains voltage: lower in the evening, and a little lower the more the house draws; 0 in the dark [mV]."""
+        if self.dark:
+            return 0
         evening = abs((self._local(self.now_s).hour + 3) % 24 - 12)
         return 226_000 + 1_000 * evening - self._power_w() - self.now_s // 300 * 7919 % 900
 
     def _current(self) -> int:
-        return 1_000_000 * 1000 * self._power_w() // (self._factor * self._voltage())
+        return 1_000_000 * 1000 * self._power_w() // (self._factor * self._voltage()) if self._power_w() else 0
 
     def _block_current(self) -> int:
-        return 1_000_000 * 1000 * self._block_w() // (self._factor * self._voltage())
+        return 0 if self.dark else 1_000_000 * 1000 * self._block_w() // (self._factor * self._voltage())
 
     def _block_w(self) -> int:
         """Average power of the last block [W]."""

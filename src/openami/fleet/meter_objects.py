@@ -9,7 +9,7 @@ from ..cosem.apdu import AccessResult, Ref
 from ..cosem.association import AssociationSetup
 from ..cosem.axdr import Data, Tag
 from ..cosem.ciphering import Keys
-from ..cosem.objects import CosemObject, DataObject, scaler_unit
+from ..cosem.objects import CosemObject, DataObject, Register, scaler_unit
 from ..cosem.operations import ActivityCalendar, ImageTransfer, KeyId, Limiter, PushSetup, ScriptTable, SecuritySetup
 from ..cosem.push import obis_bytes
 from .associations import RELAY_OBIS, MeterIdentity
@@ -79,6 +79,8 @@ def _names(device: MeterDevice) -> list[CosemObject]:
         _number("0.0.94.91.0.255", Tag.LONG_UNSIGNED, 0),
         _number("0.0.0.1.0.255", Tag.LONG_UNSIGNED, 0),
         _number("0.0.96.2.0.255", Tag.LONG_UNSIGNED, 0),
+        _number("0.0.96.7.0.255", Tag.LONG_UNSIGNED, 0),
+        Register("0.0.94.91.8.255", Data(Tag.DOUBLE_LONG_UNSIGNED, 0), 0, "min"),
         DataObject("0.0.94.91.18.255", Data(Tag.BIT_STRING, "0" * 128)),
     ]
 
@@ -174,7 +176,10 @@ def _orders(device: MeterDevice) -> list[CosemObject]:
             device.objects[1, "1.0.0.2.0.255"].attributes[2] = Data(Tag.OCTET_STRING, image.activated)
             device.event(157, now_s)
 
-    pushes = (PushSetup(obis, tuple(column.encode() for column in columns), "") for obis, columns in device.tables.pushes.items())
+    pushes = (
+        PushSetup(obis, tuple(column.encode() for column in columns), "", device.pushing.ask)
+        for obis, columns in device.tables.pushes.items()
+    )
     return [ScriptTable("0.0.10.0.106.255", relay, device.run), Watched(image, device.life, activated), *pushes]
 
 

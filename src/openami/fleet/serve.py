@@ -5,7 +5,8 @@
     await server.close()
 
 What always holds: every connection is an association of its own on the same meter; a connection that sends garbage costs only itself; one that
-is silent for `idle_s` is closed, as IS 15959's inactivity time-out wants; what was refused is told to `told`, never answered with data.
+is silent for `idle_s` is closed, as IS 15959's inactivity time-out wants; a meter in the dark answers nobody; what was refused is told to
+`told`, never answered with data.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class DeviceServer:
         self.device, self._hdlc, self._clock, self._idle_s = device, hdlc, clock, idle_s
         self._told: Told = told or (lambda event: None)
         self._server: asyncio.Server | None = None
+        self.dark = False
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
@@ -61,6 +63,16 @@ class DeviceServer:
             writer.close()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
+    def go_dark(self) -> None:
+        """The supply is gone: everybody is cut off in the middle of what they do, and nobody gets in."""
+        self.dark = True
+        for writer in list(self._connections.values()):
+            writer.transport.abort()
+
+    def go_light(self) -> None:
+        """The supply is back."""
+        self.dark = False
+
     async def forever(self) -> None:
         if self._server is not None:
             await self._server.serve_forever()
@@ -77,6 +89,9 @@ class DeviceServer:
         return WrapperLink(self.device.address, 0)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.dark:
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         if task is not None:
             self._connections[task] = writer
