@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError
 from ..readings import MISSING, DayBlock, Int32
+from .places import opened
 
 PAGE_ROWS = 131_072
 SLOT = re.compile(r"s\d\d+")
@@ -84,12 +85,14 @@ def _masked(values: Int32) -> pa.Array:
 # Files
 
 
-def write_rows(path: Path, parts: Sequence[pa.Table]) -> None:
-    """Tables of one schema into one file, each starting a row group of its own. Not synced. Dictionaries become plain strings for readers.
+def write_rows(target: Any, parts: Sequence[pa.Table]) -> None:
+    """Tables of one schema into one file, given as a path or a stream, each starting a row group of its own.
+
+    Not synced. Dictionaries become plain strings for readers.
 
     Buffers come from the system's allocator: Arrow's own gives memory back at once, and clearing new pages then costs a fifth of the time."""
     schema = parts[0].schema
-    with pq.ParquetWriter(path, schema, memory_pool=pa.system_memory_pool(), **_format(schema)) as writer:
+    with pq.ParquetWriter(target, schema, memory_pool=pa.system_memory_pool(), **_format(schema)) as writer:
         for part in parts:
             writer.write_table(part, row_group_size=PAGE_ROWS)
 
@@ -97,7 +100,7 @@ def write_rows(path: Path, parts: Sequence[pa.Table]) -> None:
 def read_rows(path: str | Path) -> pa.Table:
     """The rows of one file of the lake, without its partition columns. DataError where it is damaged."""
     try:
-        return pq.read_table(path, partitioning=None, memory_map=True, page_checksum_verification=True)
+        return pq.read_table(opened(path), partitioning=None, memory_map=True, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{path} cannot be read ({' '.join(str(error).split())[:200]}); close that day again or restore the file"
@@ -156,7 +159,7 @@ class BlockFile:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         try:
-            self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+            self._file = pq.ParquetFile(opened(path), memory_map=True, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(error) from error
         names = self._file.schema_arrow.names

@@ -21,11 +21,9 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -34,9 +32,10 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
 
-from ..errors import DataError, InputError, RequestError, StorageError
+from ..errors import DataError, RequestError, StorageError
 from ..readings import CHANNEL_BY_NAME, DayBlock, UInt32
 from .blocks import BlockFile, block_to_table, blocks_to_table, plain_schema, quality_to_table, read_rows, slot_names, write_rows
+from .places import Local, Place, place_at
 
 __all__ = ["Draft", "Lake", "blocks_to_table", "quality_to_table", "slot_names"]
 KEYS = ("day", "shard")
@@ -44,14 +43,20 @@ COMMIT_ATTEMPTS = 20
 
 
 class Lake:
-    """The tables below one folder."""
+    """The tables of one place."""
 
-    def __init__(self, root: Path) -> None:
-        if "%" in str(root):
-            raise InputError(f"{root} has a % in its path, which Delta Lake reads as an escape; give a data folder without one")
-        self.root = root
+    def __init__(self, where: Path | Place) -> None:
+        """where: a folder, or a place elsewhere. InputError where Delta Lake cannot name the files of it."""
+        self.place = place_at(where)
         self._committing = threading.Lock()
         self._kept: dict[str, tuple[tuple[tuple[str, int, int], ...], dict[tuple[date, int], list[str]]]] = {}
+
+    @property
+    def root(self) -> Path:
+        """The folder, where the lake is one on this machine."""
+        if isinstance(self.place, Local):
+            return self.place.root
+        raise RequestError(f"the lake {self.place} is no folder of this machine; go through `place`")
 
     def replace(self, table: str, day: date, shard: int, rows: pa.Table) -> int:
         """Make `rows` the whole content of (day, shard) in `table`, as one new version; gives the version.
@@ -91,12 +96,12 @@ class Lake:
 
     def all_files(self, table: str, version: int | None = None) -> dict[tuple[date, int], list[str]]:
         """The files of every (day, shard) of a table. The answer is kept for as long as nothing in the table's log changes."""
-        state = _log_state(self.root / table) if version is None else None
+        state = self.place.log_state(table) if version is None else None
         kept = self._kept.get(table)
         if state is not None and kept is not None and kept[0] == state:
             return kept[1]
         found: dict[tuple[date, int], list[str]] = {}
-        for path in sorted(map(unquote, self._open(table, version).file_uris())):
+        for path in sorted(map(self.place.file, self._open(table, version).file_uris())):
             if place := PLACE.search(path):
                 found.setdefault((date.fromisoformat(place["day"]), int(place["shard"])), []).append(path)
         if state is not None:
@@ -105,7 +110,7 @@ class Lake:
 
     def tables(self) -> list[str]:
         """The tables that are there, by name."""
-        return sorted(log.parent.name for log in self.root.glob("*/_delta_log"))
+        return self.place.tables()
 
     def read(self, table: str, day: date, shard: int, version: int | None = None) -> pa.Table:
         """The rows of (day, shard), without the partition columns; an empty DataError sentence where there are none."""
@@ -116,11 +121,11 @@ class Lake:
 
     def has(self, table: str, day: date, shard: int) -> bool:
         """Whether (day, shard) is in `table`; a table that is there and cannot be opened is a DataError, never a no."""
-        return (self.root / table / "_delta_log").exists() and (day, shard) in self.all_files(table)
+        return self.place.has_table(table) and (day, shard) in self.all_files(table)
 
     def days(self, table: str) -> list[date]:
         """The days that `table` has, in order; none where there is no such table yet."""
-        if not (self.root / table / "_delta_log").exists():
+        if not self.place.has_table(table):
             return []
         parts = {p["day"] for p in self._open(table, None).partitions()}
         return sorted(p if isinstance(p, date) else date.fromisoformat(p) for p in parts)
@@ -150,9 +155,9 @@ class Lake:
         return blocks
 
     def _open(self, table: str, version: int | None) -> DeltaTable:
-        folder = self.root / table
+        folder = self.place.uri(table)
         try:
-            return DeltaTable(str(folder), version=version)
+            return DeltaTable(folder, version=version, storage_options=self.place.options)
         except TableNotFoundError:
             raise DataError(f"no table {folder}; nothing has been closed into this data folder yet") from None
         except (DeltaError, OSError) as error:
@@ -160,10 +165,10 @@ class Lake:
 
     def _open_or_create(self, table: str, wanted: Schema) -> DeltaTable:
         """The table, made or widened so that it has every column of `wanted` (a day of clock change has more slots than the others)."""
-        folder = self.root / table
-        if not DeltaTable.is_deltatable(str(folder)):
-            return DeltaTable.create(str(folder), wanted, partition_by=list(KEYS), mode="ignore")
-        delta = DeltaTable(str(folder))
+        folder, options = self.place.uri(table), self.place.options
+        if not DeltaTable.is_deltatable(folder, options):
+            return DeltaTable.create(folder, wanted, partition_by=list(KEYS), mode="ignore", storage_options=options)
+        delta = DeltaTable(folder, storage_options=options)
         known = {field.name: field.type for field in delta.schema().fields}
         for field in wanted.fields:
             if known.get(field.name, field.type) != field.type:
@@ -197,20 +202,14 @@ class Draft:
         parts = [rows] if isinstance(rows, pa.Table) else list(rows)
         if untyped := [field.name for field in parts[0].schema if pa.types.is_null(field.type)]:
             raise RequestError(f"column {untyped[0]} of table {table} has no type, as of an empty list; give its array a type")
-        folder = self._lake.root / table
-        place = Path(f"day={self._day.isoformat()}") / f"shard={shard}"
-        name = place / f"{uuid.uuid4().hex}.parquet"
+        name = f"day={self._day.isoformat()}/shard={shard}/{uuid.uuid4().hex}.parquet"
         try:
-            (folder / place).mkdir(parents=True, exist_ok=True)
-            write_rows(folder / name, parts)
-            with (folder / name).open("rb") as file:
-                os.fsync(file.fileno())
+            size = self._lake.place.write(f"{table}/{name}", lambda target: write_rows(target, parts))
         except (OSError, pa.ArrowException) as error:
-            _discard(folder / name)
             raise self._refused(table, f"shard {shard}", error) from error
         add = AddAction(
-            path=str(name),
-            size=(folder / name).stat().st_size,
+            path=name,
+            size=size,
             partition_values={"day": self._day.isoformat(), "shard": str(shard)},
             modification_time=int(time.time() * 1000),
             data_change=True,
@@ -220,7 +219,7 @@ class Draft:
             before = self._files.setdefault(table, {}).get(shard)
             self._files[table][shard] = plain_schema(parts[0].schema), add
         if before:
-            _discard(folder / before[1].path)
+            self._lake.place.discard(f"{table}/{before[1].path}")
 
     def write_blocks(self, table: str, blocks: Sequence[DayBlock]) -> None:
         """Day blocks of one shard, values into `table`, their quality bits into `<table>_quality`."""
@@ -239,7 +238,7 @@ class Draft:
             except (OSError, pa.ArrowException) as error:
                 raise self._refused(table, f"shards {_some(shards)}", error) from error
             except DeltaError as error:
-                folder = self._lake.root / table
+                folder = self._lake.place.uri(table)
                 raise DataError(f"table {folder} refuses the commit ({_short(error)}); check its _delta_log or restore it") from error
             del self._files[table]  # visible now: no longer ours to take back
             versions[table] = self._lake.version(table)
@@ -251,12 +250,12 @@ class Draft:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for table, shards in self._files.items():
             for _, add in shards.values():
-                _discard(self._lake.root / table / add.path)
+                self._lake.place.discard(f"{table}/{add.path}")
         self._files.clear()
 
     def _refused(self, table: str, where: str, error: Exception) -> StorageError:
         return StorageError(
-            f"{table} of {self._day} ({where}) cannot be written below {self._lake.root} ({_short(error)}); "
+            f"{table} of {self._day} ({where}) cannot be written below {self._lake.place} ({_short(error)}); "
             "free space or give a writable data folder"
         )
 
@@ -264,25 +263,9 @@ class Draft:
 PLACE = re.compile(r"/day=(?P<day>[0-9-]+)/shard=(?P<shard>[0-9]+)/[^/]+$")
 
 
-def _log_state(folder: Path) -> tuple[tuple[str, int, int], ...] | None:
-    """What a table's log looks like: each file's name, size and time; None where it cannot be looked at."""
-    try:
-        with os.scandir(folder / "_delta_log") as entries:
-            stats = [(entry.name, entry.stat()) for entry in entries]
-    except OSError:
-        return None
-    return tuple(sorted((name, found.st_size, found.st_mtime_ns) for name, found in stats))
-
-
 def _some(shards: Iterable[int]) -> str:
     names = [str(shard) for shard in sorted(shards)]
     return ", ".join(names if len(names) < 5 else [*names[:4], f"... ({len(names)} of them)"])
-
-
-def _discard(path: Path) -> None:
-    """Take back a file that no commit names. What the disk refuses here it has refused before, and that is what will be reported."""
-    with suppress(OSError):
-        path.unlink()
 
 
 def _short(error: BaseException) -> str:
