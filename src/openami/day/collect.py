@@ -19,7 +19,8 @@ from ..headend.process import headend_title
 from ..headend.pulled import BLOCK_LOAD_PROFILE, read_pulled
 from ..readings import MISSING, MISSING64, Int32, Int64
 from ..store.grid import COLUMN, DayGrid
-from ..store.journal import Batch, Journal, Pulled, Refusal
+from ..store.journal import Batch, Pulled, Refusal
+from ..store.journal_at import open_journal
 from ..store.keys import load_master_key
 from .site import Site
 
@@ -35,7 +36,7 @@ def collect(site: Site, progress: Callable[[int], None] | None = None) -> Counte
     frame whose reading cannot be used (off the grid or outside the open days: out_of_day; not in its model's layout: layout) goes to
     quarantine here.
     """
-    journal = Journal(site.folder.journal)
+    journal = open_journal(site.folder, site.deployment)
     replay = _Replay(site)
     for pack in _packs(journal.batches()):
         journal.refuse(replay.take(pack))

@@ -8,7 +8,7 @@ from datetime import date
 from ..readings import Calendar
 from ..registry import ShardIndex
 from ..store.deployment import Deployment, Folder
-from ..store.journal import Journal
+from ..store.journal_at import open_journal
 from ..store.lake import Lake
 from ..store.rows import Rows
 from .roll import Roll, make_roll
@@ -38,7 +38,7 @@ class Site:
 
     def journal_frames(self) -> int:
         """How many frames the journal holds."""
-        journal = Journal(self.folder.journal)
+        journal = open_journal(self.folder, self.deployment)
         try:
             return journal.frames()
         finally:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from ..errors import DataError, InputError
 from ..store.deployment import Deployment, Folder
-from ..store.journal import Journal
+from ..store.journal import FrameJournal
+from ..store.journal_at import open_journal
 from ..store.keys import load_master_key
 from ..store.rows import Rows
 from .admission import Admission, correspondents
@@ -25,7 +26,7 @@ class HeadendFolder:
     """What the head-end needs of a data folder."""
 
     deployment: Deployment
-    journal: Journal
+    journal: FrameJournal
     admission: Admission
 
 
@@ -35,7 +36,7 @@ def open_headend(folder: Folder) -> HeadendFolder:
     rows = Rows.of(folder)
     known = correspondents(rows.meters(), rows.wrapped_keys(), load_master_key(folder.master_key))
     rows.close()
-    journal = Journal(folder.journal, create=True)
+    journal = open_journal(folder, deployment, receive=True, meters=[peer.meter for peer in known.values()])
     return HeadendFolder(deployment, journal, Admission(known, headend_title(deployment), journal.counters()))
 
 

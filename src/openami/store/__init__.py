@@ -2,6 +2,7 @@
 
     deployment.py   the settings of one data folder (zone, interval, days open, tariff), one small TOML file
     journal.py      the append-only log of received frames; what is in it survives `kill -9` and power loss
+    jetstream.py    the same on NATS JetStream, a subject a shard; nats_stream.py: the stream itself; journal_at.py: which of the two
     sql.py          the SQL database: SQLite in the folder or PostgreSQL by address, transactions, bulk load; migrations/: its steps forward
     rows.py         registry, wrapped keys, recharges and audit as SQL rows (SQLAlchemy Core)
     contacts.py     what the head-end remembers of each meter: invocation counters, lines, contacts, keys under way

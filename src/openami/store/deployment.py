@@ -22,7 +22,9 @@ class Deployment:
     """first_day and days: the local days that are open for readings; a reading outside them goes to quarantine as out of day.
 
     policy: the disconnection policy of the utility; seed: of a simulated deployment, None where the meters are real.
+    lake: s3://bucket/prefix of an object store, with lake_endpoint, lake_region and references to keys (`places.place_of`); None = a folder here.
     database: a PostgreSQL address without a password, or where one is kept (`env:NAME`, `file:PATH`); None = a SQLite file in the folder.
+    journal: servers and stream of a replicated journal, as nats://host:4222/stream (`nats_stream.NatsAddress`); None = a SQLite file in the folder.
     """
 
     name: str
@@ -34,6 +36,13 @@ class Deployment:
     headend_title: str
     seed: int | None = None
     database: str | None = None
+    lake: str | None = None
+    lake_endpoint: str | None = None
+    lake_region: str | None = None
+    lake_access_key: str | None = None
+    lake_secret_key: str | None = None
+    lake_session_token: str | None = None
+    journal: str | None = None
 
     @property
     def calendar(self) -> Calendar:

@@ -142,6 +142,7 @@ class FrameJournal(Protocol):
         ...
 
     def batches(self, after: int = 0) -> Iterator[Batch]: ...
+    def batch(self, seq: int) -> Batch: ...
     def pull(self, serial: str, profile: str, first_s: int, last_s: int, octets: bytes, received_us: int) -> int: ...
     def pulled(self, after: int = 0) -> Iterator[Pulled]: ...
     def answered(self, profile: str) -> list[tuple[str, int, int]]: ...
@@ -212,6 +213,12 @@ class Journal:
         while rows := self._rows("SELECT seq, received_us, octets FROM batch WHERE seq > ? ORDER BY seq LIMIT 1", after):
             after, received_us, octets = rows[0]
             yield Batch(after, received_us, octets)
+
+    def batch(self, seq: int) -> Batch:
+        """The batch of that seq; DataError where there is none."""
+        for received_us, octets in self._rows("SELECT received_us, octets FROM batch WHERE seq = ?", seq):
+            return Batch(seq, received_us, octets)
+        raise DataError(f"journal {self.path} has no batch {seq}; restore it from a backup")
 
     def pull(self, serial: str, profile: str, first_s: int, last_s: int, octets: bytes, received_us: int) -> int:
         """Store what a meter gave when it was asked, synced to disk; gives its seq. Any process may: it takes no part in the frames' order."""
