@@ -14,8 +14,13 @@ import pytest
 
 from field.commands import Commands
 from headend.meters import AUTHENTICATED, ENCRYPTED, KEYS, OTHER, push
+from openami.cosem.axdr import Data, Tag
 from openami.cosem.ciphering import Keys
+from openami.cosem.clock import CosemDateTime
+from openami.cosem.push import obis_bytes
 from openami.cosem.wrapper import unwrap
+from openami.field.listen import load_meters, meaning
+from openami.registry import Meter
 
 
 def as_row(meter):
@@ -158,3 +163,39 @@ def test_no_file_and_no_port(openami, tmp_path, meters):
     code, _, err = openami("listen", "--meters", meters, "--port", 70_000)
     assert code == 2
     assert "cannot listen on 127.0.0.1:70000" in err
+
+
+SIMULATED = Meter("XMA0000001", bytes(8), "OAM", "SIM-1P", 0, 0, 0, 0)
+
+
+def pushed(push_object, *tail):
+    head = (b"XMA0000001", obis_bytes(push_object), CosemDateTime.from_stamp(1_790_000_000).encode())
+    return Data(Tag.STRUCTURE, (*(Data(Tag.OCTET_STRING, one) for one in head), *tail))
+
+
+def test_a_status_word_is_told_in_words_whatever_the_meter():
+    word = "".join("1" if bit in (81, 85, 120) else "0" for bit in range(128))
+    said = meaning(pushed("0.4.25.9.0.255", Data(Tag.BIT_STRING, word)), None)
+    assert said == {"kind": "events", "status": ["magnet held to the meter", "last gasp: supply is going", "bit 120"]}
+
+
+def test_registers_of_a_known_layout_are_told_with_their_units():
+    row = (
+        Data(Tag.OCTET_STRING, CosemDateTime.from_stamp(1_790_000_000).encode()),
+        *(Data(Tag.DOUBLE_LONG_UNSIGNED, k) for k in (4711, 2, 3, 4)),
+    )
+    body = pushed("0.6.25.9.0.255", Data(Tag.ARRAY, (Data(Tag.STRUCTURE, row),)))
+    (said,) = meaning(body, SIMULATED)["rows"]
+    assert (said["stamp"], said["values"]["1.0.1.8.0.255"]) == ("2026-09-21T14:13:20Z", {"value": 4711.0, "unit": "Wh"})
+    other = pushed("0.6.25.9.0.255", Data(Tag.ARRAY, (Data(Tag.STRUCTURE, row[:2]),)))
+    assert "has 2 columns, not 5" in meaning(other, SIMULATED)["problem"]
+    assert meaning(Data(Tag.STRUCTURE, ()), SIMULATED) == {"kind": None}
+
+
+def test_what_openami_meter_prints_is_a_file_of_meters(tmp_path):
+    path = tmp_path / "meter.json"
+    path.write_text(
+        json.dumps({"meter": "XMA0000009", "maker": "OAM", "model": "SIM-1P", **{k: ROWS[0][k] for k in ("system_title", "ek", "ak")}})
+    )
+    (peer,) = load_meters(path).values()
+    assert (peer.meter.serial, peer.meter.maker, peer.meter.model) == ("XMA0000009", "OAM", "SIM-1P")

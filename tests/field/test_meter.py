@@ -133,3 +133,14 @@ def test_events_are_a_line_each():
         line(event_said(Violation(48, "replay", "counter 3 does not grow", b"")))
         == "refused     client 48: counter 3 does not grow (replay)"
     )
+
+
+def test_sigterm_ends_a_meter_that_a_script_put_into_the_background():
+    words = [sys.executable, "-m", "openami", "meter", "--port", "0", "--days", "1", "--json"]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    )
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (143, "openami: stopped; nothing was half-written\n")

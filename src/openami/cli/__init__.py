@@ -36,6 +36,9 @@ def main() -> None:
         terminated = True
         os.kill(os.getpid(), signal.SIGINT)
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell script starts what it puts into the background so; SIGTERM, which goes by way of SIGINT, would then end nothing.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, terminate)
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)

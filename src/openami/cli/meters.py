@@ -181,7 +181,9 @@ def meter(
 def _line(push: dict[str, object]) -> str:
     if "refused" in push:
         return f"refused  {push['refused']}  {push['serial'] or '-'}  {push['why']}"
-    return f"push     {push['serial']}  {push['body']}"
+    bits = push.get("status")
+    status = f"  [{', '.join(map(str, bits)) or 'all clear'}]" if isinstance(bits, list) else ""
+    return f"push     {push['serial']}  {push.get('kind') or 'push'}{status}  {push['body']}"
 
 
 def _trace(direction: str, octets: str) -> None:

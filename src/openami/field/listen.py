@@ -10,11 +10,16 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from ..cosem.axdr import Data, Tag
 from ..cosem.ciphering import Keys
-from ..errors import InputError
+from ..cosem.is15959 import read_status_word
+from ..cosem.register_push import Key, Value, push_kind, push_object_of, read_registers, register_layout_for
+from ..errors import InputError, MeterError
 from ..headend.admission import Admission, Correspondent, Verdict
 from ..headend.listener import PushListener
 from ..headend.reader import plain
@@ -23,6 +28,7 @@ from ..store.journal import Journal
 
 LISTENER_TITLE = b"OAM\x00LSTN"
 FIELDS = ("serial", "system_title", "ek", "ak")
+STATUS_BITS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,8 @@ class Listening:
 
 
 def load_meters(path: Path) -> dict[bytes, Correspondent]:
-    """Meters of a JSON list or a CSV file with the columns serial, system_title, ek, ak (hex). InputError names row and field."""
+    """Meters of a JSON list or a CSV file with the columns serial, system_title, ek, ak (hex), and maker and model where their push layout
+    is known. InputError names row and field."""
     try:
         text = path.read_text(encoding="utf-8")
         rows = json.loads(text) if text.lstrip().startswith(("[", "{")) else list(csv.DictReader(text.splitlines()))
@@ -64,8 +71,9 @@ def _correspondent(path: Path, number: int, row: Any) -> Correspondent:
         if len(octets) not in sizes:
             raise InputError(f"{path}, meter {number}: {field} must be {' or '.join(str(2 * s) for s in sizes)} hex digits")
         values[field] = octets
-    serial = str(row.get("serial") or values["system_title"].hex())
-    meter = Meter(serial, values["system_title"], serial[:3], "", 0, number - 1, 0, 0)
+    serial = str(row.get("serial") or row.get("meter") or values["system_title"].hex())
+    maker, model = str(row.get("maker") or serial[:3]), str(row.get("model") or "")
+    meter = Meter(serial, values["system_title"], maker, model, 0, number - 1, 0, 0)
     return Correspondent(meter, Keys(values["ek"], values["ak"]))
 
 
@@ -116,5 +124,44 @@ def describe(octets: bytes, verdict: Verdict) -> dict[str, Any]:
         "invoke_id": push.long_invoke_id,
         "confirmed": verdict.confirm is not None,
         "when": push.when.hex() or None,
+        **meaning(push.body, verdict.meter),
         "body": plain(push.body),
     }
+
+
+def meaning(body: Data, meter: Meter | None) -> dict[str, Any]:
+    """What a push says, as far as it is known: its kind, the bits of its status word, its registers where the meter's layout is known."""
+    try:
+        push_object = push_object_of(body)
+    except MeterError:
+        return {"kind": None}
+    said: dict[str, Any] = {"kind": push_kind(push_object)}
+    word = next((one.value for one in body.value[3:] if one.tag is Tag.BIT_STRING and len(one.value) == STATUS_BITS), None)
+    if word is not None:
+        known, unknown = read_status_word(word)
+        said["status"] = [bit.what for bit in known] + [f"bit {bit}" for bit in unknown]
+    layout = register_layout_for(meter.maker, meter.model, push_object) if meter is not None else None
+    if layout is None:
+        return said
+    try:
+        rows = read_registers(layout, body).rows
+    except MeterError as error:
+        return said | {"problem": str(error)}
+    units = {(column.obis, column.attribute): column.unit for column in layout.columns}
+    return said | {"rows": [{"stamp": _iso(row.stamp_s), "values": _values(row.values, units)} for row in rows]}
+
+
+def _values(values: dict[Key, Value], units: dict[Key, str]) -> dict[str, Any]:
+    """Registers by OBIS code (and attribute, where it is not the value), each with its unit; date-times as text."""
+    said: dict[str, Any] = {}
+    for (obis, attribute), value in values.items():
+        if isinstance(value, Decimal):
+            shown: Any = {"value": float(value), "unit": units[obis, attribute]} if units[obis, attribute] else float(value)
+        else:
+            shown = value.hex() if isinstance(value, bytes) else _iso(value) if isinstance(value, int) else value
+        said[obis if attribute == 2 else f"{obis}:{attribute}"] = shown
+    return said
+
+
+def _iso(stamp_s: int | None) -> str | None:
+    return None if stamp_s is None else f"{datetime.fromtimestamp(stamp_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
