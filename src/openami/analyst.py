@@ -29,6 +29,7 @@ from .store.blocks import SLOT, BlockFile
 from .store.deployment import Folder
 from .store.history import History
 from .store.lake import Lake, dense_quality
+from .store.places import place_of
 from .store.rows import Rows
 
 Day = date | str
@@ -98,7 +99,7 @@ class Data:
         """DataError where there is no data folder of ours."""
         folder = Folder(Path(path))
         deployment = folder.load()
-        lake = Lake(folder.lake)
+        lake = Lake(place_of(folder, deployment))
         return Data(deployment.calendar, Rows.of(folder), lake, History(lake))
 
     def readings(
@@ -135,7 +136,7 @@ class Data:
     def long_view(self, connection: Any, table: str = "validated", name: str = "readings") -> None:
         """A view of long rows in a DuckDB connection: day, shard, channel, meter, slot, value (in unit x 10**scaler; no row = missing).
         It shows the table's version of this moment."""
-        dataset = DeltaTable(str(self.lake.root / table)).to_pyarrow_dataset()
+        dataset = DeltaTable(self.lake.place.uri(table), storage_options=self.lake.place.options).to_pyarrow_dataset()
         slots = [column for column in dataset.schema.names if SLOT.fullmatch(column)]
         connection.register(f"{name}_blocks", dataset)
         connection.execute(

@@ -115,7 +115,7 @@ def test_a_rebuild_that_was_stopped_is_behind(tmp_path: Path, monkeypatch: pytes
     History(lake).rebuild()
     before = History(lake).behind()
 
-    def stopped(path: Path, rows: object, group_rows: int) -> None:
+    def stopped(place: object, name: str, rows: object, group_rows: int) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "_replace", stopped)
@@ -123,6 +123,26 @@ def test_a_rebuild_that_was_stopped_is_behind(tmp_path: Path, monkeypatch: pytes
         History(lake).rebuild(everything=True, threads=1)
     assert before == []
     assert History(lake).behind()[0] == (FIRST, 0)
+
+
+def test_keeping_up_writes_a_month_when_it_is_over_or_a_week_behind(tmp_path: Path) -> None:
+    """Days that are not yet in it are told by `behind`, so a reader takes them from the day blocks."""
+    lake = Lake(tmp_path / "lake")
+    written = []
+    for k in range(40):
+        day = date(2025, 10, 20) + timedelta(days=k)
+        lake.write_blocks("validated", [block(day)])
+        if History(lake).keep_up(day):
+            written.append(day)
+    assert written == [
+        date(2025, 10, 26),
+        date(2025, 10, 31),
+        date(2025, 11, 7),
+        date(2025, 11, 14),
+        date(2025, 11, 21),
+        date(2025, 11, 28),
+    ]
+    assert History(lake).behind() == []
 
 
 def test_without_validated_days_there_is_nothing_to_build(tmp_path: Path) -> None:

@@ -36,16 +36,16 @@ def run(meters: int, threads: int = 2, peers: bool = True) -> Iterator[Line]:
         start = time.perf_counter()
         history.rebuild(threads=threads)
         took_s = time.perf_counter() - start
-        readings = 48 * meters * DAYS
+        readings, folder = 48 * meters * DAYS, lake.root / "history"
         yield line("history", "rebuilt_readings_per_s", readings / took_s, "readings/s", readings)
-        size = sum(path.stat().st_size for path in history.root.rglob("*.parquet"))
+        size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
         yield line("history", "bytes_per_reading", size / readings, "bytes", readings)
         for mode, quality in (("values", False), ("values and quality", True)):
             own = _latencies(lambda m, q=quality: history.meter(IMPORT_WH.name, 0, m, FIRST, LAST, quality=q).values, meters, 1000)  # type: ignore[misc]
             yield from _lines(own, meters * DAYS, mode=mode)
         yield memory("history", meters * DAYS)
         if peers:
-            yield from _peers(lake, history, meters)
+            yield from _peers(lake, meters)
 
 
 def _latencies(ask: Callable[[int], Int32], meters: int, count: int) -> list[float]:
@@ -67,7 +67,7 @@ def _lines(times: list[float], meter_days: int, **more: str) -> Iterator[Line]:
         yield line("history", name, times[int(share * (len(times) - 1))], "s", meter_days, **more)
 
 
-def _peers(lake: Lake, history: History, meters: int) -> Iterator[Line]:
+def _peers(lake: Lake, meters: int) -> Iterator[Line]:
     files = [path for _, paths in sorted(lake.all_files("validated").items()) for path in paths]
 
     def from_blocks(meter: int) -> Int32:
@@ -78,7 +78,7 @@ def _peers(lake: Lake, history: History, meters: int) -> Iterator[Line]:
         import duckdb
 
         connection = duckdb.connect()
-        parts = f"{history.root}/channel={IMPORT_WH.name}/*/shard=0/part=000.parquet"
+        parts = f"{lake.root}/history/channel={IMPORT_WH.name}/*/shard=0/part=000.parquet"
         connection.execute("set parquet_metadata_cache = true")
         query = f"select values from read_parquet('{parts}') where meter = ? order by day"  # noqa: S608
 

@@ -74,12 +74,12 @@ def history(
     from ..store.deployment import Folder
     from ..store.history import History
     from ..store.lake import Lake
+    from ..store.places import place_of
 
     if order not in ("rebuild", "behind"):
         raise InputError(f"{order!r} is nothing to do with a history; write rebuild or behind")
     folder = Folder(data)
-    folder.load()
-    kept = History(Lake(folder.lake))
+    kept = History(Lake(place_of(folder, folder.load())))
     if order == "behind":
         for day, shard in kept.behind():
             print(f"{day} shard {shard}")

@@ -10,6 +10,7 @@ from ..registry import ShardIndex
 from ..store.deployment import Deployment, Folder
 from ..store.journal_at import open_journal
 from ..store.lake import Lake
+from ..store.places import place_of
 from ..store.rows import Rows
 from .roll import Roll, make_roll
 
@@ -25,7 +26,8 @@ class Site:
 
     @staticmethod
     def open(folder: Folder) -> Site:
-        return Site(folder, folder.load(), Rows.of(folder), Lake(folder.lake))
+        deployment = folder.load()
+        return Site(folder, deployment, Rows.of(folder), Lake(place_of(folder, deployment)))
 
     @property
     def calendar(self) -> Calendar:

@@ -15,12 +15,9 @@ closed again, or a rebuild that was stopped, has left stale.
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -36,11 +33,15 @@ from ..errors import DataError, StorageError
 from ..readings import MISSING, Int32, UInt32
 from .blocks import BlockFile, Part, read_rows, to_numbers
 from .lake import Lake
+from .places import Local, Place, Write, opened
 
 PART_METERS = 16_384
 GROUP_METERS = 4
 OPEN_FILES = 256
 ABOUT = b"openami.history"
+FOLDER = "history"
+MADE = f"{FOLDER}/made"
+KEEP_UP_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +63,19 @@ class Month:
     month: date
     shard: int
 
-    def part(self, root: Path, number: int) -> Path:
-        return root / f"channel={self.channel}" / f"month={self.month:%Y-%m}" / f"shard={self.shard}" / f"part={number:03d}.parquet"
+    @property
+    def proof(self) -> str:
+        return f"{MADE}/{self.month:%Y-%m}.{self.shard}.json"
+
+    def part(self, number: int) -> str:
+        return f"{FOLDER}/channel={self.channel}/month={self.month:%Y-%m}/shard={self.shard}/part={number:03d}.parquet"
 
 
 class History:
-    """The history beside a lake's tables. Open parts are kept, so that asking again is fast; `rebuild` lets them go."""
+    """The history beside a lake's tables. Open parts are kept, so that asking again is fast, for as long as nobody has written them anew."""
 
     def __init__(self, lake: Lake) -> None:
-        self._lake = lake
-        self.root = lake.root / "history"
+        self._lake, self._place = lake, lake.place
         self._open: OrderedDict[tuple[Month, int], _OpenPart] = OrderedDict()
         self._lock = Lock()
 
@@ -91,18 +95,34 @@ class History:
         """The (day, shard)s of `validated` that the history does not have as they are now, in order."""
         return self._behind(self._sources())
 
-    def _behind(self, current: dict[tuple[date, int], Path]) -> list[tuple[date, int]]:
+    def _behind(self, current: dict[tuple[date, int], str]) -> list[tuple[date, int]]:
         held: dict[tuple[date, int], str] = {}
-        for path in self.root.glob("made/*.json"):
-            shard = int(path.stem.split(".")[1])
-            held |= {(date.fromisoformat(day), shard): name for day, name in json.loads(path.read_text("utf-8")).items()}
-        return sorted(key for key, name in current.items() if held.get(key) != name.name)
+        for proof in self._place.below(MADE):
+            shard = int(proof.split(".")[-2])
+            held |= {(date.fromisoformat(day), shard): name for day, name in json.loads(self._place.read(proof)).items()}
+        return sorted(key for key, path in current.items() if held.get(key) != _last(path))
 
     def rebuild(self, *, everything: bool = False, threads: int = 2, progress: Callable[[int], None] | None = None) -> list[Month]:
         """Write the months that are behind `validated`, or all of them; gives what was written. StorageError where the disk refuses."""
-        current, marks = self._sources(), self._sources("validated_quality")
+        current = self._sources()
         wanted = current.keys() if everything else self._behind(current)
-        months = sorted({(day.replace(day=1), shard) for day, shard in wanted})
+        return self._write(sorted({(day.replace(day=1), shard) for day, shard in wanted}), current, threads, progress)
+
+    def keep_up(self, last: date, *, threads: int = 2) -> list[Month]:
+        """What is worth writing after `last` was closed: the months that are over by then and are behind, and the running one once a week's days of
+        it are. Until then those days are read from `validated`, so nothing is missing meanwhile, and no month is written thirty times."""
+        current = self._sources()
+        late: dict[tuple[date, int], int] = {}
+        for day, shard in self._behind(current):
+            late[day.replace(day=1), shard] = late.get((day.replace(day=1), shard), 0) + 1
+        over = last + timedelta(days=1)
+        due = [(month, shard) for (month, shard), days in late.items() if _next(month) <= over or days >= KEEP_UP_DAYS]
+        return self._write(sorted(due), current, threads, None)
+
+    def _write(
+        self, months: list[tuple[date, int]], current: dict[tuple[date, int], str], threads: int, progress: Callable[[int], None] | None
+    ) -> list[Month]:
+        marks = self._sources("validated_quality")
         made: list[Month] = []
         with ThreadPoolExecutor(threads, thread_name_prefix="history") as pool:
             jobs = [pool.submit(self._build, month, shard, current, marks) for month, shard in months]
@@ -114,19 +134,19 @@ class History:
             self._open.clear()
         return sorted(made)
 
-    def _sources(self, table: str = "validated") -> dict[tuple[date, int], Path]:
+    def _sources(self, table: str = "validated") -> dict[tuple[date, int], str]:
         """(day, shard) -> its file."""
-        if table not in self._lake.tables():
+        if not self._place.has_table(table):
             return {}
-        return {place: Path(paths[-1]) for place, paths in self._lake.all_files(table).items()}
+        return {at: paths[-1] for at, paths in self._lake.all_files(table).items()}
 
-    def _build(self, month: date, shard: int, current: dict[tuple[date, int], Path], quality: dict[tuple[date, int], Path]) -> list[Month]:
+    def _build(self, month: date, shard: int, current: dict[tuple[date, int], str], quality: dict[tuple[date, int], str]) -> list[Month]:
         days = sorted(day for day, own in current if own == shard and day.replace(day=1) == month)
         files = {day: BlockFile(current[day, shard]) for day in days}
         marks = {day: read_rows(quality[day, shard]) for day in days}
         made = []
-        proof = self.root / "made" / f"{month:%Y-%m}.{shard}.json"
-        proof.unlink(missing_ok=True)
+        proof = Month("", month, shard).proof
+        self._place.discard(proof)
         for channel in sorted({channel for file in files.values() for channel in file.channels}):
             own = [day for day in days if channel in files[day].channels]
             at = Month(channel, month, shard)
@@ -134,41 +154,53 @@ class History:
             for first, slabs in _slabs([files[day] for day in own], channel):
                 for low in range(0, max(len(slab[0]) for slab in slabs), PART_METERS):
                     part = _rows(own, slabs, sparse, first + low, low)
-                    _replace(at.part(self.root, (first + low) // PART_METERS), part, GROUP_METERS * len(own))
+                    _replace(self._place, at.part((first + low) // PART_METERS), part, GROUP_METERS * len(own))
             made.append(at)
-        sources = {day.isoformat(): current[day, shard].name for day in days}
-        _put(proof, lambda fresh: fresh.write_text(json.dumps(sources), "utf-8"))
+        sources = json.dumps({day.isoformat(): _last(current[day, shard]) for day in days})
+        _put(self._place, proof, lambda target: _put_text(target, sources))
         return made
 
     def _part(self, month: Month, number: int) -> _OpenPart | None:
-        key = month, number
+        key, name = (month, number), month.part(number)
+        state = self._state(month, name)
         with self._lock:
-            if key in self._open:
+            kept = self._open.get(key)
+            if kept is not None and kept.state == state:
                 self._open.move_to_end(key)
-                return self._open[key]
-        path = month.part(self.root, number)
-        if not path.exists():
+                return kept
+        if state is None or (path := self._place.find(name)) is None:
             return None
-        part = _OpenPart(path)
+        part = _OpenPart(path, state)
         with self._lock:
             self._open[key] = part
             while len(self._open) > OPEN_FILES:
                 self._open.popitem(last=False)
         return part
 
+    def _state(self, month: Month, name: str) -> object:
+        """What changes when a part is written anew; None where there is none. An object store knows times to the second only, so there it is the
+        proof, which names the files that the part came from."""
+        if isinstance(self._place, Local):
+            return self._place.state(name)
+        proof = month.proof
+        return self._place.read(proof) if self._place.find(proof) else None
+
 
 class _OpenPart:
     """A part with its footer read. A `ParquetFile` serves one reader at a time, hence the lock."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        about = _about(path)
-        self.days = [date.fromisoformat(day) for day in about["days"]]
-        self.slots: list[int] = about["slots"]
+    def __init__(self, path: str, state: object) -> None:
+        self.path, self.state = path, state
         try:
-            self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+            self._file = pq.ParquetFile(opened(path), memory_map=True, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             raise _damaged(path, error) from error
+        found = (self._file.schema_arrow.metadata or {}).get(ABOUT)
+        if found is None:
+            raise DataError(f"{path} is no part of a history; remove it and run `openami history rebuild`")
+        about = json.loads(found)
+        self.days = [date.fromisoformat(day) for day in about["days"]]
+        self.slots: list[int] = about["slots"]
         self.meters = self._file.metadata.num_rows // len(self.days)
         self._lock = Lock()
 
@@ -284,12 +316,13 @@ def _only_marked(offsets: Int32, quality: Int32, days: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(own), pa.array(kept), mask=pa.array(~marked))
 
 
-def _replace(path: Path, rows: pa.Table, group_rows: int) -> None:
+def _replace(place: Place, name: str, rows: pa.Table, group_rows: int) -> None:
     _put(
-        path,
-        lambda fresh: pq.write_table(
+        place,
+        name,
+        lambda target: pq.write_table(
             rows,
-            fresh,
+            target,
             row_group_size=group_rows,
             compression="lz4",
             use_dictionary=False,
@@ -300,32 +333,27 @@ def _replace(path: Path, rows: pa.Table, group_rows: int) -> None:
     )
 
 
-def _put(path: Path, write: Callable[[Path], object]) -> None:
+def _put(place: Place, name: str, write: Write) -> None:
     """A file in place of the older one: whole and synced, or not at all."""
-    fresh = path.with_name(f".{uuid.uuid4().hex}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(fresh)
-        with fresh.open("rb") as file:
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        place.write(name, write)
     except (OSError, pa.ArrowException) as error:
-        with suppress(OSError):
-            fresh.unlink()
-        raise StorageError(f"history {path} cannot be written ({error}); free space or give a writable data folder") from error
+        raise StorageError(f"{name} cannot be written into {place} ({error}); free space or give a writable data folder") from error
 
 
-def _about(path: Path) -> dict[str, Any]:
-    try:
-        found = (pq.read_schema(path).metadata or {}).get(ABOUT)
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, error) from error
-    if found is None:
-        raise DataError(f"{path} is no part of a history; remove it and run `openami history rebuild`")
-    return dict(json.loads(found))
+def _put_text(target: Any, text: str) -> None:
+    if isinstance(target, Path):
+        target.write_text(text, "utf-8")
+    else:
+        target.write(text.encode())
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def _last(path: str) -> str:
+    """A path's last part: the file's own name, which no other file of the table ever has."""
+    return path.rsplit("/", 1)[-1]
+
+
+def _damaged(path: str, error: Exception) -> DataError:
     said = " ".join(str(error).split())[:160]
     return DataError(f"{path} cannot be read ({said}); run `openami history rebuild --all`: it is made from validated again")
 

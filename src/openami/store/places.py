@@ -26,6 +26,8 @@ from deltalake import DeltaTable
 from pyarrow import fs
 
 from ..errors import DataError, InputError, StorageError
+from .deployment import Deployment, Folder
+from .sql import refer
 
 LOG = "_delta_log"
 CONNECT_S, REQUEST_S = 5.0, 60.0
@@ -34,6 +36,8 @@ Write = Callable[[Any], object]
 
 Place: TypeAlias = "Local | Bucket"
 LogState = tuple[tuple[str, int, int], ...]
+State = tuple[int, int, int]
+"""Size, time and number of a file: another one after it was replaced."""
 
 
 class Stored(str):
@@ -126,14 +130,19 @@ class Local:
         path = self.root / name
         return str(path) if path.exists() else None
 
+    def state(self, name: str) -> State | None:
+        """What a file looks like from outside, None where there is none."""
+        try:
+            found = (self.root / name).stat()
+        except OSError:
+            return None
+        return found.st_size, found.st_mtime_ns, found.st_ino
+
     def below(self, prefix: str) -> Iterator[str]:
         """The names of all files below a folder, hidden ones left out."""
         for path in sorted((self.root / prefix).rglob("*")):
             if path.is_file() and not path.name.startswith("."):
                 yield path.relative_to(self.root).as_posix()
-
-    def size(self, name: str) -> int:
-        return (self.root / name).stat().st_size
 
     def read(self, name: str) -> bytes:
         return (self.root / name).read_bytes()
@@ -259,9 +268,6 @@ class Bucket:
             if info.type == fs.FileType.File:
                 yield info.path.removeprefix(top)
 
-    def size(self, name: str) -> int:
-        return int(self.files.get_file_info(self._path(name)).size or 0)
-
     def read(self, name: str) -> bytes:
         with self.files.open_input_stream(self._path(name)) as stream:
             return bytes(stream.read())
@@ -288,18 +294,23 @@ class _Answering:
             ) from error
 
 
-def referred(settings: dict[str, str | None], resolve: Callable[[str], str]) -> Keys | None:
-    """The keys that settings refer to (`lake_access_key`, `lake_secret_key`, `lake_session_token`; each `env:NAME` or `file:PATH`, resolved by
-    `resolve`); None where none is named. DataError where a key itself stands in the settings, or only one of the two is named."""
-    named = {name: value for name, value in settings.items() if value is not None}
+def place_of(folder: Folder, deployment: Deployment) -> Place:
+    """Where the lake of a data folder is: `lake` in its openami.toml, else the folder `lake` in it. Keys are named by `lake_access_key` and
+    `lake_secret_key` (and `lake_session_token`), each `env:NAME` or `file:PATH`; without them the machine's own role holds.
+
+    InputError or DataError where a key itself stands in the settings, only one of the two is named, or what is referred to is not there."""
+    named = {name: getattr(deployment, name) for name in ("lake_access_key", "lake_secret_key", "lake_session_token")}
+    if deployment.lake is None:
+        return Local(folder.lake)
     for name, value in named.items():
-        if not value.startswith(("env:", "file:")):
+        if value is not None and not value.startswith(("env:", "file:")):
             raise DataError(
                 f"{name} in openami.toml holds a key itself; keep it in the environment or a file and write env:NAME or file:PATH"
             )
-    if not named:
-        return None
-    if not {"lake_access_key", "lake_secret_key"} <= named.keys():
-        raise DataError("openami.toml names only one of lake_access_key and lake_secret_key; name both, or none for the machine's own role")
-    session = named.get("lake_session_token")
-    return Keys(resolve(named["lake_access_key"]), resolve(named["lake_secret_key"]), resolve(session) if session else None)
+    access, secret, session = (refer(value, f"{name} in openami.toml") if value else None for name, value in named.items())
+    if (access is None) != (secret is None):
+        raise DataError(
+            "openami.toml names only one of lake_access_key and lake_secret_key; name both, or neither for the machine's own role"
+        )
+    keys = Keys(access, secret, session) if access and secret else None
+    return Bucket.at(deployment.lake, deployment.lake_endpoint, deployment.lake_region, keys)

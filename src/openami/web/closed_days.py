@@ -21,6 +21,7 @@ from ..errors import DataError
 from ..losses.suspicion import idle_while_flowing, loss_outliers, understated, wrong_transformers
 from ..readings import CHECK_BITS, ESTIMATED_BITS, IMPORT_WH, MISSING, DayBlock, Int32, Quality
 from ..registry import ShardIndex
+from ..store.places import Local
 from . import townbook as tb
 from .townbook import DamagedDay
 
@@ -105,7 +106,10 @@ class ClosedDays:
 
     def _files(self, day: date) -> _Files:
         """The files that the day is read from, as the disk knows them; a restored file has another time of change."""
-        lake = self.site.folder.lake
+        place = self.site.lake.place
+        if not isinstance(place, Local):  # an object of a table never changes, so the logs say it all
+            return frozenset((f"{table}/{name}", 0, size, at) for table in place.tables() for name, size, at in place.log_state(table) or ())
+        lake = place.root
         found = set()
         for path in [*lake.glob(f"*/day={day.isoformat()}/*/*"), *lake.glob("*/_delta_log/*")]:
             with suppress(FileNotFoundError):  # a writer may be taking back its draft
@@ -135,7 +139,7 @@ class ClosedDays:
         month_wh: Counter[str] = Counter()
         for row in rows("usage"):
             month_wh[row["account"]] += row["to_date_wh"]
-        written = (self.site.folder.lake / "balance" / "_delta_log").stat().st_mtime
+        written = max(at for _, _, at in self.site.lake.place.log_state("balance") or ()) / 1e9
         return ClosedDay(
             day=day,
             shards={s: self._read_shard(day, s) for s in shards},
