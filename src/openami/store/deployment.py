@@ -24,6 +24,7 @@ class Deployment:
     policy: the disconnection policy of the utility; seed: of a simulated deployment, None where the meters are real.
     lake: s3://bucket/prefix of an object store, with lake_endpoint, lake_region and references to keys (`places.place_of`); None = a folder here.
     database: a PostgreSQL address without a password, or where one is kept (`env:NAME`, `file:PATH`); None = a SQLite file in the folder.
+    journal: servers and stream of a replicated journal, as nats://host:4222/stream (`nats_stream.NatsAddress`); None = a SQLite file in the folder.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Deployment:
     lake_access_key: str | None = None
     lake_secret_key: str | None = None
     lake_session_token: str | None = None
+    journal: str | None = None
 
     @property
     def calendar(self) -> Calendar:
