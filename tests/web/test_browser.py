@@ -14,8 +14,7 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
-from openami.web import create_app
-
+from .client import PASSWORD, console
 from .sample_town import MISSING_METER, SILENT, SPIKED, SampleTown, account, serial
 
 pytestmark = [
@@ -63,7 +62,7 @@ PAGES = {
 def address():
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(SampleTown()), log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(console(SampleTown()), log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -72,18 +71,38 @@ def address():
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(address):
     with sync_playwright() as playwright:
         system = str(SYSTEM_CHROMIUM) if SYSTEM_CHROMIUM.exists() else None
         if system is None and not Path(playwright.chromium.executable_path).exists():
             pytest.fail("there is no Chromium: run tools/chromium.sh, or set OPENAMI_NO_BROWSER=1 to leave the browser tests out")
         chromium = playwright.chromium.launch(executable_path=system, args=ARGUMENTS)
+        SIGNED_IN.update(_sign_in(chromium, address))
         yield chromium
         chromium.close()
 
 
+SIGNED_IN: dict[str, list[dict[str, object]]] = {}
+"""The cookies of somebody who has signed in through the form, once for all tests."""
+
+
+def _sign_in(browser: Browser, address: str) -> dict[str, list[dict[str, object]]]:
+    """Through the form, with the keyboard and without script."""
+    context = browser.new_context(viewport=SIZES["phone"], java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{address}/meters?lang=en")
+    assert "/sign-in?next=/meters" in page.url
+    page.get_by_label("Name").fill("operator")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/meters?lang=en")
+    state = context.storage_state()
+    context.close()
+    return state
+
+
 def _opened(browser: Browser, size: str, *, script: bool, scheme: str = "light") -> tuple[Page, list[str]]:
-    context = browser.new_context(viewport=SIZES[size], java_script_enabled=script, color_scheme=scheme)
+    context = browser.new_context(viewport=SIZES[size], java_script_enabled=script, color_scheme=scheme, storage_state=SIGNED_IN)
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))

@@ -11,10 +11,9 @@ from html.parser import HTMLParser
 import pytest
 
 from openami.errors import DataError, StorageError
-from openami.web import create_app
 from openami.web.townbook import DamagedDay
 
-from .client import TestClient
+from .client import signed_in
 from .sample_town import DAYS, MISSING_METER, SILENT, SPIKED, SampleTown, account, serial
 
 PAGES = {
@@ -35,12 +34,12 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def client():
-    return TestClient(create_app(SampleTown()))
+    return signed_in(SampleTown())
 
 
 @pytest.fixture(scope="module")
 def hostile():
-    return TestClient(create_app(SampleTown(hostile=True)))
+    return signed_in(SampleTown(hostile=True))
 
 
 def _text(html: str) -> str:
@@ -124,7 +123,7 @@ def test_every_answer_has_the_safe_headers(client, path):
     assert "unsafe" not in policy
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
 
 
 def test_the_tree_shows_numbers_and_coverage_beside_the_colour(client):
@@ -347,7 +346,7 @@ def test_a_damaged_day_says_so_and_shows_the_way_to_the_others(language, title, 
         def overview(self, day):
             raise DamagedDay(day, "/secret/place cannot be read")
 
-    answer = TestClient(create_app(Damaged(damaged=DAYS[1:2]))).get("/", params={"day": DAYS[1].isoformat(), "lang": language})
+    answer = signed_in(Damaged(damaged=DAYS[1:2])).get("/", params={"day": DAYS[1].isoformat(), "lang": language})
     assert answer.status_code == 503
     words = _text(answer.text)
     for sentence in (title, day, other):
@@ -357,10 +356,10 @@ def test_a_damaged_day_says_so_and_shows_the_way_to_the_others(language, title, 
 
 
 def test_a_page_names_the_damaged_days_that_it_leaves_out():
-    hurt = TestClient(create_app(SampleTown(damaged=DAYS[:1])))
+    hurt = signed_in(SampleTown(damaged=DAYS[:1]))
     assert "▲ What is stored of Mon 2 Mar 2026 is damaged. What is told here leaves it out." in _text(hurt.get("/?lang=en").text)
     assert "क्षतिग्रस्त" in _text(hurt.get("/?lang=hi").text)
-    assert "damaged" not in TestClient(create_app(SampleTown())).get("/?lang=en").text
+    assert "damaged" not in signed_in(SampleTown()).get("/?lang=en").text
 
 
 def test_a_folder_that_is_away_is_said_on_a_page_of_its_own():
@@ -368,7 +367,7 @@ def test_a_folder_that_is_away_is_said_on_a_page_of_its_own():
         def days(self):
             raise DataError("no OpenAMI data in /secret/place")
 
-    answer = TestClient(create_app(Away())).get("/?lang=en")
+    answer = signed_in(Away()).get("/?lang=en")
     assert answer.status_code == 503
     assert "try again in a minute" in _text(answer.text)
 
@@ -379,7 +378,7 @@ def test_nothing_can_be_written(client):
 
 
 def test_a_town_without_days_says_so():
-    empty = TestClient(create_app(SampleTown(days=())))
+    empty = signed_in(SampleTown(days=()))
     assert "No day has been stored yet." in empty.get("/").text
     assert empty.get("/").status_code == 200
     answer = empty.get("/meters")
@@ -396,7 +395,7 @@ def test_our_own_failures_do_not_leak():
         def due(self, day):
             raise StorageError("/secret/place is read-only")
 
-    broken = TestClient(create_app(Broken()), raise_server_exceptions=False)
+    broken = signed_in(Broken(), raise_server_exceptions=False)
     for path, status in (("/", 500), ("/due", 503)):
         answer = broken.get(path)
         assert answer.status_code == status

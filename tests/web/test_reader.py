@@ -13,12 +13,11 @@ from openami.errors import DataError
 from openami.readings import ESTIMATED_BITS
 from openami.registry import NodeKind
 from openami.store.deployment import Folder
-from openami.web import create_app
 from openami.web.opened import OpenedTown
 from openami.web.reader import LakeTown
 from openami.web.townbook import DamagedDay, MeterQuery, MeterState
 
-from .client import TestClient
+from .client import signed_in
 
 FIRST, DAYS, CONSUMERS = date(2025, 12, 1), 2, 30
 
@@ -149,7 +148,7 @@ def test_what_is_not_there_is_none(town, last):
 
 @pytest.mark.parametrize("language", ["en", "hi"])
 def test_every_page_stands_on_the_real_thing(town, last, rows, language):
-    client = TestClient(create_app(town))
+    client = signed_in(town)
     overview = town.overview(last)
     paths = ["/", "/meters", "/due", "/quarantine", "/health"]
     paths += [f"/feeders/{f.name}" for f in overview.feeders]
@@ -220,7 +219,7 @@ def test_an_answer_is_never_put_together_from_two_folders(own_copy, other_folder
 
 def test_a_folder_that_is_away_is_a_data_error_until_it_is_back(own_copy):
     served = LakeTown(Folder(own_copy))
-    client = TestClient(create_app(served))
+    client = signed_in(served)
     own_copy.rename(own_copy.with_name("away"))
     with pytest.raises(DataError, match=str(own_copy)):
         served.days()
@@ -241,7 +240,7 @@ def _damage(folder: Path, table: str, day: date) -> tuple[Path, bytes]:
 def test_a_damaged_day_takes_no_other_day_with_it(own_copy, table):
     file, whole = _damage(own_copy, table, FIRST)
     town = LakeTown(Folder(own_copy))
-    client = TestClient(create_app(town))
+    client = signed_in(town)
     last = town.days()[-1]
     overview = town.overview(last)
     assert {s.days for s in overview.suspicions} <= {1}

@@ -1,5 +1,5 @@
 """`openami ...`: the command line, a chapter a reader: words.py (the app and what commands share), town.py (demo, close, history),
-serving.py (serve), meters.py (decode, read, relay, listen, meter), measuring.py (bench), reporting.py (report).
+serving.py (serve), meters.py (decode, read, relay, listen, meter), measuring.py (bench), people.py (people), reporting.py (report).
 
 Bad input ends with one clear sentence on standard error and exit code 2.
 """
@@ -15,10 +15,10 @@ from typing import NoReturn
 import typer
 
 from ..errors import OpenAMIError
-from . import measuring, meters, reporting, serving, town
+from . import measuring, meters, people, reporting, serving, town
 from .words import app
 
-__all__ = ["app", "main", "measuring", "meters", "reporting", "serving", "town"]
+__all__ = ["app", "main", "measuring", "meters", "people", "reporting", "serving", "town"]
 
 INTERRUPTED = 130
 USAGE_ERROR: type[Exception] = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")

@@ -43,14 +43,14 @@ def serve_console(data: Path, host: str, port: int) -> None:
     import uvicorn
 
     from ..store.deployment import Folder
-    from ..web import create_app
+    from ..web.house import open_house
     from ..web.reader import LakeTown
 
     town = LakeTown(Folder(data))
     listener = bind(host, port)
     actual = listener.getsockname()[1]
     print(f"The console is at http://{host}:{actual}/ - stop it with Ctrl-C", file=sys.stderr, flush=True)
-    config = uvicorn.Config(create_app(town), log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(open_house(town), log_level="warning", access_log=False, server_header=False)
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a console is meant to end
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -1,5 +1,10 @@
-"""The consoles: what a town's day looks like to the control room and to a consumer; server-drawn, readable without JavaScript.
+"""The consoles and the API: what a town's day looks like to the control room, to a consumer and to programs; pages are server-drawn and
+readable without JavaScript.
 
+    access.py     who may do what: roles, rights, reach (pure)
+    gate.py       who is behind a request: session or token, form tokens, the way to the audit trail
+    sign_in.py    signing in and out, one's own page, consents; tokens.py: signed tokens; limits.py: how often anybody may ask
+    house.py      the whole app of a data folder, as settings.py reads its `sign_in.toml`; demo_people.py: who may look at a simulated town
     townbook.py   what the pages ask, and the answers' shape (`TownReader`)
     app.py        routes: parameters checked, answers asked, pages filled, safe headers
     pages.py      a template filled in the reader's language; what went wrong, in words
@@ -10,7 +15,8 @@
     closed_days.py  closed days in memory, read once a version
     wording.py    English and Hindi: sentences, numbers, dates, quality and check names
 
-What always holds: pages only read; what is unknown is shown as unknown; a loss is never shown without its coverage.
+What always holds: nothing is shown to anybody who has not signed in; what changes anything stands in the audit trail; what is unknown is
+shown as unknown; a loss is never shown without its coverage.
 """
 
 from .app import create_app

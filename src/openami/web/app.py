@@ -1,29 +1,36 @@
-"""The console as an ASGI application: routes that check their parameters, ask the town, and fill a page.
+"""The console as an ASGI application: routes that check who asks and for what, ask the town, and fill a page.
 
-What always holds: nothing here writes; every answer carries a strict content policy (no script at all, nothing from elsewhere);
-what a person got wrong is said in their language, with what would be right (404 and 422 pages); our own failures say so and nothing more.
+What always holds: nothing is shown to anybody who has not signed in; what lies outside a person's reach is answered as if it were not there;
+every answer carries a strict content policy (no script at all, nothing from elsewhere); what a person got wrong is said in their language, with
+what would be right (404 and 422 pages); our own failures say so and nothing more.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
+from datetime import date
 from importlib import resources
 from typing import Annotated, TypeVar
 
-from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
-from ..errors import OpenAMIError
+from ..errors import InputError, OpenAMIError
 from ..readings import Quality
 from ..registry import NodeKind
-from . import tables
+from . import sign_in, tables
+from .access import STAFF, Right, Who
+from .gate import SAFE_METHODS, ForeignForm, Gate, NotAllowed, NotSignedIn, needs
+from .limits import Limit
 from .pages import Console, NotThere, NotUsable
-from .townbook import MeterQuery, MeterState, TownReader
+from .townbook import Consumer, DueList, MeterDay, MeterQuery, MeterState, Overview, TownReader
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -34,7 +41,7 @@ SAFE_HEADERS = {
     ),
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
@@ -50,17 +57,27 @@ Lang = Annotated[str, Query(pattern=LANGUAGE_ASKED)]
 Day = Annotated[str, Query(max_length=10)]
 Offset = Annotated[int, Query(ge=0, le=100_000_000)]
 Choice = Annotated[str, Query(max_length=40)]
+SeesTown = Annotated[Who, Depends(needs(Right.TOWN))]
+SeesFrames = Annotated[Who, Depends(needs(Right.FRAMES))]
+SeesMeters = Annotated[Who, Depends(needs(Right.METERS))]
+SeesAccounts = Annotated[Who, Depends(needs(Right.ACCOUNTS))]
+SignedIn = Annotated[Who, Depends(needs())]
+TRIES_PER_MINUTE, TRIES_AT_ONCE = 10, 20
+"""Of signing in, from one address."""
 
 
-def create_app(town: TownReader) -> FastAPI:
-    """The console of one town."""
+def create_app(town: TownReader, gate: Gate, send_code: sign_in.Sender | None = None) -> FastAPI:
+    """The console of one town. gate: who may come in; send_code: how consumers get their one-time codes, None = they cannot."""
     app = FastAPI(title="OpenAMI", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     app.add_middleware(_SafeHeaders)
     console = Console(town, {name: _static_version(name) for name in STATIC_TYPES})
+    app.state.gate, app.state.console, app.state.send_code = gate, console, send_code
+    app.state.tries = Limit(TRIES_PER_MINUTE, TRIES_AT_ONCE, gate.clock)
+    app.include_router(sign_in.router)
     _town_pages(app, town, console)
     _meter_pages(app, town, console)
-    _money_pages(app, town, console)
+    _money_pages(app, town, console, gate)
     _static_files(app)
     _failures(app, console)
     return app
@@ -68,46 +85,48 @@ def create_app(town: TownReader) -> FastAPI:
 
 def _town_pages(app: FastAPI, town: TownReader, console: Console) -> None:
     @app.api_route("/", methods=READ, response_model=None)
-    def overview(request: Request, day: Day = "", lang: Lang = "") -> Response:
+    def overview(request: Request, who: SignedIn, day: Day = "", lang: Lang = "") -> Response:
+        if not who.may(Right.TOWN):
+            return RedirectResponse(_home(who), 303)
         if not town.days():
             return console.page(request, "empty.html", None)
         asked = console.day(day)
-        return console.page(request, "overview.html", asked, town=town.overview(asked))
+        return console.page(request, "overview.html", asked, town=_own_part(who, town.overview(asked)))
 
     @app.api_route("/transformers/{name}", methods=READ, response_model=None)
-    def transformer(request: Request, name: Name, day: Day = "", lang: Lang = "") -> Response:
+    def transformer(request: Request, who: SeesTown, name: Name, day: Day = "", lang: Lang = "") -> Response:
         asked = console.day(day)
         found = town.transformer(name, asked)
-        if found is None:
+        if found is None or not who.sees_feeder(found.node.feeder):
             raise NotThere("transformer", name)
         return console.page(request, "transformer.html", asked, it=found)
 
     @app.api_route("/transformers/{name}/hours.csv", methods=READ, response_model=None)
-    def transformer_csv(name: Name, day: Day = "") -> Response:
+    def transformer_csv(who: SeesTown, name: Name, day: Day = "") -> Response:
         asked = console.day(day)
         found = town.transformer(name, asked)
-        if found is None:
+        if found is None or not who.sees_feeder(found.node.feeder):
             raise NotThere("transformer", name)
         return _csv(tables.hours(name, found.hours), f"{name}-{asked}.csv")
 
     @app.api_route("/feeders/{name}", methods=READ, response_model=None)
-    def feeder(request: Request, name: Name, day: Day = "", lang: Lang = "") -> Response:
+    def feeder(request: Request, who: SeesTown, name: Name, day: Day = "", lang: Lang = "") -> Response:
         asked = console.day(day)
-        found = town.feeder(name, asked)
+        found = town.feeder(name, asked) if who.sees_feeder(name) else None
         if found is None:
             raise NotThere("feeder", name)
         return console.page(request, "feeder.html", asked, it=found)
 
     @app.api_route("/feeders/{name}/hours.csv", methods=READ, response_model=None)
-    def feeder_csv(name: Name, day: Day = "") -> Response:
+    def feeder_csv(who: SeesTown, name: Name, day: Day = "") -> Response:
         asked = console.day(day)
-        found = town.feeder(name, asked)
+        found = town.feeder(name, asked) if who.sees_feeder(name) else None
         if found is None:
             raise NotThere("feeder", name)
         return _csv(tables.hours(name, found.hours), f"{name}-{asked}.csv")
 
     @app.api_route("/quarantine", methods=READ, response_model=None)
-    def quarantine(request: Request, cause: Choice = "", offset: Offset = 0, lang: Lang = "") -> Response:
+    def quarantine(request: Request, who: SeesFrames, cause: Choice = "", offset: Offset = 0, lang: Lang = "") -> Response:
         found = town.quarantine(cause or None, offset, PAGE_ROWS)
         return console.page(request, "quarantine.html", None, it=found, cause=cause, offset=offset, limit=PAGE_ROWS)
 
@@ -121,6 +140,7 @@ def _meter_pages(app: FastAPI, town: TownReader, console: Console) -> None:
     @app.api_route("/meters", methods=READ, response_model=None)
     def meters(
         request: Request,
+        who: SeesMeters,
         day: Day = "",
         text: Choice = "",
         state: MeterState = MeterState.ALL,
@@ -131,9 +151,12 @@ def _meter_pages(app: FastAPI, town: TownReader, console: Console) -> None:
         offset: Offset = 0,
         lang: Lang = "",
     ) -> Response:
+        if not who.may(Right.TOWN):
+            return RedirectResponse(_home(who), 303)
         asked = console.day(day)
         query = MeterQuery(
             day=asked,
+            feeders=None if who.reach.everything else who.reach.feeders,
             text=text.strip(),
             state=state,
             kind=_one_of("kind", kind, {k.value: k for k in NodeKind}),
@@ -146,37 +169,82 @@ def _meter_pages(app: FastAPI, town: TownReader, console: Console) -> None:
         return console.page(request, "meters.html", asked, it=town.meters(query), query=query)
 
     @app.api_route("/meters/{serial}", methods=READ, response_model=None)
-    def meter(request: Request, serial: Name, day: Day = "", lang: Lang = "") -> Response:
+    def meter(request: Request, who: SeesMeters, serial: Name, day: Day = "", lang: Lang = "") -> Response:
         asked = console.day(day)
-        found = town.meter(serial, asked)
+        found = _own_meter(who, town.meter(serial, asked), asked)
         if found is None:
             raise NotThere("meter", serial)
         return console.page(request, "meter.html", asked, it=found)
 
     @app.api_route("/meters/{serial}/day.csv", methods=READ, response_model=None)
-    def meter_csv(serial: Name, day: Day = "") -> Response:
+    def meter_csv(who: SeesMeters, serial: Name, day: Day = "") -> Response:
         asked = console.day(day)
-        found = town.meter(serial, asked)
+        found = _own_meter(who, town.meter(serial, asked), asked)
         if found is None:
             raise NotThere("meter", serial)
         return _csv(tables.readings(found), f"{serial}-{asked}.csv")
 
 
-def _money_pages(app: FastAPI, town: TownReader, console: Console) -> None:
+def _money_pages(app: FastAPI, town: TownReader, console: Console, gate: Gate) -> None:
     @app.api_route("/consumers/{account}", methods=READ, response_model=None)
-    def consumer(request: Request, account: Name, day: Day = "", lang: Lang = "") -> Response:
+    def consumer(request: Request, who: SeesAccounts, account: Name, day: Day = "", lang: Lang = "") -> Response:
         asked = console.day(day)
         found = town.consumer(account, asked)
-        if found is None:
+        if found is None or not _sees_account(who, town, found, asked):
             raise NotThere("account", account)
+        if who.role in STAFF:
+            gate.note(who, request, "account.read", account)
         page = console.page(request, "consumer.html", asked, own_language=found.language, it=found)
         page.headers["cache-control"] = "private, no-store"
         return page
 
     @app.api_route("/due", methods=READ, response_model=None)
-    def due(request: Request, day: Day = "", lang: Lang = "") -> Response:
+    def due(request: Request, who: SeesAccounts, day: Day = "", lang: Lang = "") -> Response:
+        if not who.may(Right.TOWN):
+            return RedirectResponse(_home(who), 303)
         asked = console.day(day)
-        return console.page(request, "due.html", asked, it=town.due(asked))
+        return console.page(request, "due.html", asked, it=_own_due(who, town, town.due(asked)))
+
+
+def _home(who: Who) -> str:
+    """Where somebody starts who does not see the town: the one account, or the page of one's own."""
+    return f"/consumers/{next(iter(who.reach.accounts))}" if len(who.reach.accounts) == 1 else "/me"
+
+
+def _own_part(who: Who, found: Overview) -> Overview:
+    """The wall without other divisions' feeders and meters; the totals stay those of the whole town."""
+    if who.reach.everything:
+        return found
+    feeders = tuple(f for f in found.feeders if who.sees_feeder(f.name))
+    transformers = {t.name for f in feeders for t in f.transformers}
+    return replace(
+        found,
+        feeders=feeders,
+        silent=tuple(s for s in found.silent if who.sees_feeder(s.feeder)),
+        suspicions=tuple(s for s in found.suspicions if s.transformer in transformers),
+    )
+
+
+def _own_meter(who: Who, found: MeterDay | None, day: date) -> MeterDay | None:
+    """The meter's day, if it is within the reach: a consumer does not see the days of whoever had the account before."""
+    if found is None or not who.sees_point(found.row.usage_point, found.row.feeder):
+        return None
+    first = who.reach.first_day(found.row.usage_point, found.row.feeder)
+    return None if first is not None and day < first else found
+
+
+def _sees_account(who: Who, town: TownReader, found: Consumer, day: date) -> bool:
+    if who.reach.everything or found.account in who.reach.accounts:
+        return True
+    meter = town.meter(found.meter, day) if who.reach.feeders else None
+    return meter is not None and who.sees_account(found.account, meter.row.feeder)
+
+
+def _own_due(who: Who, town: TownReader, found: DueList) -> DueList:
+    if who.reach.everything:
+        return found
+    on_feeder = {t.name: f.name for f in town.overview(found.day).feeders for t in f.transformers}
+    return replace(found, rows=tuple(row for row in found.rows if who.sees_feeder(on_feeder.get(row.transformer or "", ""))))
 
 
 def _static_files(app: FastAPI) -> None:
@@ -192,6 +260,21 @@ def _failures(app: FastAPI, console: Console) -> None:
     @app.exception_handler(NotThere)
     def not_there(request: Request, failure: NotThere) -> Response:
         return console.failure(request, 404, failure)
+
+    @app.exception_handler(NotSignedIn)
+    def not_signed_in(request: Request, failure: NotSignedIn) -> Response:
+        if request.method in SAFE_METHODS:
+            return sign_in.sign_in_for(request, request.query_params.get("lang", ""))
+        return console.failure(request, 401, failure)
+
+    @app.exception_handler(NotAllowed)
+    @app.exception_handler(ForeignForm)
+    def not_allowed(request: Request, failure: Exception) -> Response:
+        return console.failure(request, 403, failure)
+
+    @app.exception_handler(InputError)
+    def not_accepted(request: Request, failure: InputError) -> Response:
+        return console.failure(request, 422, failure)
 
     @app.exception_handler(NotUsable)
     @app.exception_handler(RequestValidationError)
@@ -233,7 +316,7 @@ def _static_version(name: str) -> str:
 
 
 class _SafeHeaders:
-    """Adds SAFE_HEADERS to every answer, and asks browsers to stay on TLS where it is spoken."""
+    """Adds SAFE_HEADERS to every answer that does not bring its own, and asks browsers to stay on TLS where it is spoken."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -241,7 +324,8 @@ class _SafeHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [(k.encode(), v.encode()) for k, v in SAFE_HEADERS.items()]
+                given = {name for name, _ in message["headers"]}
+                headers = [(k.encode(), v.encode()) for k, v in SAFE_HEADERS.items() if k.encode() not in given]
                 if scope.get("scheme") == "https":
                     headers.append((b"strict-transport-security", b"max-age=31536000"))
                 message["headers"] = [*message["headers"], *headers]

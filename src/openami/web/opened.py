@@ -19,6 +19,7 @@ from ..readings import CHANNELS, CHECKS, IMPORT_WH, MISSING, Calendar, DayBlock
 from ..registry import Account, Meter, NodeKind, UsagePoint
 from ..store.deployment import Folder
 from ..store.journal import Journal
+from ..store.keys import MasterKey, load_master_key
 from . import townbook as tb
 from .closed_days import ClosedDay, ClosedDays
 
@@ -49,6 +50,7 @@ class OpenedTown:
     def __post_init__(self) -> None:
         self.site = Site.open(self.folder)
         self._closed = ClosedDays(self.site)
+        self._master: MasterKey | None = None
         rows = self.site.rows
         points = {p.meter: p for p in rows.usage_points()}
         accounts = {a.number: a for a in rows.accounts()}
@@ -66,6 +68,13 @@ class OpenedTown:
     @property
     def calendar(self) -> Calendar:
         return self.site.calendar
+
+    @property
+    def master(self) -> MasterKey:
+        """What wraps this folder's secrets; read when it is first needed."""
+        if self._master is None:
+            self._master = load_master_key(self.folder.master_key)
+        return self._master
 
     def days(self) -> tuple[date, ...]:
         """Closed days, oldest first."""
@@ -167,6 +176,8 @@ class OpenedTown:
             if text and not any(text in n.lower() for n in names):
                 continue
             if query.kind is not None and row.kind is not query.kind:
+                continue
+            if query.feeders is not None and row.feeder not in query.feeders:
                 continue
             if (query.transformer and row.transformer != query.transformer) or (query.feeder and row.feeder != query.feeder):
                 continue

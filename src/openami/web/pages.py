@@ -17,15 +17,19 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from ..errors import OpenAMIError
+from ..errors import InputError, OpenAMIError
 from ..readings import CHECKS, Quality
 from . import charts
+from .access import Right
+from .gate import ForeignForm, Gate, NotAllowed, NotSignedIn
 from .townbook import ChannelDay, DamagedDay, HourFigures, MeterState, NodeFigures, TownReader
 from .wording import (
     KIND_NAMES,
     LANGUAGES,
     LINE_REASONS,
+    PURPOSE_NAMES,
     QUALITY_NAMES,
+    ROLE_NAMES,
     STATE_NAMES,
     Language,
     is_estimated,
@@ -42,7 +46,7 @@ HOURS_BETWEEN_TICKS = 3
 
 
 class NotThere(Exception):
-    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account" or "day"."""
+    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "page" or "day"."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, name)
@@ -103,10 +107,21 @@ class Console:
             "before": max((d for d in days if day and d < day), default=None),
             "after": min((d for d in days if day and d > day), default=None),
             "asked_language": asked,
+            "who": getattr(request.state, "who", None),
+            "form": self._form(request),
+            "Right": Right,
             "zone": self._town.calendar.zone,
         }
         html = environment.get_template(template).render(**context, **answer)
         return HTMLResponse(html, status, headers={"cache-control": "private, no-cache", "vary": "accept-language"})
+
+    def local(self, at_s: int) -> datetime:
+        """A stored instant in the deployment's zone."""
+        return self._town.calendar.local(at_s)
+
+    def _form(self, request: Request) -> str:
+        gate: Gate | None = getattr(request.app.state, "gate", None)
+        return gate.form_token(request, getattr(request.state, "who", None)) if gate else ""
 
     def failure(self, request: Request, status: int, failure: Exception) -> Response:
         """A page that says what is wrong and what would be right."""
@@ -164,6 +179,8 @@ def _helpers(words: Language, interval_minutes: int) -> dict[str, object]:
         "state_names": {state.value: words.say(name) for state, name in STATE_NAMES.items()},
         "check_names": {str(q.name).lower(): words.say(QUALITY_NAMES[q]) for q in CHECKS},
         "line_reasons": {line: words.say(reason) for line, reason in LINE_REASONS.items()},
+        "role_names": ROLE_NAMES,
+        "purpose_names": PURPOSE_NAMES,
         "interval_minutes": interval_minutes,
         "channel_figure": partial(channel_figure, words, interval_minutes),
         "hours_figure": partial(hours_figure, words),
@@ -281,6 +298,20 @@ def _say_failure(words: Language, status: int, failure: Exception, days: tuple[d
     if isinstance(failure, RequestValidationError):
         error = failure.errors()[0]
         return words.say("This cannot be used"), _say_not_usable(words, str(error["loc"][-1]), str(error.get("input", "")))
+    if isinstance(failure, InputError):
+        return words.say("This cannot be used"), words.say("What was given cannot be used. Check it and try again.")
+    if isinstance(failure, NotSignedIn):
+        return words.say("You are not signed in"), words.say(
+            "Your session has ended, or you have not signed in yet. Nothing was changed. Sign in and try again."
+        )
+    if isinstance(failure, NotAllowed):
+        return words.say("Not for your role"), words.say(
+            "Your role does not include this. Nothing was changed. Ask your administrator if your work needs it."
+        )
+    if isinstance(failure, ForeignForm):
+        return words.say("This page is too old"), words.say(
+            "The form was opened too long ago, in another session, or on another site. Nothing was changed. Open the page again and repeat it."
+        )
     if status == 404:
         return words.say("Not found"), words.say("There is no page at this address. Start at the town overview.")
     if isinstance(failure, DamagedDay):
@@ -314,6 +345,8 @@ def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -
         "transformer": words.say("There is no transformer %(name)s. The town overview shows them all.", name=failure.name),
         "feeder": words.say("There is no feeder %(name)s. The town overview shows them all.", name=failure.name),
         "account": words.say("There is no account %(name)s. Check the number on your bill.", name=failure.name),
+        "consent": words.say("There is no consent %(name)s. Your own are listed on your page.", name=failure.name),
+        "page": words.say("There is no page at this address. Start at the town overview."),
     }
     return sentences[failure.kind]
 
@@ -323,6 +356,9 @@ def _say_not_usable(words: Language, field: str, given: str) -> str:
     sentences = {
         "day": words.say("“%(given)s” is not a day. Write it as in 2026-01-31.", given=given),
         "lang": words.say("“%(given)s” is not a language of this page. Choose en or hi.", given=given),
+        "phone": words.say("This is not a phone number. Write ten digits, or + and 8 to 15 digits."),
+        "purpose": words.say("Choose at least one thing that may be seen."),
+        "days": words.say("“%(given)s” is not a number of days. Give 1 to 366.", given=given),
         "offset": words.say("“%(given)s” is not a place in the list. Give a number from 0 up.", given=given),
     }
     if field in ("serial", "name", "account"):

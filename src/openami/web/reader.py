@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
 
+from ..day import Site
 from ..errors import DataError, StorageError
 from ..readings import Calendar
 from ..store.deployment import FILE, Folder
+from ..store.keys import MasterKey
+from ..store.rows import Rows
 from . import townbook as tb
 from .opened import OpenedTown, Stamp
 
@@ -41,6 +44,19 @@ class LakeTown:
     def calendar(self) -> Calendar:
         """Of the folder as it was opened last: it can be told even while the folder is away."""
         return self._opened.calendar
+
+    @property
+    def site(self) -> Site:
+        """The folder that lies there now."""
+        return self._open().site
+
+    @property
+    def rows(self) -> Rows:
+        return self._open().site.rows
+
+    @property
+    def master(self) -> MasterKey:
+        return self._open().master
 
     def days(self) -> tuple[date, ...]:
         return self._ask(lambda town: town.days())

@@ -192,7 +192,8 @@ class MeterState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class MeterQuery:
     """text: part of a serial, usage point or account number, case-insensitive, "" = any. kind, transformer, feeder: None = any.
-    check: only meters with an interval that failed it. offset, limit: the page, in order of serial."""
+    check: only meters with an interval that failed it. feeders: only meters on these, None = on any. offset, limit: the page, in order
+    of serial."""
 
     day: date
     text: str = ""
@@ -201,6 +202,7 @@ class MeterQuery:
     transformer: str | None = None
     feeder: str | None = None
     check: Quality | None = None
+    feeders: frozenset[str] | None = None
     offset: int = 0
     limit: int = 50
 

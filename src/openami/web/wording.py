@@ -84,6 +84,17 @@ STATE_NAMES = {
     MeterState.ESTIMATED: _mark("estimated"),
 }
 
+ROLE_NAMES = {
+    "consumer": _mark("consumer"),
+    "installer": _mark("installer"),
+    "operator": _mark("operator"),
+    "auditor": _mark("auditor"),
+    "admin": _mark("administrator"),
+    "partner": _mark("partner"),
+}
+
+PURPOSE_NAMES = {"readings": _mark("readings of the meter"), "bills": _mark("balance, statements and payments")}
+
 LINE_REASONS = {
     "energy": _mark("for the units that you used"),
     "time_of_use": _mark("cheaper or dearer by the hour in which you used them"),

@@ -1,0 +1,45 @@
+"""Rate limits: a bucket of tokens for each asker, in memory, filled again at a steady rate."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+ASKERS_KEPT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """allowed: whether this request may go on; left: how many more may come at once; again_s: seconds until the next one may."""
+
+    allowed: bool
+    limit: int
+    left: int
+    again_s: int
+
+
+@dataclass
+class Limit:
+    """`burst` requests at once and `per_minute` in the long run, for each asker."""
+
+    per_minute: int
+    burst: int
+    clock: Callable[[], float]
+    _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def take(self, asker: str) -> Standing:
+        """One request of `asker`."""
+        rate, now = self.per_minute / 60, self.clock()
+        with self._lock:
+            tokens, at = self._buckets.pop(asker, (float(self.burst), now))
+            tokens = min(float(self.burst), tokens + max(0.0, now - at) * rate)
+            allowed = tokens >= 1
+            tokens -= allowed
+            self._buckets[asker] = (tokens, now)
+            while len(self._buckets) > ASKERS_KEPT:
+                self._buckets.popitem(last=False)
+        again_s = 0 if tokens >= 1 else int((1 - tokens) / rate) + 1
+        return Standing(allowed, self.burst, int(tokens), again_s)

@@ -1,0 +1,224 @@
+"""Signing in and out, and what is one's own: pages and forms, all of them without JavaScript.
+
+Staff sign in with a name, a password and, by role, a code from their authenticator; consumers with a phone number and the code sent to it; where
+an external issuer is configured, people of it through it. A simulated town shows its demo people and lets anybody on this machine in as them.
+
+What always holds: what is wrong is said in the reader's language without saying which part was wrong; nobody is sent to another site after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from ..errors import InputError
+from ..store.consents import PURPOSES
+from ..store.people import Attempt, Person, SignIn
+from .access import STAFF, Right, Role, Who
+from .demo_people import DEMO_PEOPLE, enter_as
+from .gate import Gate, NotAllowed, address_of, drop_cookie, gate_of, is_loopback, needs, set_cookie
+from .pages import Console, NotThere, NotUsable
+
+router = APIRouter()
+Text = Annotated[str, Form(max_length=300)]
+Next = Annotated[str, Form(alias="next", max_length=1000)]
+Known = Annotated[Who, Depends(needs())]
+Purposes = Annotated[tuple[str, ...], Form()]
+CONSENT_DAYS_MAX = 366
+Sender = Callable[[str, str], None]
+"""Sends a one-time code: (phone number as it was written, code). OSError where it cannot."""
+
+
+@router.get("/sign-in")
+@router.head("/sign-in", include_in_schema=False)
+def sign_in_page(request: Request, lang: str = "") -> Response:
+    return _page(request, "sign_in.html", problem="", onward=safe_path(request.query_params.get("next", "/")))
+
+
+@router.post("/sign-in")
+def sign_in(request: Request, name: Text = "", password: Text = "", code: Text = "", form: Text = "", onward: Next = "/") -> Response:
+    gate = gate_of(request)
+    gate.check_form(request, None, form)
+    if not request.app.state.tries.take(address_of(request)).allowed:
+        return _page(request, "sign_in.html", 429, problem="often", again_s=60, onward=safe_path(onward))
+    attempt = gate.people.sign_in(name.strip(), password, code or None, gate.now_s)
+    if attempt.outcome is SignIn.DONE and attempt.person is not None:
+        return _entered(request, gate, attempt.person, "password", onward)
+    return _refused(request, gate, "sign_in.html", attempt, onward)
+
+
+@router.post("/sign-in/demo")
+def sign_in_demo(request: Request, person: Text = "", form: Text = "", onward: Next = "/") -> Response:
+    """As one of the demo people: only in a simulated town, only from this machine."""
+    gate = gate_of(request)
+    if not shows_demo(gate, request) or person not in DEMO_PEOPLE:
+        raise NotThere("page", "")
+    gate.check_form(request, None, form)
+    return _entered(request, gate, enter_as(gate, person), "demo", onward)
+
+
+@router.get("/sign-in/phone")
+@router.head("/sign-in/phone", include_in_schema=False)
+def phone_page(request: Request, lang: str = "") -> Response:
+    return _page(request, "phone.html", problem="", phone="", shown="")
+
+
+@router.post("/sign-in/phone")
+def send_code(request: Request, phone: Text = "", form: Text = "") -> Response:
+    """Sends a code if the phone has an account; the page is the same if it has none."""
+    gate = gate_of(request)
+    gate.check_form(request, None, form)
+    if not request.app.state.tries.take(address_of(request)).allowed:
+        return _page(request, "phone.html", 429, problem="often", again_s=60, phone="", shown="")
+    sender: Sender | None = request.app.state.send_code
+    demo = shows_demo(gate, request)
+    if sender is None and not demo:
+        return _page(request, "phone.html", 503, problem="no_sender", phone="", shown="")
+    try:
+        code = gate.people.make_code(phone, gate.now_s)
+    except InputError:
+        raise NotUsable("phone", phone) from None
+    if code is not None:
+        gate.note(None, request, "code.send")
+        if sender is not None:
+            sender(phone, code)
+    return _page(request, "phone.html", problem="", phone=phone, shown=code or "" if demo else "")
+
+
+@router.post("/sign-in/code")
+def sign_in_by_code(request: Request, phone: Text = "", code: Text = "", form: Text = "") -> Response:
+    gate = gate_of(request)
+    gate.check_form(request, None, form)
+    try:
+        attempt = gate.people.sign_in_by_code(phone, code, gate.now_s)
+    except InputError:
+        raise NotUsable("phone", phone) from None
+    if attempt.outcome is SignIn.DONE and attempt.person is not None:
+        return _entered(request, gate, attempt.person, "one-time code", "/")
+    return _refused(request, gate, "phone.html", attempt, "/", phone=phone)
+
+
+@router.post("/sign-out")
+def sign_out(request: Request, who: Known, form: Text = "") -> Response:
+    gate = gate_of(request)
+    gate.check_form(request, who, form)
+    gate.sessions.end(who.session)
+    gate.note(who, request, "sign_out")
+    answer = RedirectResponse("/sign-in", 303)
+    drop_cookie(request, answer, "session")
+    answer.headers["clear-site-data"] = '"cache"'
+    return answer
+
+
+@router.get("/me")
+@router.head("/me", include_in_schema=False)
+def me(request: Request, who: Known, lang: str = "") -> Response:
+    """What is one's own: accounts, jobs, consents; and the way out."""
+    gate = gate_of(request)
+    accounts = sorted(who.reach.accounts) if who.role is Role.CONSUMER else []
+    points = sorted(who.reach.points) if who.role is Role.INSTALLER else []
+    meters = [gate.lookup.usage_point(who.reach, point) for point in points]
+    return _page(
+        request,
+        "me.html",
+        person=who,
+        accounts=accounts,
+        jobs=[m for m in meters if m is not None],
+        consents=gate.consents.of_accounts(accounts) if accounts else [],
+        partners=[p for p in gate.people.all() if p.role == Role.PARTNER and not p.disabled] if accounts else [],
+        now_s=gate.now_s,
+        local=request.app.state.console.local,
+    )
+
+
+@router.post("/me/consents")
+def give_consent(
+    request: Request, who: Known, account: Text = "", partner: Text = "", days: Text = "", form: Text = "", purpose: Purposes = ()
+) -> Response:
+    gate = gate_of(request)
+    gate.check_form(request, who, form)
+    _own_account(who, account)
+    known = gate.people.find(partner)
+    if known is None or known.role != Role.PARTNER or known.disabled:
+        raise NotUsable("partner", partner)
+    if not purpose or any(one not in PURPOSES for one in purpose):
+        raise NotUsable("purpose", " ".join(purpose))
+    if not days.isascii() or not days.isdigit() or not 1 <= int(days[:6]) <= CONSENT_DAYS_MAX:
+        raise NotUsable("days", days)
+    made = gate.consents.give(account, partner, tuple(sorted(set(purpose))), who.name, gate.now_s, gate.now_s + 86_400 * int(days))
+    gate.note(who, request, "consent.give", made.id, f"{partner}: {' '.join(made.purposes)}, {days} days")
+    return RedirectResponse("/me", 303)
+
+
+@router.post("/me/consents/{number}/end")
+def end_consent(request: Request, number: str, who: Known, form: Text = "") -> Response:
+    gate = gate_of(request)
+    gate.check_form(request, who, form)
+    found = gate.consents.find(number)
+    if found is None:
+        raise NotThere("consent", number)
+    _own_account(who, found.account)
+    gate.consents.end(number, gate.now_s)
+    gate.note(who, request, "consent.end", number)
+    return RedirectResponse("/me", 303)
+
+
+def _own_account(who: Who, account: str) -> None:
+    if not who.may(Right.CONSENTS):
+        raise NotAllowed(Right.CONSENTS)
+    if account not in who.reach.accounts:
+        raise NotThere("account", account)
+
+
+def shows_demo(gate: Gate, request: Request) -> bool:
+    """Whether demo people may be seen and entered: a simulated town, asked from this very machine."""
+    return gate.demo and (is_loopback(address_of(request)) or address_of(request) == "testclient")
+
+
+def safe_path(text: str) -> str:
+    """A path on this site, or "/": never another site's address."""
+    plain = text.startswith("/") and not text.startswith(("//", "/\\")) and all(0x20 < ord(c) < 0x7F and c != "\\" for c in text)
+    return text if plain and not text.startswith("/sign-") else "/"
+
+
+def sign_in_for(request: Request, language: str) -> Response:
+    """The way to the sign-in page, and back to what was asked for."""
+    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    onward = f"?next={quote(safe_path(asked), safe='/')}" + (f"&lang={language}" if language else "")
+    return RedirectResponse(f"/sign-in{onward}", 303)
+
+
+def _entered(request: Request, gate: Gate, person: Person, how: str, onward: str) -> Response:
+    """A new session, under a new token: one that was there before is ended."""
+    before = request.cookies.get("openami-session")
+    if before:
+        gate.sessions.end(before)
+    token = gate.sessions.begin(person.name, gate.now_s, address_of(request))
+    gate.note(gate.described(person), request, "sign_in", "", how)
+    answer = RedirectResponse(safe_path(onward), 303)
+    set_cookie(request, answer, "session", token, None if Role(person.role) in STAFF else 90 * 86_400)
+    drop_cookie(request, answer, "form")
+    return answer
+
+
+def _refused(request: Request, gate: Gate, template: str, attempt: Attempt, onward: str, phone: str = "") -> Response:
+    if attempt.outcome is not SignIn.CODE_WANTED:
+        gate.note(None, request, "sign_in", "", str(attempt.outcome), "refused")
+    status = 429 if attempt.outcome is SignIn.LOCKED else 401
+    answer: dict[str, Any] = {"problem": str(attempt.outcome), "again_s": attempt.again_s, "onward": safe_path(onward)}
+    return _page(request, template, status, **answer, **({"phone": phone, "shown": ""} if template == "phone.html" else {}))
+
+
+def _page(request: Request, template: str, status: int = 200, **answer: Any) -> Response:
+    gate: Gate = gate_of(request)
+    console: Console = request.app.state.console
+    demo = DEMO_PEOPLE if shows_demo(gate, request) else {}
+    external = gate.tokens.external if gate.tokens else None
+    found = console.page(request, template, None, status=status, demo=demo, external=external.title if external else "", **answer)
+    found.headers["cache-control"] = "private, no-store"
+    gate.keep_form_cookie(request, found)
+    return found

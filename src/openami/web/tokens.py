@@ -1,0 +1,170 @@
+"""Signed tokens (JWT, RFC 7519): access tokens by RFC 9068 and ID tokens of our own issuer, and those of an external one that a deployment trusts.
+
+What always holds: ES256 for what we sign; of others' tokens only the asymmetric algorithms listed here; issuer, audience and time are checked
+every time; a key is found by its id, and an unknown id makes an external issuer's keys be fetched anew, at most once a minute.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, KeySet
+
+from ..store.clients import Clients
+
+ACCESS_LIVES_S, ID_LIVES_S = 600, 600
+EXTERNAL_ALGORITHMS = ["ES256", "ES384", "RS256", "PS256", "EdDSA"]
+KEYS_AGAIN_S, LEEWAY_S = 60, 30
+AUDIENCE = "openami"
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """An issuer that this deployment trusts. audience: what its tokens must be for; client, secret: ours there, for people's sign-in."""
+
+    issuer: str
+    audience: str
+    client: str
+    secret: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says: who, through which program, with which scopes (None = all of the role's)."""
+
+    subject: str
+    client: str
+    scopes: tuple[str, ...] | None
+    external: bool
+
+
+class Tokens:
+    """clients: where the signing keys lie, asked each time; fetch: gets a JSON document of the external issuer."""
+
+    def __init__(
+        self,
+        clients: Callable[[], Clients],
+        clock: Callable[[], float],
+        external: External | None = None,
+        fetch: Callable[[str], dict[str, Any]] | None = None,
+    ) -> None:
+        self._clients, self._clock, self.external = clients, clock, external
+        self._fetch = fetch or _fetch
+        self._lock = threading.Lock()
+        self._external_keys: tuple[float, KeySet] | None = None
+        self._about: dict[str, Any] | None = None
+        self._own: tuple[Clients, list[ECKey]] | None = None
+
+    def jwks(self) -> dict[str, Any]:
+        """Our public keys."""
+        return {"keys": [key.as_dict(private=False) | {"use": "sig", "alg": "ES256"} for key in self._keys()]}
+
+    def access(self, issuer: str, subject: str, client: str, scopes: tuple[str, ...]) -> str:
+        now_s = int(self._clock())
+        claims = {
+            "iss": issuer,
+            "aud": AUDIENCE,
+            "sub": subject,
+            "client_id": client,
+            "scope": " ".join(scopes),
+            "jti": secrets.token_hex(12),
+        }
+        return self._sign({"typ": "at+jwt"}, claims | {"iat": now_s, "exp": now_s + ACCESS_LIVES_S})
+
+    def identity(self, issuer: str, subject: str, client: str, nonce: str, role: str) -> str:
+        now_s = int(self._clock())
+        claims = {"iss": issuer, "aud": client, "sub": subject, "role": role, "iat": now_s, "exp": now_s + ID_LIVES_S}
+        return self._sign({"typ": "JWT"}, claims | ({"nonce": nonce} if nonce else {}))
+
+    def verify(self, token: str, issuer: str) -> Claims | None:
+        """What an access token of ours, or of the external issuer, says; None where it is not one, or no longer."""
+        try:
+            found = jwt.decode(token, KeySet(list(self._keys())), algorithms=["ES256"])
+        except (JoseError, ValueError, TypeError):
+            return self._verify_external(token)
+        if found.header.get("typ") != "at+jwt" or not self._current(found.claims, issuer, AUDIENCE):
+            return None
+        claims = found.claims
+        return Claims(str(claims["sub"]), str(claims.get("client_id", "")), tuple(str(claims.get("scope", "")).split()), False)
+
+    def verify_identity(self, token: str, nonce: str) -> str | None:
+        """The subject of the external issuer's ID token, for our own sign-in there."""
+        external = self.external
+        claims = self._external_claims(token) if external else None
+        if claims is None or external is None or not self._current(claims, external.issuer, external.client):
+            return None
+        return str(claims["sub"]) if secrets.compare_digest(str(claims.get("nonce", "")), nonce) else None
+
+    def about_external(self) -> dict[str, Any]:
+        """The external issuer's discovery document; OSError or ValueError where it cannot be had or is another one's."""
+        if self.external is None:
+            raise ValueError("no external issuer is configured")
+        if self._about is None:
+            about = self._fetch(self.external.issuer.rstrip("/") + "/.well-known/openid-configuration")
+            if about.get("issuer") != self.external.issuer:
+                raise ValueError("the issuer's own description names another issuer")
+            self._about = about
+        return self._about
+
+    def _verify_external(self, token: str) -> Claims | None:
+        external = self.external
+        claims = self._external_claims(token) if external else None
+        if claims is None or external is None or not self._current(claims, external.issuer, external.audience):
+            return None
+        scope = claims.get("scope")
+        return Claims(str(claims["sub"]), str(claims.get("client_id", "")), tuple(str(scope).split()) if scope else None, True)
+
+    def _external_claims(self, token: str) -> dict[str, Any] | None:
+        for anew in (False, True):
+            try:
+                return dict(jwt.decode(token, self._external_key_set(anew), algorithms=EXTERNAL_ALGORITHMS).claims)
+            except (JoseError, ValueError, TypeError, OSError, httpx.HTTPError):
+                continue
+        return None
+
+    def _external_key_set(self, anew: bool) -> KeySet:
+        with self._lock:
+            kept = self._external_keys
+            if kept is None or (anew and self._clock() - kept[0] > KEYS_AGAIN_S):
+                kept = self._external_keys = (self._clock(), KeySet.import_key_set(self._fetch(str(self.about_external()["jwks_uri"]))))  # type: ignore[arg-type]
+            return kept[1]
+
+    def _current(self, claims: dict[str, Any], issuer: str, audience: str) -> bool:
+        aud, now_s = claims.get("aud"), self._clock()
+        expires, begins = claims.get("exp"), claims.get("nbf", 0)
+        if not isinstance(expires, int | float) or not isinstance(begins, int | float) or not claims.get("sub"):
+            return False
+        meant = audience in aud if isinstance(aud, list) else aud == audience
+        return claims.get("iss") == issuer and meant and now_s < expires + LEEWAY_S and begins <= now_s + LEEWAY_S
+
+    def _sign(self, header: dict[str, str], claims: dict[str, Any]) -> str:
+        key = self._keys()[0]
+        return jwt.encode({"alg": "ES256", "kid": key.kid} | header, claims, key, algorithms=["ES256"])
+
+    def _keys(self) -> list[ECKey]:
+        """Newest first; the first one is made when there is none."""
+        clients = self._clients()
+        with self._lock:
+            stored = clients.signing_keys()
+            if not stored:
+                made = ECKey.generate_key("P-256", {"kid": secrets.token_hex(8)}, private=True)
+                clients.add_signing_key(str(made.kid), made.as_pem(private=True), int(self._clock()))
+                stored = clients.signing_keys()
+            return [ECKey.import_key(pem, {"kid": kid}) for kid, pem in stored]
+
+
+def _fetch(url: str) -> dict[str, Any]:
+    answer = httpx.get(url, timeout=10.0, follow_redirects=False)
+    answer.raise_for_status()
+    found = answer.json()
+    if not isinstance(found, dict):
+        raise ValueError(f"{url} did not answer with a JSON object")
+    return found
