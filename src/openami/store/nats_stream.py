@@ -119,6 +119,9 @@ class NatsStream:
         self._thread = threading.Thread(target=self._loop.run_forever, name="nats", daemon=True)
         self._thread.start()
         self._nc: Any = None
+        self._window = asyncio.Semaphore(IN_FLIGHT)
+        self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._tries = 0
         try:
             self._run(self._open(create))
         except BaseException:
@@ -177,7 +180,7 @@ class NatsStream:
         nc: Any = self._client()
         tls = ssl.create_default_context(cafile=os.environ.get(AUTHORITY)) if self.address.servers[0].startswith("tls:") else None
         try:
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(min(CONNECT_S, self._patience_s)):
                 await nc.connect(
                     list(self.address.servers),
                     error_cb=_nothing,
@@ -196,7 +199,9 @@ class NatsStream:
             why = "no answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             raise StorageError(f"journal {self.address} cannot be reached ({why}); start NATS, or mend `journal` in openami.toml") from None
         self._nc = nc
-        self._js = nc.jetstream(timeout=ACK_S, publish_async_max_pending=IN_FLIGHT)
+        self._js = nc.jetstream(timeout=ACK_S)
+        self._inbox = nc.new_inbox()
+        await nc.subscribe(f"{self._inbox}.*", cb=self._answered)
         config = await self._stream_config(create)
         if create and config.num_replicas < 3:
             await self._prove_sync()
@@ -283,28 +288,59 @@ class NatsStream:
     async def _publish_once(
         self, messages: Sequence[Outgoing], left: list[int], found: list[int]
     ) -> tuple[list[int], BaseException | None]:
-        """One try for the messages `left`; gives those that are still left and why."""
-        futures: dict[int, asyncio.Future[Any]] = {}
+        """One try for the messages `left`, at most `IN_FLIGHT` of them on the way; gives those that are still left and why."""
+        tries: dict[int, asyncio.Future[dict[str, Any]]] = {}
         last: BaseException | None = None
         try:
             for k in left:
-                one = messages[k]
-                futures[k] = await self._js.publish_async(
-                    one.subject, one.payload, wait_stall=ACK_S, headers={"Nats-Msg-Id": one.ident, **one.headers}
-                )
-        except (self._nats.Error, self._errors.Error) as error:
+                tries[k] = await self._send(messages[k])
+        except (self._nats.Error, TimeoutError) as error:
             last = error
-        if futures:
-            await asyncio.wait(futures.values(), timeout=ACK_S)
-        for k, future in futures.items():
-            if not future.done():
-                future.cancel()
+        if tries:
+            await asyncio.wait(tries.values(), timeout=ACK_S)
+        for k, answer in tries.items():
+            if not answer.done():
+                answer.cancel()
                 last = last or TimeoutError()
-            elif (refused := future.exception()) is not None:
-                last = refused
+            elif refused := answer.result().get("error"):
+                last = _Refused(refused)
             else:
-                found[k] = int(future.result().seq)
+                found[k] = int(answer.result()["seq"])
         return [k for k in left if not found[k]], last
+
+    async def _send(self, message: Outgoing) -> asyncio.Future[dict[str, Any]]:
+        """Send one message; the future is the servers' answer to it. The client's own way of doing this never tells of a refusal."""
+        if self._window.locked():
+            async with asyncio.timeout(ACK_S):
+                await self._window.acquire()
+        else:
+            await self._window.acquire()
+        self._tries += 1
+        mark = str(self._tries)
+        answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+
+        def ended(_: object) -> None:
+            del self._waiting[mark]
+            self._window.release()
+
+        self._waiting[mark] = answer
+        answer.add_done_callback(ended)
+        try:
+            headers = {"Nats-Msg-Id": message.ident, **message.headers}
+            await self._nc.publish(message.subject, message.payload, reply=f"{self._inbox}.{mark}", headers=headers)
+        except BaseException:
+            answer.cancel()
+            raise
+        return answer
+
+    async def _answered(self, message: Any) -> None:
+        answer = self._waiting.get(message.subject[len(self._inbox) + 1 :])
+        if answer is None or answer.done():
+            return
+        if message.headers and message.headers.get("Status"):
+            answer.set_result({"error": {"code": 503, "description": "no server holds the stream"}})
+        else:
+            answer.set_result(json.loads(message.data))
 
     async def _be_patient(self, begun: float, error: BaseException | None, patience_s: float) -> None:
         """Wait a little before the next try; StorageError where none can help, or patience has run out."""
@@ -430,6 +466,14 @@ class _Reader:
             raise StorageError(f"another worker reads as {self._name} from {s.address} now; this one stops")
         self._owned = True
         await s._js.delete_consumer(s.address.stream, self._name)
+
+
+class _Refused(Exception):
+    """The servers' answer to a message that they do not keep."""
+
+    def __init__(self, said: dict[str, Any]) -> None:
+        super().__init__(said.get("description", "no reason given"))
+        self.err_code = said.get("err_code")
 
 
 def _word(error: BaseException | None) -> str:
