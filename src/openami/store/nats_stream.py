@@ -132,7 +132,7 @@ class NatsStream:
         if self._loop.is_closed():
             return
         if self._nc is not None:
-            self._run(self._nc.close())
+            self._run(self._leave())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -205,6 +205,12 @@ class NatsStream:
         config = await self._stream_config(create)
         if create and config.num_replicas < 3:
             await self._prove_sync()
+
+    async def _leave(self) -> None:
+        try:
+            await self._nc.close()
+        except (self._nats.Error, OSError) as error:
+            log.debug("nats: the connection was lost before it was closed (%s)", error)
 
     async def _stream_config(self, create: bool) -> Any:
         """The stream's settings as the servers have them; made where it is not there yet."""
