@@ -73,7 +73,7 @@ def test_the_meter_answers_in_the_form_that_it_is_asked_in(form):
     for frame in client.take_out():
         server.feed(frame, NOW)
     (answer,) = server.take_out()
-    assert answer[8] == {Form.GLO: 0xCC, Form.DED: 0xD4, Form.GENERAL_GLO: 0xDB, Form.GENERAL_DED: 0xDC}[form]
+    assert answer[8] == {Form.GLO: 0xCC, Form.DED: 0xD4, Form.GENERAL_GLO: 0xDB, Form.GENERAL_DED: 0xDC, Form.GENERAL_CIPHERING: 0xDD}[form]
     assert client.feed(answer)[0].results == (Data(Tag.OCTET_STRING, b"XMA0000007"),)
     assert bool(client.conformance & Conformance.GENERAL_PROTECTION) is ("general" in form)
 

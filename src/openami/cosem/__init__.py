@@ -14,6 +14,7 @@ The chapters, from the wire upwards:
     axdr.py           A-XDR: typed data, all types, compact arrays (IEC 62056-6-2, IEC 61334-6)
     clock.py          COSEM date-time, with every "not specified" form
     ciphering.py      AES-GCM protection of APDUs: glo-, ded-, general-glo-, general-ded-ciphering
+    general_ciphering.py  the form that names both ends and a transaction
     protection.py     the security context of an association: forms, policy, invocation counters
     hls.py            the answers to challenges (mechanisms 2 to 6)
     acse.py           opening and closing an association: AARQ, AARE, RLRQ, RLRE, initiate

@@ -22,6 +22,8 @@ from .axdr import read_length, write_length
 
 GENERAL_GLO = 0xDB
 GENERAL_DED = 0xDC
+GENERAL_CIPHERING = 0xDD
+"""See `general_ciphering.py`."""
 TAG_BYTES = 12
 
 GLO_TAGS = frozenset((0x21, 0x28, 0x2E, *range(0xC8, 0xD0)))
@@ -97,20 +99,21 @@ def seal(service_tag: int, system_title: bytes, security_control: int, invocatio
     return bytes((service_tag,)) + title + write_length(len(protected)) + protected
 
 
-def protect(system_title: bytes, security_control: int, invocation_counter: int, keys: Keys, plain: bytes) -> bytes:
-    """Security control byte, counter, ciphertext and tag: what stands inside a ciphered APDU."""
+def protect(system_title: bytes, security_control: int, invocation_counter: int, keys: Keys, plain: bytes, header: bytes = b"") -> bytes:
+    """Security control byte, counter, ciphertext and tag: what stands inside a ciphered APDU. header: bytes that are authenticated as well
+    (general-ciphering's)."""
     control = SecurityControl(security_control)
     _check_use(control, keys, RequestError)
     if len(system_title) != 8:
         raise RequestError(f"a system title has 8 bytes, not {len(system_title)}")
-    header = bytes((control,)) + invocation_counter.to_bytes(4, "big")
-    nonce = system_title + header[1:]
+    front = bytes((control,)) + invocation_counter.to_bytes(4, "big")
+    nonce = system_title + front[1:]
     gcm = _gcm(keys.ek)
     if not control.encrypted:
-        return header + plain + gcm.encrypt(nonce, b"", header[:1] + keys.ak + plain)[:TAG_BYTES]
+        return front + plain + gcm.encrypt(nonce, b"", front[:1] + keys.ak + header + plain)[:TAG_BYTES]
     if not control.authenticated:
-        return header + gcm.encrypt(nonce, plain, None)[:-16]
-    return header + gcm.encrypt(nonce, plain, header[:1] + keys.ak)[: len(plain) + TAG_BYTES]
+        return front + gcm.encrypt(nonce, plain, None)[:-16]
+    return front + gcm.encrypt(nonce, plain, front[:1] + keys.ak + header)[: len(plain) + TAG_BYTES]
 
 
 def parse_sealed(apdu: bytes) -> Sealed:
@@ -148,8 +151,9 @@ def parse_protected(tag: int, system_title: bytes, protected: bytes) -> Sealed:
     return Sealed(tag, system_title, control, int.from_bytes(protected[1:5], "big"), protected[5:end], protected[end:])
 
 
-def open_sealed(sealed: Sealed, keys: Keys, system_title: bytes | None = None) -> bytes:
-    """The plain bytes. system_title: the sender's, where the form does not carry it (or to insist on the known one).
+def open_sealed(sealed: Sealed, keys: Keys, system_title: bytes | None = None, header: bytes = b"") -> bytes:
+    """The plain bytes. system_title: the sender's, where the form does not carry it (or to insist on the known one); header: as in
+    `protect`.
 
     MeterError(cause="bad_tag") where the tag does not hold; cause "malformed" where the security control byte asks for what the
     keys cannot do. Without authentication any key gives bytes: the reader of the bytes finds out.
@@ -161,7 +165,7 @@ def open_sealed(sealed: Sealed, keys: Keys, system_title: bytes | None = None) -
     _check_use(control, keys, MeterError)
     nonce = title + sealed.invocation_counter.to_bytes(4, "big")
     gcm = _gcm(keys.ek)
-    head = bytes((control,)) + keys.ak
+    head = bytes((control,)) + keys.ak + header
     if not control.encrypted:
         plain = sealed.ciphertext
         tag = gcm.encrypt(nonce, b"", head + plain)[:TAG_BYTES]

@@ -38,8 +38,6 @@ from .notification import TAG as NOTIFICATION_TAG
 from .protection import Form, Protection, is_sealed
 from .requests import Request, Results, action_request, get_request, set_request
 
-SEALING_BYTES = 40
-"""Room that ciphering may need around an APDU: tag, title, lengths, security header and authentication tag."""
 MIN_SERVER_PDU = 96
 """A server that takes less could not even be sent a ciphered request with a selection, nor its blocks."""
 _REPLY_TO_HLS = Ref(15, hls.CURRENT_ASSOCIATION, 1)
@@ -294,7 +292,7 @@ class ClientSession:
     @property
     def _offered(self) -> Conformance:
         """What is proposed: the settings', and general protection where the general forms are spoken."""
-        general = self._ciphered is not None and self._ciphered.form in (Form.GENERAL_GLO, Form.GENERAL_DED)
+        general = self._ciphered is not None and self._ciphered.form in (Form.GENERAL_GLO, Form.GENERAL_DED, Form.GENERAL_CIPHERING)
         return self.settings.conformance | (Conformance.GENERAL_PROTECTION if general else Conformance(0))
 
     def _initiate(self) -> InitiateRequest:
@@ -485,7 +483,7 @@ class ClientSession:
     def _room(self) -> int:
         """How long a plain APDU to the server may be."""
         limit = self.peer_pdu or 0xFFFF
-        return limit - (SEALING_BYTES if self._ciphered else 0)
+        return limit - (self._ciphered.overhead_bytes if self._ciphered else 0)
 
     def _need(self, bit: Conformance, what: str) -> None:
         if not self.conformance & bit:

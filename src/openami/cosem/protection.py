@@ -1,6 +1,7 @@
 """The security context of one association: how APDUs are sealed and opened, and the invocation counters (Green Book 9.2.7, IS 15959).
 
-Peers differ: one speaks only general-glo-ciphering, another only the service-specific glo- forms, a third uses the dedicated key. A
+Peers differ: one speaks only general-glo-ciphering, another only the service-specific glo- forms, a third uses the dedicated key, a
+fourth general-ciphering. A
 context remembers the form that the peer used last, so that a server answers in it. What always holds:
 - the own counter only grows, and each value is used once; `counter` is the next one, to be kept over restarts;
 - a peer's counter that does not grow is refused (cause "replay"), and the last good one is kept;
@@ -15,6 +16,7 @@ from ..errors import MeterError, RequestError
 from .ciphering import (
     DED_OF,
     DED_TAGS,
+    GENERAL_CIPHERING,
     GENERAL_DED,
     GENERAL_GLO,
     GLO_OF,
@@ -25,6 +27,7 @@ from .ciphering import (
     parse_sealed,
     seal,
 )
+from .general_ciphering import GeneralHeader, open_general, parse_general, seal_general
 
 MAX_COUNTER = 0xFFFFFFFF
 
@@ -36,6 +39,7 @@ class Form(StrEnum):
     DED = "ded"
     GENERAL_GLO = "general-glo"
     GENERAL_DED = "general-ded"
+    GENERAL_CIPHERING = "general-ciphering"
 
 
 class Protection:
@@ -62,6 +66,8 @@ class Protection:
         self.counter, self.last_peer_counter = counter, last_peer_counter
         self.dedicated: Keys | None = None
         self._dedicated_last = -1
+        self._transaction = b""
+        self._binds_header = False
 
     def use_dedicated_key(self, key: bytes) -> None:
         """From now on the ded- forms use `key` (with the global authentication key)."""
@@ -70,6 +76,11 @@ class Protection:
     def replace_keys(self, keys: Keys) -> None:
         """Global keys after a key transfer; counters go on, as the meter's do."""
         self.keys = keys
+
+    @property
+    def overhead_bytes(self) -> int:
+        """Room that ciphering may need around an APDU: tag, titles, lengths, security header and authentication tag."""
+        return 64 if self.form is Form.GENERAL_CIPHERING else 40
 
     def take_counter(self) -> int:
         """The next own invocation counter, used up by asking."""
@@ -81,6 +92,10 @@ class Protection:
     def seal(self, plain: bytes, control: int | None = None) -> bytes:
         """A service APDU sealed in the current form. control: the security control byte, the policy's where None."""
         form = self.form
+        if form is Form.GENERAL_CIPHERING:
+            counter = self.take_counter()
+            header = GeneralHeader(self._transaction or counter.to_bytes(8, "big"), self.own_title, self.peer_title)
+            return seal_general(header, control or self.policy, counter, self.keys, plain, self._binds_header)
         if form in (Form.DED, Form.GENERAL_DED) and self.dedicated is None:
             raise RequestError("the dedicated form is asked for but no dedicated key was agreed in the association request")
         dedicated = self.dedicated if form in (Form.DED, Form.GENERAL_DED) else None
@@ -100,7 +115,9 @@ class Protection:
         learn_form: answer from now on in the form of this APDU (a server does). MeterError with cause "bad_tag", "replay", "security"
         or "malformed"; nothing changes then, neither counter nor form.
         """
-        sealed = parse_sealed(apdu)
+        header, sealed = parse_general(apdu) if apdu[:1] == bytes((GENERAL_CIPHERING,)) else (None, parse_sealed(apdu))
+        if header is not None and header.recipient not in (b"", self.own_title):
+            raise MeterError(f"the APDU is meant for system title {header.recipient.hex()}, not for {self.own_title.hex()}", "security")
         if self.peer_title and sealed.system_title and sealed.system_title != self.peer_title:
             raise MeterError(f"the APDU comes from system title {sealed.system_title.hex()}, not from {self.peer_title.hex()}", "security")
         dedicated = sealed.tag == GENERAL_DED or sealed.tag in DED_TAGS
@@ -111,14 +128,22 @@ class Protection:
         if sealed.invocation_counter <= last:
             raise MeterError(f"invocation counter {sealed.invocation_counter} does not grow (the last was {last})", "replay")
         keys = self.dedicated if dedicated and self.dedicated else self.keys
-        plain = open_sealed(sealed, keys, self.peer_title or sealed.system_title)
+        title = self.peer_title or sealed.system_title
+        binds_header = self._binds_header
+        if header is None:
+            plain = open_sealed(sealed, keys, title)
+        else:
+            plain, binds_header = open_general(header, sealed, keys, title)
+        self._binds_header = binds_header
         if dedicated:
             self._dedicated_last = sealed.invocation_counter
         else:
             self.last_peer_counter = sealed.invocation_counter
         if sealed.system_title and not self.peer_title:
             self.peer_title = sealed.system_title
-        if learn_form:
+        if learn_form and header is not None:
+            self.form, self._transaction = Form.GENERAL_CIPHERING, header.transaction
+        elif learn_form:
             general = sealed.tag in (GENERAL_GLO, GENERAL_DED)
             self.form = (Form.GENERAL_DED if general else Form.DED) if dedicated else (Form.GENERAL_GLO if general else Form.GLO)
         return plain, sealed.security_control
@@ -128,6 +153,13 @@ class Protection:
             raise MeterError(f"security control byte 0x{control:02x} is less than the policy's 0x{self.policy:02x}", "security")
 
 
+def control_of(apdu: bytes) -> SecurityControl:
+    """The security control byte of a ciphered APDU of any form; MeterError where it is none."""
+    if apdu[:1] == bytes((GENERAL_CIPHERING,)):
+        return parse_general(apdu)[1].security_control
+    return parse_sealed(apdu).security_control
+
+
 def is_sealed(apdu: bytes) -> bool:
     """True for an APDU of any ciphered form."""
-    return bool(apdu) and apdu[0] in SEALED_TAGS
+    return bool(apdu) and (apdu[0] in SEALED_TAGS or apdu[0] == GENERAL_CIPHERING)

@@ -24,11 +24,11 @@ from .apdu import AccessResult, ActionOutcome, ExceptionResponse, GeneralBlock, 
 from .association import AssociationObject, AssociationSetup
 from .axdr import Data, Tag
 from .blocks import GeneralReceiver, GeneralSender
-from .ciphering import SecurityControl, parse_sealed
+from .ciphering import SecurityControl
 from .links import Happened, HdlcLink, Link, LinkEvent
 from .notification import CONFIRM_TAG, DataNotification, DataNotificationConfirm
 from .objects import CosemObject
-from .protection import Protection, is_sealed
+from .protection import Protection, control_of, is_sealed
 from .services import Services
 
 MIN_CLIENT_PDU = 12
@@ -430,7 +430,7 @@ class ServerSession:
     def _room(self) -> int:
         """How long a plain answer may be."""
         sealed = self._setup is not None and bool(self._setup.policy)
-        return (self.peer_pdu or 0xFFFF) - (40 if sealed else 0)
+        return (self.peer_pdu or 0xFFFF) - (self._protection.overhead_bytes if sealed and self._protection else 0)
 
     def _reply(self, service: Service) -> None:
         octets = encode_apdu(service)
@@ -494,7 +494,7 @@ def _offered_policy(request: AssociationRequest) -> int:
     """The security control byte under which a client sent its initiate request, 0 where that is in the clear."""
     if not is_sealed(request.user_information):
         return 0
-    return parse_sealed(request.user_information).security_control & 0x3F
+    return control_of(request.user_information) & 0x3F
 
 
 def _initiate_error(initiate: InitiateRequest, setup: AssociationSetup) -> apdu.ServiceError | None:

@@ -15,6 +15,7 @@ from ..cosem.axdr import Data
 from ..cosem.ciphering import (
     DED_OF,
     DED_TAGS,
+    GENERAL_CIPHERING,
     GENERAL_DED,
     GENERAL_GLO,
     GLO_OF,
@@ -25,6 +26,7 @@ from ..cosem.ciphering import (
     open_sealed,
     parse_sealed,
 )
+from ..cosem.general_ciphering import GeneralHeader, open_general, parse_general
 from ..cosem.notification import DataNotification, DataNotificationConfirm
 from ..cosem.push import layouts, obis_text, read_push
 from ..errors import InputError, MeterError, RequestError
@@ -43,7 +45,12 @@ NAMES = (
     PLAIN_NAMES
     | {sealed: f"glo-{PLAIN_NAMES[plain]}" for plain, sealed in GLO_OF.items()}
     | {sealed: f"ded-{PLAIN_NAMES[plain]}" for plain, sealed in DED_OF.items()}
-    | {GENERAL_GLO: "general-glo-ciphering", GENERAL_DED: "general-ded-ciphering", 0xDD: "general-ciphering", 0xDF: "general-signing"}
+    | {
+        GENERAL_GLO: "general-glo-ciphering",
+        GENERAL_DED: "general-ded-ciphering",
+        GENERAL_CIPHERING: "general-ciphering",
+        0xDF: "general-signing",
+    }
 )
 _NOTIFICATION_HEADS = (6, 17, 18, 19)
 """Where the body of a data-notification can begin, by the form of its date-time."""
@@ -120,7 +127,7 @@ class Apdus:
 
     def _fill(self, node: Node, octets: bytes) -> None:
         tag = octets[0]
-        if tag in SEALED_TAGS:
+        if tag in SEALED_TAGS or tag == GENERAL_CIPHERING:
             self._sealed(node, octets)
         elif tag in (acse.AARQ, acse.AARE):
             self._association(node, octets)
@@ -150,7 +157,13 @@ class Apdus:
     # -- ciphering ----------------------------------------------------------------------------------------------------------------
 
     def _sealed(self, node: Node, octets: bytes) -> None:
-        sealed = parse_sealed(octets)
+        header = None
+        if octets[0] == GENERAL_CIPHERING:
+            header, sealed = parse_general(octets)
+            node.fields |= {"transaction id": header.transaction.hex(), "recipient": header.recipient.hex() or "left out"}
+            node.fields["key"] = "global unicast" if header.key_info else "left out"
+        else:
+            sealed = parse_sealed(octets)
         control = sealed.security_control
         if sealed.system_title:
             node.fields["system title"] = f"{sealed.system_title.hex()} {_title(sealed.system_title)}".rstrip()
@@ -161,14 +174,14 @@ class Apdus:
         if not control.encrypted and not self._secrets.key:
             node.inside.append(self.explain(sealed.ciphertext))
             return
-        plain = self._open(node, sealed)
+        plain = self._open(node, sealed, header)
         if plain is not None:
             inside = self.explain(plain)
             if inside.problem:
                 inside.problem += "; a wrong key or system title gives such bytes" if not control.authenticated else ""
             node.inside.append(inside)
 
-    def _open(self, node: Node, sealed: Sealed) -> bytes | None:
+    def _open(self, node: Node, sealed: Sealed, header: GeneralHeader | None) -> bytes | None:
         """The plain bytes, None where something is missing (and said in the node)."""
         dedicated = sealed.tag in DED_TAGS or sealed.tag == GENERAL_DED
         key = self._dedicated if dedicated and self._dedicated else self._secrets.key
@@ -190,7 +203,8 @@ class Apdus:
         elif control.authenticated:
             node.fields["tag checked"] = "yes, it holds"
         try:
-            return open_sealed(sealed, Keys(key, auth_key if len(auth_key) == len(key) else key), title)
+            keys = Keys(key, auth_key if len(auth_key) == len(key) else key)
+            return open_sealed(sealed, keys, title) if header is None else open_general(header, sealed, keys, title)[0]
         except MeterError as error:
             node.fields.pop("tag checked", None)
             node.problem = str(error)
