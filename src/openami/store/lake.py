@@ -67,13 +67,19 @@ class Lake:
             draft.write(table, shard, rows)
             return draft.commit()[table]
 
+    def append(self, table: str, day: date, shard: int, rows: pa.Table) -> int:
+        """Add `rows` to (day, shard) of `table` beside what is there, as one new version; gives the version. Others may add at the same time."""
+        with Draft(self, day, adding=True) as draft:
+            draft.write(table, shard, rows)
+            return draft.commit()[table]
+
     def draft(self, day: date) -> Draft:
         """A new draft of `day`: files of any tables and shards, made visible together."""
         return Draft(self, day)
 
-    def commit(self, table: str, day: date, schema: pa.Schema, adds: dict[int, AddAction]) -> None:
-        """Make written files, one per shard, visible in place of those (day, shard)s' older ones. Another writer's commit in between is met
-        by trying again: writers of different (day, shard)s never touch the same rows."""
+    def commit(self, table: str, day: date, schema: pa.Schema, adds: dict[int, AddAction], *, adding: bool = False) -> None:
+        """Make written files, one per shard, visible in place of those (day, shard)s' older ones, or (`adding`) beside them. Another writer's
+        commit in between is met by trying again: writers of different (day, shard)s never touch the same rows."""
         wanted = Schema.from_arrow(schema.append(pa.field("day", pa.date32())).append(pa.field("shard", pa.int32())))
         filters = [("day", "=", day.isoformat()), ("shard", "in", [str(shard) for shard in adds])]
         for attempt in range(COMMIT_ATTEMPTS):
@@ -81,7 +87,11 @@ class Lake:
                 with self._committing:
                     delta = self._open_or_create(table, wanted)
                     delta.create_write_transaction(
-                        list(adds.values()), mode="overwrite", schema=delta.schema(), partition_by=list(KEYS), partition_filters=filters
+                        list(adds.values()),
+                        mode="append" if adding else "overwrite",
+                        schema=delta.schema(),
+                        partition_by=list(KEYS),
+                        partition_filters=None if adding else filters,
                     )
                 return
             except CommitFailedError:
@@ -192,8 +202,8 @@ class Draft:
 
     Shards may write side by side; the same (table, shard) twice keeps the last."""
 
-    def __init__(self, lake: Lake, day: date) -> None:
-        self._lake, self._day = lake, day
+    def __init__(self, lake: Lake, day: date, *, adding: bool = False) -> None:
+        self._lake, self._day, self._adding = lake, day, adding
         self._files: dict[str, dict[int, tuple[pa.Schema, AddAction]]] = {}
         self._lock = threading.Lock()
 
@@ -234,7 +244,7 @@ class Draft:
             shards = self._files[table]
             schema = next(iter(shards.values()))[0]
             try:
-                self._lake.commit(table, self._day, schema, {shard: add for shard, (_, add) in shards.items()})
+                self._lake.commit(table, self._day, schema, {shard: add for shard, (_, add) in shards.items()}, adding=self._adding)
             except (OSError, pa.ArrowException) as error:
                 raise self._refused(table, f"shards {_some(shards)}", error) from error
             except DeltaError as error:

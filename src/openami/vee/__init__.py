@@ -10,7 +10,7 @@ The order is: invalidate -> find gaps -> estimate -> validate again. What always
     checks.py         the checks, one function each
     estimate.py       the estimates: linear, like day, class profile, scaled to the register
     kernel.py         the same, fused for speed; `run` is what the day calls (its loops are in blocks.py)
-    tally.py          what a validated day says of each meter, in one pass
+    facts.py          what is known beside the readings (outages, registers, exchanges ...), as arrays
     tally.py          what a validated day says of each meter, counted in one pass
     edit.py           a person's correction, with its reason
     quality_codes.py  `Quality` as IEC 61968-9 quality codes
