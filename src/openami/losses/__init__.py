@@ -8,6 +8,10 @@ on another transformer (`wrong_transformers`), to be registered short (`understa
     network.py     the tree of nodes on a day, which meter hangs where, and what contradicts itself in the records
     account.py     the energy account of every node and span, with its interval and where the spread comes from
     balance.py     in, out, loss and coverage of every transformer and feeder
+    grid.py        technical loss by power flow; pandapower_grid.py and opendss.py: networks read from others
+    fitted.py      technical loss where no network model is known
+    atc.py         AT&C loss by the year's method; quarterly.py: the quarterly energy account as a file
+    outages.py     gasps, breaths and silence to outages; reliability.py: SAIFI, SAIDI, CAIDI, MAIFI, and intervals for VEE
     rollup.py      demand per slot of transformers, feeders, divisions and the company; peak, load factor, completeness
     suspicion.py   first suspicions, each with its evidence, never a verdict
 
