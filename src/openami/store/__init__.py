@@ -4,7 +4,9 @@
     journal.py      the append-only log of received frames; what is in it survives `kill -9` and power loss
     jetstream.py    the same on NATS JetStream, a subject a shard; nats_stream.py: the stream itself; journal_at.py: which of the two
     sql.py          the SQL database: SQLite in the folder or PostgreSQL by address, transactions, bulk load; migrations/: its steps forward
-    rows.py         registry, wrapped keys, recharges and audit as SQL rows (SQLAlchemy Core)
+    rows.py         registry, wrapped keys and audit as SQL rows (SQLAlchemy Core)
+    ledger.py       the ledger of money in SQL: append-only, chained, bitemporal; ledger_tables.py: its tables; ledger_bulk.py: many accounts at
+                    once (openings, charges); ledger_conversion.py: prepaid to postpaid and back
     contacts.py     what the head-end remembers of each meter: invocation counters, lines, contacts, keys under way
     order_book.py   orders to meters and all that happened to them
     people.py       who may sign in: roles, grants, passwords, phones, lock-out; sessions.py: their browsers; clients.py: programs, by OAuth 2

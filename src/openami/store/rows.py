@@ -1,24 +1,25 @@
-"""Registry, wrapped keys, recharges and the audit trail as SQL rows (SQLAlchemy Core); the tables of `contacts.py` and `order_book.py`.
+"""Registry, wrapped keys, and the audit trail as SQL rows (SQLAlchemy Core); the tables of `contacts.py` and `order_book.py`.
 
-What always holds: registry rows have dates and are never deleted; a row that refers to something refers to what is there; a recharge is posted
-once by its transfer id and goes to an account that exists; the audit trail only grows.
+What always holds: registry rows have dates and are never deleted; a row that refers to something refers to what is there; an account
+has its place in the ledger (`ledger.py`) from its first day; the audit trail only grows.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ..errors import RequestError
 from ..money import TransferRow
 from ..registry import Account, Feeder, Meter, NodeKind, PaymentMode, ShardIndex, Transformer, UsagePoint, shard_index
 from .deployment import Folder
-from .sql import TEXT, Database, Transaction, configured, metadata
+from .ledger import Ledger, as_transfer
+from .ledger_bulk import open_accounts
+from .sql import TEXT, Database, Transaction, configured, load, metadata
 
 Row = TypeVar("Row")
 feeder = sa.Table("feeder", metadata, sa.Column("name", TEXT, primary_key=True), sa.Column("substation", TEXT, nullable=False))
@@ -75,15 +76,6 @@ account = sa.Table(
     sa.Column("since", sa.Date, nullable=False),
     sa.Column("mode_since", sa.Date, nullable=False),
     sa.Column("opening_paise", sa.BigInteger, nullable=False),
-)
-transfer = sa.Table(
-    "transfer",
-    metadata,
-    sa.Column("transfer_id", TEXT, primary_key=True),
-    sa.Column("account", TEXT, sa.ForeignKey("account.number"), nullable=False, index=True),
-    sa.Column("day", sa.Date, nullable=False),
-    sa.Column("kind", TEXT, nullable=False),
-    sa.Column("amount_paise", sa.BigInteger, nullable=False),
 )
 audit = sa.Table(
     "audit",
@@ -202,27 +194,18 @@ class Rows:
                 (account, accounts),
             ):
                 given = [*rows]
-                self.database.load(connection, table, {name: [getattr(row, name) for row in given] for name in _names(table)})
+                load(connection, table, {name: [getattr(row, name) for row in given] for name in _names(table)})
             columns = {name: [row[k] for row in wrapped] for k, name in enumerate(_names(meter_key))}
-            self.database.load(connection, meter_key, columns)
+            load(connection, meter_key, columns)
+            open_accounts(connection, int(time.time()))
 
-    def post(self, transfers: Iterable[TransferRow]) -> None:
-        """Post recharges and other transfers, all or none: once by transfer id, however often they are handed in.
+    def post(self, transfers: Iterable[TransferRow], posted_s: int | None = None) -> None:
+        """Post recharges and other transfers to the ledger, all or none: once by transfer id, however often they are handed in.
 
-        RequestError where an id comes again with other content (a posted row is never changed), or an account is not there.
+        posted_s: when they are posted, UTC seconds (None: now). RequestError where an id comes again with other content (a posted row is
+        never changed), an account is not there, or an amount is 0.
         """
-        handed: dict[str, TransferRow] = {}
-        for row in transfers:
-            _refuse_other(handed.setdefault(row.transfer_id, row), row)
-        with self.begin() as connection:
-            for at in range(0, len(handed), 500):
-                part = list(handed)[at : at + 500]
-                known = sa.select(transfer).where(transfer.c.transfer_id.in_(part))
-                posted = {row.transfer_id: TransferRow(*row) for row in connection.execute(known)}
-                for row in posted.values():
-                    _refuse_other(row, handed[row.transfer_id])
-                if fresh := [asdict(handed[k]) for k in part if k not in posted]:
-                    connection.execute(transfer.insert(), fresh)
+        Ledger(self.database).post_all(map(as_transfer, transfers), posted_s)
 
     def note(self, at_utc: Any, who: str, action: str, subject: str, why: str) -> None:
         """One line in the audit trail."""
@@ -251,9 +234,8 @@ class Rows:
         return dict(self._all(sa.select(meter_key), lambda r: (r.serial, (r.ek_wrapped, r.ak_wrapped))))
 
     def transfers(self, first: date, last: date) -> list[TransferRow]:
-        """Transfers of the days from `first` to `last`, both included."""
-        query = sa.select(transfer).where(transfer.c.day.between(first, last)).order_by(transfer.c.day, transfer.c.transfer_id)
-        return self._all(query, lambda row: TransferRow(*row))
+        """What moved balances other than charges on the days from `first` to `last`, both included."""
+        return Ledger(self.database).moves(first, last)
 
     def shard_index(self, shard: int, day: date) -> ShardIndex:
         """The registry of `shard` on `day` as arrays."""
@@ -269,11 +251,3 @@ class Rows:
 
 def _names(table: sa.Table) -> list[str]:
     return [column.name for column in table.c]
-
-
-def _refuse_other(posted: TransferRow, again: TransferRow) -> None:
-    if posted != again:
-        raise RequestError(
-            f"transfer {again.transfer_id} is posted as {posted.amount_paise} paise to account {posted.account} on {posted.day}, and comes again "
-            f"as {again.amount_paise} paise to {again.account} on {again.day}; a posted row is never changed: post an adjustment under another id"
-        )

@@ -59,15 +59,8 @@ class Database:
         return Transaction(self, lock if writing else "", long)
 
     def load(self, connection: sa.Connection, table: sa.Table, columns: Mapping[str, Any]) -> int:
-        """Insert many rows, given by column (Arrow or NumPy array, or a sequence; None = null); gives how many. COPY on PostgreSQL."""
-        rows = pa.table({name: _arrow(values, table.c[name].type) for name, values in columns.items()})
-        if rows.num_rows == 0:
-            return 0
-        if self.is_sqlite:
-            _insert_many(connection, table, rows)
-        else:
-            _copy(connection, table, rows)
-        return int(rows.num_rows)
+        """`load`, for those who hold the database."""
+        return load(connection, table, columns)
 
     def _find_file(self, path: Path, create: bool) -> None:
         if path.is_file():
@@ -158,6 +151,14 @@ class Transaction:
         return DataError(f"{where} does not hold what it should ({text}); restore it from a backup")
 
 
+def load(connection: sa.Connection, table: sa.Table, columns: Mapping[str, Any]) -> int:
+    """Insert many rows, given by column (Arrow or NumPy array, or a sequence; None = null); gives how many. COPY on PostgreSQL."""
+    rows = pa.table({name: _arrow(values, table.c[name].type) for name, values in columns.items()})
+    if rows.num_rows:
+        (_insert_many if connection.dialect.name == "sqlite" else _copy)(connection, table, rows)
+    return int(rows.num_rows)
+
+
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
     """An INSERT that knows ON CONFLICT, in the connection's dialect (both spell it alike)."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
@@ -228,6 +229,7 @@ def _engine(url: sa.URL) -> sa.Engine:
         def prepare(connection: Any, _: Any) -> None:
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA synchronous=FULL")  # a commit is on disk
+            connection.execute("PRAGMA recursive_triggers=ON")  # what may not be deleted may not be replaced either
 
         return engine
     timeouts = {
