@@ -13,6 +13,7 @@
     fleet/        shell   simulated meters on real sockets, with seeded faults and their ground truth
     headend/      shell   talks to meters: the push listener and its admission of frames; sessions and readers
     store/        shell   journal, day blocks, registry and ledger rows
+    engine.py     shell   runs a stage over days and shards: here in threads, or on Apache Spark
     web/          shell   the consoles
     day/          glue    the whole way, one page: collect, close, charge
     demo/         glue    the main job: a town from frames to rupees, compared with what was planted
@@ -22,7 +23,7 @@
     bench/        glue    speed and memory, beside what one would use instead
     cli/          glue    `openami ...`
 
-Imports run one way: cli > demo|web|field|analyst|bench|studies > day > headend > fleet|store > the kernels > registry > readings|money > errors.
+Imports run one way: cli > demo|web|field|analyst|bench|studies > day > headend > fleet|store|engine > the kernels > registry > readings|money > errors.
 """
 
 from __future__ import annotations

@@ -177,7 +177,8 @@ class NatsStream:
         return result
 
     async def _open(self, create: bool) -> None:
-        nc: Any = self._client()
+        self._nc = self._client()
+        nc: Any = self._nc
         tls = ssl.create_default_context(cafile=os.environ.get(AUTHORITY)) if self.address.servers[0].startswith("tls:") else None
         try:
             async with asyncio.timeout(min(CONNECT_S, self._patience_s)):
@@ -198,7 +199,6 @@ class NatsStream:
         except (TimeoutError, OSError, self._nats.Error) as error:
             why = "no answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
             raise StorageError(f"journal {self.address} cannot be reached ({why}); start NATS, or mend `journal` in openami.toml") from None
-        self._nc = nc
         self._js = nc.jetstream(timeout=ACK_S)
         self._inbox = nc.new_inbox()
         await nc.subscribe(f"{self._inbox}.*", cb=self._answered)
@@ -207,10 +207,15 @@ class NatsStream:
             await self._prove_sync()
 
     async def _leave(self) -> None:
+        """Close the connection, and end what the client has left running where it had lost it."""
         try:
             await self._nc.close()
         except (self._nats.Error, OSError) as error:
             log.debug("nats: the connection was lost before it was closed (%s)", error)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _stream_config(self, create: bool) -> Any:
         """The stream's settings as the servers have them; made where it is not there yet."""
@@ -261,7 +266,7 @@ class NatsStream:
         begun = time.monotonic()
         while True:
             try:
-                return bytes((await self._js.get_msg(self.address.stream, seq)).data)
+                return (await self._js.get_msg(self.address.stream, seq)).data or b""
             except self._errors.NotFoundError:
                 raise DataError(f"journal {self.address} has no message {seq}; restore it from a backup") from None
             except (self._errors.Error, self._nats.Error, TimeoutError) as error:
