@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from datetime import date
 from typing import Annotated
 
 import typer
@@ -50,18 +52,46 @@ def demo(
 
 
 @app.command()
-def close(data: DataOption = DEMO_FOLDER) -> None:
-    """Close the days of a data folder again: journal to raw, checked, billed, told, balanced. Safe to repeat; the head-end may go on."""
+def close(
+    data: DataOption = DEMO_FOLDER,
+    day: Annotated[list[str] | None, typer.Option(help="Only this day, as 2025-12-01; may be given again.")] = None,
+    shard: Annotated[list[int] | None, typer.Option(help="Only this shard; may be given again.")] = None,
+) -> None:
+    """Close the days of a data folder: journal to raw, checked, billed, told, balanced. Safe to repeat; the head-end may go on.
+
+    A day that is closed stays as it was told: readings that came later are charged as adjustments on the next statement. A closed day that is
+    named by --day is reckoned again in any case, for example because the registry was put right.
+    """
     from ..day import Site, close_all, collect
+    from ..day import close as close_one
+    from ..day.closes import is_closed
     from ..demo.table import stages
     from ..store.deployment import Folder
 
     site = Site.open(Folder(data))
+    days = [day_of(one) for one in day] if day else list(site.deployment.open_days)
+    shards = shard or site.rows.shards()
+    _only_known(site.deployment.open_days, days, site.rows.shards(), shards)
     with stages(quiet=False) as stage:
         causes = collect(site, stage("Decode the journal into day grids", site.journal_frames()))
-        close_all(site, stage("Validate, bill, balance", site.deployment.days * len(site.rows.shards())))
+        again = [(d, s) for d in days for s in shards if day and is_closed(site.lake, d, s)]
+        done = close_all(site, stage("Validate, bill, balance", len(days) * len(shards)), days=days, shards=shards)
+        for d, s in again:
+            done.update(reckoned=1, adjustments=close_one(site, d, s))
     refused = ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items())) or "none"
-    print(f"{data}: {site.deployment.days} days from {site.deployment.first_day}; frames refused: {refused}")
+    print(
+        f"{data}: {len(days)} days from {days[0]}: {done['closed']:,} closed, {done['reckoned']:,} reckoned again, "
+        f"{done['adjustments']:,} adjustments posted (each for one shard); frames refused: {refused}"
+    )
+
+
+def _only_known(open_days: Sequence[date], days: Sequence[date], known: Sequence[int], shards: Sequence[int]) -> None:
+    for one in days:
+        if one not in open_days:
+            raise InputError(f"{one} is not an open day of this folder; those are {open_days[0]} to {open_days[-1]}")
+    for number in shards:
+        if number not in known:
+            raise InputError(f"there is no shard {number}; there are {', '.join(map(str, known))}")
 
 
 @app.command()

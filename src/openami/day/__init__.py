@@ -4,11 +4,18 @@ frame  --headend-->  journal  --collect-->  raw  --vee-->  validated  --billing-
                                                                    \\--losses-->  balance
 
 site.py      an open data folder: settings, registry, lake
-collect.py   the journal replayed into day grids, written as `raw`
+collect.py   the journal read on into day grids, written as `raw`
 close.py     one (day, shard) from raw to the last rupee and the last Wh of loss
+validate.py  raw readings, days before and registry to validated day blocks
 roll.py      the accounts of a shard as arrays
 charge.py    the money part of closing: month to date, charge lines, the daily statement
 tell.py      after the statements: low-balance notices, and who would be due for disconnection
+balance.py   the loss of transformers and feeders as rows
+adjust.py    readings that come after the close: reckoned again, charged as adjustments
+closes.py    which day is closed, by which readings
+lines.py     the tables of money told line by line
+stages.py    the close as a stage, for engines
+buffers.py   room for large arrays, used again from shard to shard
 """
 
 from .close import close, close_all

@@ -1,14 +1,21 @@
 """The money part of closing a (day, shard): energy to date by time-of-use period, the day's charge lines, the daily statement.
 
-What always holds: a statement's closing balance = opening + recharges - charges, and the next day's opening is this closing; a day's charge is
-the bill to date today less the bill to date yesterday, so the days add up to the month; where more of a day is missing, or only
-known from other consumers' profile, than the rules allow, its energy waits (charged 0 Wh, `held`). Charging it when it becomes known, as an
-adjustment posted to the account, is not built: closing the day again gives the true energy and replaces the day's rows (decision 0007).
+What always holds: a statement's closing balance = opening + recharges - charges - adjustments, and the next day's opening is this closing; a
+day's charge is the bill to date today less the bill to date yesterday, so the days add up to the month; where more of a day is missing, or
+only known from other consumers' profile, than the rules allow, its energy waits (charged 0 Wh, `held`) until readings come; then it is
+charged as an adjustment (adjust.py, decision 0007).
+
+Every table has a row per account, in the order of the roll, and says so in its metadata (`Roll.mark`):
+
+    usage        account, meter, tariff; `<period>_wh` of the day and `<period>_to_date_wh` of the segment for each time-of-use period
+    charges      meter, tariff; `<line>_paise` of the day for each line of the tariffs, null where an account's tariff has no such line;
+                 `to_date_paise`, the whole bill of the segment to date
+    statements   account, meter, the balance before and after, energy, what was estimated or missing, `held`, and `pending` (the bill could not
+                 be computed: nothing is charged)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -16,11 +23,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..billing.bill import Bill, bill
+from ..billing.bill import bill
 from ..billing.charge import Segment, adjustment, segment, within_free_units
 from ..billing.tariff import load_tariffs
 from ..billing.tou import fold, tou_index
-from ..errors import DataError
+from ..errors import DataError, InputError
 from ..prepaid.statement import daily_statements
 from ..readings import IMPORT_WH, Bool, DayBlock, Int32, Int64
 from ..vee import load_rules
@@ -28,25 +35,18 @@ from ..vee.tally import tally
 from .roll import EPOCH, Before, Roll
 from .site import Site
 
+CARRIED = ("closing_paise", "below_since", "uncertain_to_date")
+WH, TO_DATE_WH, PAISE = "_wh", "_to_date_wh", "_paise"
+TO_DATE = "to_date"
+
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """Rows of a (day, shard).
-
-    usage: account, tariff, period, day_wh, to_date_wh. charges: account, tariff, line, amount_paise (of the day), to_date_paise (of the
-    billing period). statements: account, meter, the balance before and after, energy, what was estimated or missing, `held`, and `pending`
-    (the bill could not be computed: nothing is charged).
-    """
+    """Rows of a (day, shard), as above."""
 
     usage: pa.Table
     charges: pa.Table
     statements: pa.Table
-
-
-USAGE = pa.schema({"account": pa.string(), "tariff": pa.string(), "period": pa.string(), "day_wh": pa.int64(), "to_date_wh": pa.int64()})
-CHARGES = pa.schema(
-    {"account": pa.string(), "tariff": pa.string(), "line": pa.string(), "amount_paise": pa.int64(), "to_date_paise": pa.int64()}
-)
 
 
 def charge_day(site: Site, roll: Roll, validated: dict[str, DayBlock]) -> Charged:
@@ -54,35 +54,27 @@ def charge_day(site: Site, roll: Roll, validated: dict[str, DayBlock]) -> Charge
     and statements of the day before. DataError where a tariff's channel was never read, or the day before is open and not closed."""
     energy = validated[IMPORT_WH.name]
     day, shard = energy.day, energy.shard
-    _need_the_day_before(site, day, shard)
-    doubt = _doubt(energy, roll.meter, load_rules().on(day, "domestic").billing_missing_share_max)
-    usage_before = _yesterday(site, "usage", day, shard)
-    book = load_tariffs()
-    groups = []
-    for name, start, at in roll.groups(lambda name: segment(book, name, day).first):
-        part = segment(book, name, day).starting(start)
-        tou = tou_index(part.tariff, site.calendar, day)
-        groups.append(_charge_group(roll, at, part, day, (_priced(validated, part, shard), tou), doubt.held, usage_before))
-    merged = _merge(roll, groups)
-    before = Before(roll.numbers, _yesterday(site, "statements", day, shard))
-    statements = _statements(site, roll, day, merged, before)
+    doubt = doubt_of(roll, energy)
+    money = reckon(site, roll, validated, doubt.held)
+    before = Before.of(site.lake, "statements", day - timedelta(days=1), shard, roll, CARRIED)
+    statements = _statements(site, roll, day, shard, money, before)
     columns = {
         "wh": pa.array(doubt.wh),
         "estimated_wh": pa.array(doubt.estimated_wh),
         "missing_slots": pa.array(doubt.missing_slots),
         "held": pa.array(doubt.held),
-        "within_free_units": pa.array(merged.within_free_units),
+        "within_free_units": pa.array(money.within_free_units),
         "connected_load_w": pa.array(roll.load_w),
         "measured_until": _measured_until(site, doubt.last_metered, day),
         **_carried(day, before, statements["closing_paise"].to_numpy(), (doubt.estimated_wh > 0) | (doubt.missing_slots > 0)),
     }
     for name, column in columns.items():
         statements = statements.append_column(name, column)
-    return Charged(merged.usage, merged.charges, statements)
+    return Charged(usage_rows(roll, money), charge_rows(roll, money), roll.marked(statements))
 
 
 @dataclass(frozen=True, slots=True)
-class _Doubt:
+class Doubt:
     """Per account: the day's energy and what of it is estimated [Wh], intervals without any value, the last interval that was truly metered
     (-1 = none), and whether the day's energy waits."""
 
@@ -93,76 +85,115 @@ class _Doubt:
     held: Bool
 
 
-def _doubt(energy: DayBlock, meter: Int64, missing_share_max: float) -> _Doubt:
-    found = tally(energy.values, energy.quality)
+def doubt_of(roll: Roll, energy: DayBlock) -> Doubt:
+    """What is known and not known of each account's day."""
+    missing_share_max = load_rules().on(energy.day, "domestic").billing_missing_share_max
+    found, meter = tally(energy.values, energy.quality), roll.meter
     held = found.unfounded[meter] > missing_share_max * energy.values.shape[0]
-    return _Doubt(found.wh[meter], found.estimated_wh[meter], found.missing[meter], found.last_metered[meter], np.asarray(held, np.bool_))
+    return Doubt(found.wh[meter], found.estimated_wh[meter], found.missing[meter], found.last_metered[meter], np.asarray(held, np.bool_))
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Accounts `at` (positions) that share tariff and start, charged together."""
+@dataclass(slots=True)
+class Money:
+    """What a day costs the accounts of a roll, all [account]: columns of energy and of lines by name, with where they hold (an account's tariff
+    has the period or line); the sum of the lines, the bill of the segment to date, whether the bill could not be computed, whether free units
+    still cover it."""
 
-    at: Int64
-    usage: pa.Table
-    charges: pa.Table
+    columns: dict[str, tuple[Int64, Bool | None]]
     charged_paise: Int64
-    refused: Bool
+    to_date_paise: Int64
+    pending: Bool
     within_free_units: Bool
 
+    @staticmethod
+    def none(accounts: int) -> Money:
+        paise, truth = np.zeros((2, accounts), np.int64), np.zeros((2, accounts), np.bool_)
+        return Money({}, paise[0], paise[1], truth[0], truth[1])
 
-def _charge_group(
-    roll: Roll,
-    at: Int64,
-    part: Segment,
-    day: date,
-    priced: tuple[DayBlock, Int64],
-    held: Bool,
-    usage_before: pa.Table | None,
-) -> _Group:
-    """priced: the day block that the tariff prices, and the time-of-use period of each of its slots."""
+    def put(self, name: str, own: slice | Int64, values: Int64) -> None:
+        """`values` of the accounts `own` into the column `name`."""
+        if isinstance(own, slice):
+            self.columns[name] = values, None
+            return
+        accounts = self.charged_paise.size
+        column, known = self.columns.setdefault(name, (np.zeros(accounts, np.int64), np.zeros(accounts, np.bool_)))
+        column[own] = values
+        if known is not None:
+            known[own] = True
+
+    def arrays(self, ending: str) -> dict[str, pa.Array]:
+        """The columns whose name ends so, in the order of the tariffs' lines, null where an account does not have them."""
+        own = {name: column for name, column in self.columns.items() if name.endswith(ending)}
+        return {name: pa.array(values) if known is None else pa.array(values, mask=~known) for name, (values, known) in own.items()}
+
+
+def reckon(site: Site, roll: Roll, validated: dict[str, DayBlock], held: Bool) -> Money:
+    """Energy and charges of a validated day; reads the usage of the day before. `held`: whose energy of the day waits. The same day reckoned again
+    from the same readings gives the same."""
+    energy = validated[IMPORT_WH.name]
+    day, book = energy.day, load_tariffs()
+    _need_the_day_before(site, day, energy.shard)
+    groups = [
+        (at, segment(book, name, day).starting(start)) for name, start, at in roll.groups(lambda name: segment(book, name, day).first)
+    ]
+    columns = ["meter", "tariff", *dict.fromkeys(period + TO_DATE_WH for _, part in groups for period in part.tariff.periods)]
+    before = Before.of(site.lake, "usage", day - timedelta(days=1), energy.shard, roll, columns)
+    money = Money.none(len(roll))
+    for at, part in groups:
+        _reckon_group(
+            money, roll, at, part, (_priced(validated, part, energy.shard), tou_index(part.tariff, site.calendar, day)), held, before
+        )
+    return money
+
+
+def _reckon_group(money: Money, roll: Roll, at: Int64, part: Segment, priced: tuple[DayBlock, Int64], held: Bool, before: Before) -> None:
+    """Accounts `at` (positions) that share tariff and start, charged together. priced: the day block that the tariff prices, and the time-of-use
+    period of each of its slots."""
     block, tou = priced
+    day = block.day
+    own = slice(None) if at.size == len(roll) else at
     all_wh, _ = fold(block.values, tou, len(part.tariff.periods))
-    day_wh = all_wh[:, roll.meter[at]]
-    day_wh[:, held[at]] = 0
-    before_wh = _before_wh(usage_before, part, roll.numbers.take(pa.array(at)), day)
+    day_wh = all_wh[:, roll.meter[own]]
+    day_wh[:, held[own]] = 0
+    before_wh = _before_wh(before, part, own, day_wh.shape, day)
     to_date_wh = before_wh + day_wh
-    load_w, prepaid = roll.load_w[at], roll.prepaid[at]
+    load_w, prepaid = roll.load_w[own], roll.prepaid[own]
     span = part.span_days
     to_date = bill(part.tariff, to_date_wh, part.days_to(day), part.days_in_period, load_w, prepaid, span_days=span)
     until_yesterday = bill(part.tariff, before_wh, part.days_to(day) - 1, part.days_in_period, load_w, prepaid, span_days=span)
     lines = adjustment(to_date, until_yesterday)
-    return _Group(
-        at,
-        _usage_rows(roll, at, part, day_wh, to_date_wh),
-        _charge_rows(roll, at, part.tariff.name, lines, to_date),
-        lines.total_paise,
-        lines.refused,
-        within_free_units(part, to_date_wh.sum(axis=0), prepaid),
-    )
+    for k, period in enumerate(part.tariff.periods):
+        money.put(period + WH, own, day_wh[k])
+        money.put(period + TO_DATE_WH, own, to_date_wh[k])
+    for k, name in enumerate(lines.lines):
+        if name == TO_DATE:
+            raise InputError(
+                f"tariff {part.tariff.name} has a line {TO_DATE!r}, which is the name of the whole bill's column; call it otherwise"
+            )
+        money.put(name + PAISE, own, lines.amount_paise[k])
+    money.charged_paise[own], money.to_date_paise[own] = lines.total_paise, to_date.total_paise
+    money.pending[own] = lines.refused
+    money.within_free_units[own] = within_free_units(part, to_date_wh.sum(axis=0), prepaid)
 
 
-@dataclass(frozen=True, slots=True)
-class _Merged:
-    """All groups of a shard, per account again."""
-
-    usage: pa.Table
-    charges: pa.Table
-    charged_paise: Int64
-    pending: Bool
-    within_free_units: Bool
+def usage_rows(roll: Roll, money: Money) -> pa.Table:
+    """The rows of `usage`."""
+    columns = {"account": roll.numbers, "meter": _meters(roll), "tariff": _tariffs(roll), **money.arrays(WH)}
+    return roll.marked(pa.table(columns))
 
 
-def _merge(roll: Roll, groups: list[_Group]) -> _Merged:
-    charged = np.zeros(len(roll), np.int64)
-    pending, free = np.zeros(len(roll), np.bool_), np.zeros(len(roll), np.bool_)
-    for group in groups:
-        charged[group.at], pending[group.at], free[group.at] = group.charged_paise, group.refused, group.within_free_units
-    if not groups:
-        return _Merged(USAGE.empty_table(), CHARGES.empty_table(), charged, pending, free)
-    usage = pa.concat_tables([g.usage for g in groups]).unify_dictionaries()
-    charges = pa.concat_tables([g.charges for g in groups]).unify_dictionaries()
-    return _Merged(usage, charges, charged, pending, free)
+def charge_rows(roll: Roll, money: Money) -> pa.Table:
+    """The rows of `charges`."""
+    columns = {"meter": _meters(roll), "tariff": _tariffs(roll), **money.arrays(PAISE)}
+    return roll.marked(pa.table(columns | {TO_DATE + PAISE: pa.array(money.to_date_paise)}))
+
+
+def _meters(roll: Roll) -> pa.Array:
+    return pa.array(roll.meter.astype(np.int32))
+
+
+def _tariffs(roll: Roll) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(roll.tariff), pa.array(roll.tariffs, pa.string()))
 
 
 def _priced(validated: dict[str, DayBlock], part: Segment, shard: int) -> DayBlock:
@@ -194,73 +225,40 @@ def _carried(day: date, before: Before, closing_paise: Int64, uncertain: Bool) -
 def _need_the_day_before(site: Site, day: date, shard: int) -> None:
     """Balances and energy to date go on from the day before: without it they would start anew, and nobody would notice."""
     yesterday = day - timedelta(days=1)
-    for table in ("statements", "usage"):
+    for table in ("closes", "statements", "usage"):
         if yesterday >= site.deployment.first_day and not site.lake.has(table, yesterday, shard):
             raise DataError(f"{table} of {yesterday} (shard {shard}) are not there, and {day} goes on from them; close {yesterday} first")
 
 
-def _yesterday(site: Site, table: str, day: date, shard: int) -> pa.Table | None:
-    """A table's rows of the day before; None where there are none."""
-    yesterday = day - timedelta(days=1)
-    return site.lake.read(table, yesterday, shard) if site.lake.has(table, yesterday, shard) else None
+def _before_wh(before: Before, part: Segment, own: slice | Int64, shape: tuple[int, ...], day: date) -> Int64:
+    """int64 [period, account]: the segment's energy of the accounts `own` before `day`; a segment that begins on `day`, or an account that comes
+    from another tariff, starts from nothing."""
+    found = np.zeros(shape, np.int64)
+    if part.first < day:
+        same = before.equals("tariff", part.tariff.name)[own]
+        for k, period in enumerate(part.tariff.periods):
+            found[k] = np.where(same, before.column(period + TO_DATE_WH, 0)[own], 0)
+    return found
 
 
-def _before_wh(usage: pa.Table | None, part: Segment, numbers: pa.Array, day: date) -> Int64:
-    """int64 [period, account]: the segment's energy before `day`; a segment that begins on `day` starts from nothing."""
-    periods = part.tariff.periods
-    if part.first == day or usage is None:
-        return np.zeros((len(periods), len(numbers)), np.int64)
-    own = usage.filter(pc.equal(usage["tariff"], part.tariff.name))
-    found = [Before(numbers, own.filter(pc.equal(own["period"], period))).column("to_date_wh", 0) for period in periods]
-    return np.asarray(found, np.int64)
-
-
-def _usage_rows(roll: Roll, at: Int64, part: Segment, day_wh: Int64, to_date_wh: Int64) -> pa.Table:
-    periods = part.tariff.periods
-    return pa.table(
-        {
-            "account": roll.repeated(at, len(periods)),
-            "tariff": _each((part.tariff.name,), day_wh.size),
-            "period": _each(periods, len(at)),
-            "day_wh": pa.array(day_wh.ravel()),
-            "to_date_wh": pa.array(to_date_wh.ravel()),
-        }
-    )
-
-
-def _charge_rows(roll: Roll, at: Int64, name: str, lines: Bill, to_date: Bill) -> pa.Table:
-    return pa.table(
-        {
-            "account": roll.repeated(at, len(lines.lines)),
-            "tariff": _each((name,), lines.amount_paise.size),
-            "line": _each(lines.lines, len(at)),
-            "amount_paise": pa.array(lines.amount_paise.ravel()),
-            "to_date_paise": pa.array(to_date.amount_paise.ravel()),
-        }
-    )
-
-
-def _each(words: Sequence[str], times: int) -> pa.Array:
-    """Each word `times` times, one after the other, as a dictionary."""
-    return pa.DictionaryArray.from_arrays(pa.array(np.repeat(np.arange(len(words), dtype=np.int32), times)), pa.array(words, pa.string()))
-
-
-def _statements(site: Site, roll: Roll, day: date, charged: _Merged, before: Before) -> pa.Table:
-    """account, meter, opening_paise, recharges_paise, charges_paise, closing_paise, pending."""
+def _statements(site: Site, roll: Roll, day: date, shard: int, money: Money, before: Before) -> pa.Table:
+    """account, meter, opening_paise, recharges_paise, charges_paise, adjustments_paise, closing_paise, pending."""
     statements = daily_statements(
         np.where(before.known, before.column("closing_paise", 0), roll.opening_paise).astype(np.int64),
         transferred(site, roll, day),
-        charged.charged_paise[None, :],
+        money.charged_paise[None, :],
         ("charge",),
-        charged.pending,
+        money.pending,
+        adjusted(site, roll, day, shard),
     )
     return pa.table(
         {
             "account": roll.numbers,
-            "meter": pa.array(roll.meter.astype(np.int32)),
+            "meter": _meters(roll),
             "opening_paise": pa.array(statements.opening_paise),
             "recharges_paise": pa.array(statements.recharges_paise),
             "charges_paise": pa.array(statements.charges_paise),
+            "adjustments_paise": pa.array(statements.adjustments_paise),
             "closing_paise": pa.array(statements.closing_paise),
             "pending": pa.array(statements.pending),
         }
@@ -273,4 +271,14 @@ def transferred(site: Site, roll: Roll, day: date) -> Int64:
     if rows := site.rows.transfers(day, day):
         at = pc.fill_null(pc.index_in(pa.array([row.account for row in rows]), roll.numbers), -1).to_numpy()
         np.add.at(total, at[at >= 0], np.array([row.amount_paise for row in rows], np.int64)[at >= 0])
+    return total
+
+
+def adjusted(site: Site, roll: Roll, day: date, shard: int) -> Int64:
+    """int64 [account]: the sum of the adjustments posted to `day` [paise], > 0 = taken."""
+    total = np.zeros(len(roll), np.int64)
+    if site.lake.has("adjustments", day, shard):
+        rows = site.lake.read("adjustments", day, shard, columns=["account", "amount_paise"])
+        at = pc.fill_null(pc.index_in(rows["account"].combine_chunks(), roll.numbers), -1).to_numpy()
+        np.add.at(total, at[at >= 0], rows["amount_paise"].to_numpy()[at >= 0])
     return total

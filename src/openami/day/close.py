@@ -1,31 +1,34 @@
 """Raw -> validated -> charges and statements -> balance: one (day, shard) at a time.
 
-What always holds: `close` reads only its shard's raw, the validated days just before and the statements of the day before, so shards run side
-by side and a day may be closed again at any time with the same result; every table of a (day, shard) is replaced as a whole; nobody is
-charged for an interval that has neither a reading nor an estimate.
+What always holds: closing reads only its shard's raw, the validated days just before and the money of the day before, so shards run side by
+side; a day that is not closed yet is closed anew as a whole after any stop, with the same result; a day that is closed keeps what its
+consumers were told: readings that come later are charged by adjustments (adjust.py); nobody is charged for an interval that has neither a
+reading nor an estimate.
+
+A (day, shard) is closed once the table `closes` has it: it is committed last, and names the file of raw readings that the close went by.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import date
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from ..losses.balance import NodeBalance, balance
-from ..readings import CHANNEL_BY_NAME, ESTIMATED_BITS, IMPORT_WH, MISSING, MISSING64, VOLTAGE_V, DayBlock, Int32, Quality
-from ..registry import ShardIndex
-from ..store.blocks import BlockFile
+from ..errors import DataError
+from ..readings import IMPORT_WH
 from ..store.lake import Draft
-from ..vee import load_rules, meter_limits
-from ..vee import run as vee_run
-from ..vee.tally import mean_meter, mean_of_days
+from .adjust import reclose
+from .balance import balance_rows
+from .buffers import Buffers
 from .charge import charge_day
+from .closes import closed_by, closes_rows, is_closed
 from .site import Site
 from .tell import tell
+from .validate import validate
+
+_own = threading.local()
 
 
 def close_all(
@@ -35,31 +38,60 @@ def close_all(
     *,
     days: Sequence[date] | None = None,
     shards: Sequence[int] | None = None,
-) -> None:
-    """Close every open day that has raw readings, shards side by side, days in order (a day needs the statements of the day before), or only
-    the `days` and `shards` that are named. A day's shards become visible together."""
+) -> Counter[str]:
+    """Close every open day that has raw readings and is not closed, shards side by side, days in order (a day needs the statements of the day
+    before), or only the `days` and `shards` that are named. A day's shards become visible together. Before that, closed days whose raw readings
+    have changed since are reckoned again, and what they cost more or less is posted as adjustments. Gives how many (day, shard) were `closed`,
+    how many shards were `reckoned` again and how many `adjustments` were posted."""
     own = site.rows.shards() if shards is None else shards
+    wanted = site.deployment.open_days if days is None else days
+    done: Counter[str] = Counter()
     with ThreadPoolExecutor(threads, thread_name_prefix="close") as pool:
-        for day in site.deployment.open_days if days is None else days:
+        for posted in pool.map(lambda shard: reclose_changed(site, shard, wanted), own):
+            if posted is not None:
+                done.update(reckoned=1, adjustments=posted)
+        for day in wanted:
             with site.lake.draft(day) as draft:
-                ready = [shard for shard in own if site.lake.has("raw", day, shard)]
+                there = [shard for shard in own if site.lake.has("raw", day, shard)]
+                ready = [shard for shard in there if not is_closed(site.lake, day, shard)]
                 for _ in pool.map(lambda shard, day=day, draft=draft: close_shard(site, draft, day, shard), ready):
+                    done["closed"] += 1
                     if progress:
                         progress(1)
+                if progress and len(there) > len(ready):
+                    progress(len(there) - len(ready))
                 draft.commit()
+    return done
 
 
-def close(site: Site, day: date, shard: int) -> None:
-    """One (day, shard) from raw readings to statements and losses."""
+def close(site: Site, day: date, shard: int) -> int:
+    """One (day, shard) from raw readings to statements and losses; where it is closed already, reckoned again from the readings and the registry as
+    they are now, with adjustments for what is different: gives how many were posted. DataError where there are no raw readings."""
+    if is_closed(site.lake, day, shard):
+        return len(reclose(site, day, shard, _buffers()))
     with site.lake.draft(day) as draft:
         close_shard(site, draft, day, shard)
         draft.commit()
+    return 0
+
+
+def reclose_changed(site: Site, shard: int, days: Sequence[date]) -> int | None:
+    """Reckon a shard's closed days again from the first of `days` on whose raw readings are not those that it was closed by; gives how many
+    adjustments were posted, None where nothing has changed."""
+    for day in days:
+        raw = closed_by(site.lake, day, shard)
+        if raw is not None and site.lake.has("raw", day, shard) and raw != site.lake.content("raw", day, shard):
+            return len(reclose(site, day, shard, _buffers()))
+    return None
 
 
 def close_shard(site: Site, draft: Draft, day: date, shard: int) -> None:
-    """The same, written into a draft of the day."""
+    """A (day, shard) closed for the first time, written into a draft of the day."""
+    if not site.lake.has("raw", day, shard):
+        raise DataError(f"raw has no {day} of shard {shard}; collect its readings first, or name another day")
     index, roll = site.registry_of(shard, day)
-    validated = validate(site, day, index, site.lake.read_blocks("raw", day, shard))
+    raw = site.lake.content("raw", day, shard)
+    validated = validate(site, day, index, _buffers())
     draft.write_blocks("validated", list(validated.values()))
     charged = charge_day(site, roll, validated)
     draft.write("usage", shard, charged.usage)
@@ -69,92 +101,12 @@ def close_shard(site: Site, draft: Draft, day: date, shard: int) -> None:
     draft.write("notices", shard, told.notices)
     draft.write("due", shard, told.due)
     draft.write("balance", shard, balance_rows(site, index, validated[IMPORT_WH.name]))
+    draft.write("closes", shard, closes_rows(raw, 0))
 
 
-def validate(site: Site, day: date, index: ShardIndex, raw: dict[str, DayBlock]) -> dict[str, DayBlock]:
-    """VEE of every channel of a (day, shard): energies by the rule book, averages as they came with their gaps marked."""
-    book = load_rules()
-    sets = [book.on(day, "domestic"), book.on(day, "network")]
-    limits = meter_limits(
-        sets, index.connected_load_w, site.deployment.interval_minutes, rule_of_meter=np.where(index.is_consumer, 0, 1).astype(np.int64)
-    )
-    validated = {}
-    voltage = raw.get(VOLTAGE_V.name)
-    for name, block in raw.items():
-        channel = CHANNEL_BY_NAME[name]
-        if not channel.additive:
-            validated[name] = block
-            continue
-        before = _days_before(site, day, index.shard, name, sets[0].like_day_days)
-        doubted = (block.quality & np.uint32(Quality.DUPLICATE)) != 0
-        result = vee_run(
-            block.values,
-            limits,
-            conflict=doubted if doubted.any() else None,
-            voltage_cv=voltage.values if voltage else None,
-            like_day=mean_of_days(before) if before else None,
-            class_profile=_class_profile(block.values, index),
-        )
-        validated[name] = DayBlock(day, index.shard, channel, result.validated, result.quality)
-    return validated
-
-
-def _days_before(site: Site, day: date, shard: int, channel: str, count: int) -> list[Int32]:
-    """Measured values of up to `count` days before `day`, newest last; estimates are left out (MISSING), so that no estimate feeds another."""
-    found = []
-    for back in range(count, 0, -1):
-        earlier = day - timedelta(days=back)
-        for path in site.lake.files("validated", earlier).get(shard, []) if "validated" in site.lake.tables() else []:
-            file = BlockFile(path)
-            if not file.meters(channel):
-                continue
-            values = file.values(channel)
-            marks = site.lake.read("validated_quality", earlier, shard)
-            own = pc.equal(marks["channel"], channel).to_numpy() & ((marks["quality"].to_numpy() & np.int32(ESTIMATED_BITS)) != 0)
-            values[marks["slot"].to_numpy()[own], marks["meter"].to_numpy()[own]] = MISSING
-            found.append(values)
+def _buffers() -> Buffers:
+    """This thread's, for as long as it lives."""
+    if not hasattr(_own, "buffers"):
+        _own.buffers = Buffers()
+    found: Buffers = _own.buffers
     return found
-
-
-def _class_profile(values: Int32, index: ShardIndex) -> Int32:
-    """The average consumer's day, int32 [slot, rule set]: what fills a meter of which nothing is known; MISSING for the network's meters."""
-    profile = np.full((len(values), 2), MISSING, np.int32)
-    profile[:, 0] = mean_meter(values, index.is_consumer)
-    return profile
-
-
-def balance_rows(site: Site, index: ShardIndex, energy: DayBlock) -> pa.Table:
-    """The balance of a (day, shard) as rows (kind, node, hour; hour null = the whole day), null where unknown."""
-    found = balance(index, energy.values, energy.quality, 60 // site.deployment.interval_minutes)
-    held = set(index.feeder[index.feeder >= 0].tolist())
-    own_transformers = [k for k, f in enumerate(index.transformer_feeder) if int(f) in held]
-    parts = []
-    for kind, hours, whole, nodes in (
-        ("transformer", found.transformers, found.transformers_day, own_transformers),
-        ("feeder", found.feeders, found.feeders_day, sorted(held)),
-    ):
-        parts += [_node_rows(kind, hours, nodes, whole_day=False), _node_rows(kind, whole, nodes, whole_day=True)]
-    return pa.concat_tables(parts)
-
-
-def _node_rows(kind: str, node: NodeBalance, nodes: list[int], *, whole_day: bool) -> pa.Table:
-    spans = node.in_wh.shape[0]
-    estimated_share = node.estimated_share()[:, nodes].ravel()
-    hour = np.tile(np.arange(spans, dtype=np.int32)[:, None], (1, len(nodes)))
-
-    def energy(values: np.ndarray) -> pa.Array:
-        flat = values[:, nodes].ravel()
-        return pa.array(flat, mask=flat == MISSING64)
-
-    return pa.table(
-        {
-            "kind": pa.array([kind] * hour.size),
-            "node": pa.array([node.names[k] for k in nodes] * spans),
-            "hour": pa.array(hour.ravel(), mask=np.full(hour.size, whole_day)),
-            "in_wh": energy(node.in_wh),
-            "out_wh": energy(node.out_wh),
-            "loss_wh": energy(node.loss_wh),
-            "coverage": pa.array(np.nan_to_num(node.coverage()[:, nodes].ravel())),
-            "estimated_share": pa.array(estimated_share, mask=np.isnan(estimated_share)),
-        }
-    )

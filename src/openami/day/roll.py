@@ -6,9 +6,11 @@ before is brought into today's order by `Before`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +19,14 @@ import pyarrow.compute as pc
 
 from ..readings import Bool, Int32, Int64
 from ..registry import Account, PaymentMode, ShardIndex
+from ..store.lake import Lake
 
 EPOCH = date(1970, 1, 1)
+MARK = b"roll"
+"""Under this word the tables of an account's day say (in their files' metadata) which roll their rows follow."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Roll:
     """The accounts of a shard that hold on a day. All arrays [account], numbers ascending.
 
@@ -52,10 +57,15 @@ class Roll:
             found += [(name, EPOCH + timedelta(days=day), own[start == day]) for day in np.unique(start).tolist()]
         return found
 
-    def repeated(self, at: Int64, times: int) -> pa.ChunkedArray:
-        """The numbers of the accounts `at`, `times` over. As plain strings: a dictionary of this size costs ten times as much to write."""
-        own = self.numbers.take(pa.array(at))
-        return pa.chunked_array([own] * times, pa.string())
+    @cached_property
+    def mark(self) -> bytes:
+        """Tells this roll's numbers and their order from any other's, so that tables in the same order need not be compared name by name."""
+        whole = pa.concat_arrays([self.numbers])  # from its first byte on, whatever it was cut from
+        return hashlib.sha256(b"".join(bytes(buffer) for buffer in whole.buffers() if buffer is not None)).hexdigest().encode()
+
+    def marked(self, rows: pa.Table) -> pa.Table:
+        """`rows`, one for each account in this order, saying so."""
+        return rows.replace_schema_metadata({MARK: self.mark})
 
 
 def make_roll(accounts: list[Account], index: ShardIndex, day: date) -> Roll:
@@ -79,18 +89,32 @@ def make_roll(accounts: list[Account], index: ShardIndex, day: date) -> Roll:
 
 
 class Before:
-    """An earlier table with a row per account, read in the order of `numbers`."""
+    """An earlier table with a row per account, read in the order of a roll. `rows` without a column `account` follow the roll `numbers`."""
 
     def __init__(self, numbers: pa.Array, rows: pa.Table | None) -> None:
         self._rows, self._count = rows, len(numbers)
         if rows is None:
             self._same, self._at = False, np.full(self._count, -1, np.int64)
             return
-        known = rows["account"].combine_chunks()
+        known = rows["account"].combine_chunks() if "account" in rows.column_names else numbers
         if pa.types.is_dictionary(known.type):
             known = known.cast(pa.string())
         self._same = known.equals(numbers)
         self._at = np.arange(self._count) if self._same else pc.fill_null(pc.index_in(numbers, known), -1).to_numpy().astype(np.int64)
+
+    @staticmethod
+    def of(lake: Lake, table: str, day: date, shard: int, roll: Roll, columns: Sequence[str]) -> Before:
+        """Columns of a table of `day`, none of whose rows is known where the table does not have that day. The names of the accounts are read
+        only where the roll has changed since; a table without them follows the statements of its day."""
+        if not lake.has(table, day, shard):
+            return Before(roll.numbers, None)
+        rows = lake.read(table, day, shard, columns=columns, coded=[name for name in columns if name == "tariff"])
+        if rows.num_columns and (rows.schema.metadata or {}).get(MARK) == roll.mark:
+            return Before(roll.numbers, rows)
+        names = lake.read(table, day, shard, columns=["account"])
+        if not names.num_columns:
+            names = lake.read("statements", day, shard, columns=["account"])
+        return Before(roll.numbers, rows.append_column("account", names["account"]))
 
     @property
     def known(self) -> Bool:
@@ -98,8 +122,9 @@ class Before:
         return np.asarray(self._at >= 0, np.bool_)
 
     def column(self, name: str, otherwise: npt.NDArray[np.generic] | int) -> npt.NDArray[np.generic]:
-        """A column of numbers or truths, `otherwise` for accounts that the table does not have, and where it is null a number's lowest."""
-        if self._rows is None:
+        """A column of numbers or truths, `otherwise` for accounts that the table does not have and where there is no such column; where it is
+        null, a number's lowest."""
+        if self._rows is None or name not in self._rows.column_names:
             return np.broadcast_to(np.asarray(otherwise), self._count).copy()
         column = self._rows[name].combine_chunks()
         if pa.types.is_date32(column.type):
@@ -110,3 +135,15 @@ class Before:
         if self._same:
             return np.asarray(values)
         return np.where(self._at >= 0, values[np.maximum(self._at, 0)] if values.size else 0, otherwise)
+
+    def equals(self, name: str, word: str) -> Bool:
+        """bool [account]: where a column of words, as a dictionary, says `word`."""
+        if self._rows is None or name not in self._rows.column_names:
+            return np.zeros(self._count, np.bool_)
+        column = self._rows[name].unify_dictionaries().combine_chunks()
+        words = column.dictionary.to_pylist()
+        code = column.indices.to_numpy(zero_copy_only=False)
+        found = code == (words.index(word) if word in words else -1)
+        return np.asarray(
+            found if self._same else found[np.maximum(self._at, 0)] & (self._at >= 0) if found.size else self._at >= 0, np.bool_
+        )

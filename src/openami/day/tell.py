@@ -36,7 +36,8 @@ JUDGED = ("closing_paise", "below_since", "uncertain_to_date", "measured_until",
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Rows of a (day, shard). notices: account, level (-1 = none), send, days_left (null = cannot be told). due: account, balance_paise,
+    """Rows of a (day, shard). notices: a row per account as the roll has them: meter, level (-1 = none), send, days_left (null = cannot be told).
+    due: account, balance_paise,
     shortfall_paise, days_below, judged_at, allowed, reasons (JSON: every rule that was asked, with its answer and source)."""
 
     notices: pa.Table
@@ -125,14 +126,15 @@ def _due_row(day: date, number: str, statement: dict[str, Any], shortfall_paise:
 
 
 def _notice_rows(roll: Roll, notices: Notices) -> pa.Table:
-    return pa.table(
+    rows = pa.table(
         {
-            "account": roll.numbers,
+            "meter": pa.array(roll.meter.astype(np.int32)),
             "level": pa.array(notices.level.astype(np.int32)),
             "send": pa.array(notices.send),
             "days_left": pa.array(notices.days_left, mask=notices.days_left < 0),
         }
     )
+    return roll.marked(rows)
 
 
 def _recent_charges(site: Site, day: date, shard: int, roll: Roll, statements: pa.Table) -> Int64:
@@ -142,7 +144,7 @@ def _recent_charges(site: Site, day: date, shard: int, roll: Roll, statements: p
         earlier = day - timedelta(days=back)
         if not site.lake.has("statements", earlier, shard):
             break
-        days.append(Before(roll.numbers, site.lake.read("statements", earlier, shard)).column("charges_paise", 0))
+        days.append(Before.of(site.lake, "statements", earlier, shard, roll, ["charges_paise"]).column("charges_paise", 0))
     return np.asarray(days, np.int64)
 
 
@@ -160,5 +162,4 @@ def _last_recharge(site: Site, day: date, roll: Roll) -> Int64:
 def _told(site: Site, day: date, shard: int, roll: Roll) -> npt.NDArray[np.int8]:
     """int8 [account]: the level told the day before, -1 = none."""
     yesterday = day - timedelta(days=1)
-    rows = site.lake.read("notices", yesterday, shard) if site.lake.has("notices", yesterday, shard) else None
-    return Before(roll.numbers, rows).column("level", -1).astype(np.int8)
+    return Before.of(site.lake, "notices", yesterday, shard, roll, ["level"]).column("level", -1).astype(np.int8)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..day import Site
+from ..day.lines import bills_to_date, charge_lines
 from ..fleet.faults import BREAKS, TAKEN_IN, Plan, cause_of, expected_grid, expected_refusals
 from ..fleet.households import IMPOSSIBLE_WH
 from ..fleet.run import Outcome
@@ -217,14 +218,14 @@ def _money(site: Site) -> dict[str, Any]:
     shards = site.rows.shards()
     days = site.deployment.open_days
     statements = pa.concat_tables([site.lake.read("statements", d, s) for d in days for s in shards])
-    charges = pa.concat_tables([site.lake.read("charges", d, s) for d in days for s in shards])
+    charges = pa.concat_tables([charge_lines(site.lake, d, s) for d in days for s in shards])
     last = pa.concat_tables([site.lake.read("statements", days[-1], s) for s in shards])
     totals = {name: int(pc.sum(statements[name]).as_py() or 0) for name in ("recharges_paise", "charges_paise")}
     opening = sum(a.opening_paise for a in site.rows.accounts())
     closing = int(pc.sum(last["closing_paise"]).as_py() or 0)
     lines = charges.group_by("line").aggregate([("amount_paise", "sum")])
     month_ends = {d.replace(day=1): d for d in days}.values()
-    bills = pa.concat_tables([site.lake.read("charges", d, s) for d in month_ends for s in shards])
+    bills = pa.concat_tables([bills_to_date(site.lake, d, s) for d in month_ends for s in shards])
     billed = int(pc.sum(bills["to_date_paise"]).as_py() or 0)
     holds = {
         "statements = charges, to the paisa": totals["charges_paise"] == int(pc.sum(charges["amount_paise"]).as_py() or 0),

@@ -1,4 +1,4 @@
-"""The daily statement: opening + recharges + adjustments - charges = closing, to the paisa, for all accounts at once.
+"""The daily statement: opening + recharges - charges - adjustments = closing, to the paisa, for all accounts at once.
 
 What always holds: closing_paise is computed from the printed numbers alone; an account whose charge could not be computed is
 `pending`: nothing is charged, and the statement says so instead of showing a zero as if it were the truth.
@@ -19,7 +19,8 @@ from ..readings import Bool, Int64
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """One day's statements. int64 paise [account], charge_paise [line, account] (> 0 is taken, < 0 given); pending bool [account]."""
+    """One day's statements. int64 paise [account], charge_paise [line, account] and adjustments_paise (> 0 is taken, < 0 given); pending bool
+    [account]. An adjustment puts an earlier day's charge right."""
 
     lines: tuple[str, ...]
     opening_paise: Int64
@@ -27,6 +28,7 @@ class Statements:
     charge_paise: Int64
     closing_paise: Int64
     pending: Bool
+    adjustments_paise: Int64
 
     @property
     def charges_paise(self) -> Int64:
@@ -37,7 +39,7 @@ class Statements:
         """Opening, recharges, each line's charges and closing summed over all accounts: what must tie to the payments and the bills."""
         totals = {"opening": int(self.opening_paise.sum()), "recharges": int(self.recharges_paise.sum())}
         totals |= {f"charge:{name}": int(self.charge_paise[k].sum()) for k, name in enumerate(self.lines)}
-        return totals | {"closing": int(self.closing_paise.sum())}
+        return totals | {"adjustments": int(self.adjustments_paise.sum()), "closing": int(self.closing_paise.sum())}
 
     def charge_rows(self, accounts: tuple[str, ...], day: date) -> Iterator[ChargeRow]:
         """The charge rows to post for `day`, account by account; lines of 0 are left out. accounts: their numbers, in array order."""
@@ -48,12 +50,18 @@ class Statements:
 
 
 def daily_statements(
-    opening_paise: Int64, recharges_paise: Int64, charge_paise: Int64, lines: tuple[str, ...], pending: Bool | None = None
+    opening_paise: Int64,
+    recharges_paise: Int64,
+    charge_paise: Int64,
+    lines: tuple[str, ...],
+    pending: Bool | None = None,
+    adjustments_paise: Int64 | None = None,
 ) -> Statements:
     """Statements of one day.
 
     opening_paise, recharges_paise: int64 [account], recharges >= 0 unless one was reversed; charge_paise: int64 [line, account] named
-    by `lines`, as `billing.charge` gives them; pending: bool [account], charges that could not be computed (their lines must be 0).
+    by `lines`, as `billing.charge` gives them; pending: bool [account], charges that could not be computed (their lines must be 0);
+    adjustments_paise: int64 [account], what earlier days' charges are put right by, None = nothing.
     Raises RequestError where shapes do not fit or a pending account has a charge.
     """
     accounts = opening_paise.size
@@ -63,8 +71,11 @@ def daily_statements(
             f"give one column for every account"
         )
     held = np.zeros(accounts, np.bool_) if pending is None else pending
+    adjusted = np.zeros(accounts, np.int64) if adjustments_paise is None else adjustments_paise
+    if adjusted.shape != (accounts,):
+        raise RequestError(f"{accounts} opening balances, but adjustments are {adjusted.shape}; give one for every account")
     if charge_paise[:, held].any():
         first = int(np.flatnonzero(held & (charge_paise != 0).any(axis=0))[0])
         raise RequestError(f"account at position {first} is pending, yet it has a charge; a refused bill has only zeros")
-    closing = opening_paise + recharges_paise - charge_paise.sum(axis=0)
-    return Statements(lines, opening_paise, recharges_paise, charge_paise, np.asarray(closing, np.int64), held)
+    closing = opening_paise + recharges_paise - charge_paise.sum(axis=0) - adjusted
+    return Statements(lines, opening_paise, recharges_paise, charge_paise, np.asarray(closing, np.int64), held, adjusted)

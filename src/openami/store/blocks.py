@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from ..readings import MISSING, DayBlock, Int32
 from .places import opened
 
 PAGE_ROWS = 131_072
+RISING = ("meter", "slot")
+"""Columns of row numbers, which rise from row to row."""
 SLOT = re.compile(r"s\d\d+")
 
 
@@ -97,10 +99,13 @@ def write_rows(target: Any, parts: Sequence[pa.Table]) -> None:
             writer.write_table(part, row_group_size=PAGE_ROWS)
 
 
-def read_rows(path: str | Path) -> pa.Table:
-    """The rows of one file of the lake, without its partition columns. DataError where it is damaged."""
+def read_rows(path: str | Path, columns: Sequence[str] | None = None, coded: Sequence[str] = ()) -> pa.Table:
+    """The rows of one file of the lake, without its partition columns; of `columns` those that the file has, None = all; those named in `coded`
+    as dictionaries. DataError where it is damaged. One thread: whoever reads many files does so from threads of its own."""
     try:
-        return pq.read_table(opened(path), partitioning=None, memory_map=True, page_checksum_verification=True)
+        with pq.ParquetFile(opened(path), memory_map=True, page_checksum_verification=True, read_dictionary=list(coded)) as file:
+            own = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+            return file.read(own, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{path} cannot be read ({' '.join(str(error).split())[:200]}); close that day again or restore the file"
@@ -108,7 +113,7 @@ def read_rows(path: str | Path) -> pa.Table:
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema as readers see it: without dictionaries, which only save room."""
+    """The schema as readers see it: without dictionaries, which only save room, and without what a file says of itself."""
     fields = [pa.field(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type, f.nullable) for f in schema]
     return pa.schema(fields)
 
@@ -120,8 +125,9 @@ def _format(schema: pa.Schema) -> dict[str, Any]:
     """How the columns of a table are packed: slots and whole numbers by byte streams, row numbers as differences, dictionaries as they come,
     everything else plain. (Looking for a dictionary where there is none costs more than all the rest.)"""
     slots = [f.name for f in schema if pa.types.is_int32(f.type) and SLOT.fullmatch(f.name)]
-    whole = [f.name for f in schema if pa.types.is_int64(f.type)]
-    rising = [name for name in ("meter", "slot") if name in schema.names]
+    whole = [f.name for f in schema if pa.types.is_int64(f.type) or pa.types.is_timestamp(f.type) or pa.types.is_date32(f.type)]
+    whole += [f.name for f in schema if pa.types.is_int32(f.type) and f.name not in slots and f.name not in RISING]
+    rising = [name for name in RISING if name in schema.names]
     encoding = dict.fromkeys([*slots, *whole], "BYTE_STREAM_SPLIT") | dict.fromkeys(rising, "DELTA_BINARY_PACKED")
     return {
         "compression": "zstd",
@@ -182,18 +188,26 @@ class BlockFile:
         first = 0
         for group in self._groups(channel):
             rows = self._read(group)
-            if not _counts_up(_numbers(rows["meter"]), first):
-                raise DataError(f"{self.path} does not hold the meters of {channel} in order; write that day again")
+            self._in_order(rows, channel, first)
             yield Part(first, [_numbers(rows[name]) for name in self.slots])
             first += rows.num_rows
 
-    def values(self, channel: str) -> Int32:
-        """The whole channel as a day block's values, int32 [slot, meter]."""
-        block = np.empty((len(self.slots), self.meters(channel)), np.int32)
-        for part in self.parts(channel):
-            for row, column in zip(block, part.columns, strict=True):
-                row[part.first : part.first + part.meters] = column
+    def values(self, channel: str, room: Callable[[tuple[int, int]], Int32] | None = None) -> Int32:
+        """The whole channel as a day block's values, int32 [slot, meter]; `room` gives the array of that shape to put them into."""
+        shape = len(self.slots), self.meters(channel)
+        block = np.empty(shape, np.int32) if room is None else room(shape)
+        first = 0
+        for group in self._groups(channel):
+            rows = self._read(group)
+            self._in_order(rows, channel, first)
+            for row, name in zip(block, self.slots, strict=True):
+                _put(rows[name], row[first : first + rows.num_rows])
+            first += rows.num_rows
         return block
+
+    def _in_order(self, rows: pa.Table, channel: str, first: int) -> None:
+        if not _counts_up(_numbers(rows["meter"]), first):
+            raise DataError(f"{self.path} does not hold the meters of {channel} in order; write that day again")
 
     def _groups(self, channel: str) -> list[int]:
         return [group for group, name in enumerate(self._channel) if name == channel]
@@ -218,6 +232,23 @@ def _numbers(column: pa.ChunkedArray) -> Int32:
     """An int32 column as an array, MISSING where null; not copied where nothing is null."""
     parts = [to_numbers(chunk) for chunk in column.chunks]
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int32), *parts])
+
+
+def _put(column: pa.ChunkedArray, out: Int32) -> None:
+    """An int32 column into `out`, MISSING where null."""
+    at = 0
+    for chunk in column.chunks:
+        mask, octets = chunk.buffers()
+        own = out[at : at + len(chunk)]
+        at += len(chunk)
+        if octets is None:
+            own[:] = MISSING
+            continue
+        values = np.frombuffer(octets, np.int32)[chunk.offset : chunk.offset + len(chunk)]
+        if chunk.null_count == 0:
+            own[:] = values
+        else:
+            _put_gaps(values, np.frombuffer(mask, np.uint8), chunk.offset, own)
 
 
 def to_numbers(chunk: pa.Array) -> Int32:

@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..readings import Calendar
 
 FILE = "openami.toml"
-FORMAT = 1
+FORMAT = 2
 """Of everything in a data folder; a release that changes tables, journal or settings counts it up, and says in CHANGELOG what to do."""
 
 

@@ -14,6 +14,8 @@ are found by their checksums.
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 import os
 import re
@@ -122,16 +124,30 @@ class Lake:
         """The tables that are there, by name."""
         return self.place.tables()
 
-    def read(self, table: str, day: date, shard: int, version: int | None = None) -> pa.Table:
-        """The rows of (day, shard), without the partition columns; an empty DataError sentence where there are none."""
+    def read(
+        self,
+        table: str,
+        day: date,
+        shard: int,
+        version: int | None = None,
+        columns: Sequence[str] | None = None,
+        coded: Sequence[str] = (),
+    ) -> pa.Table:
+        """The rows of (day, shard), without the partition columns, or only `columns` of them, `coded` ones as dictionaries; DataError where there
+        are none."""
         files = self.all_files(table, version).get((day, shard), [])
         if not files:
             raise DataError(f"{table} has no {day} of shard {shard}; close that day first, or ask for another")
-        return pa.concat_tables([read_rows(path) for path in files], promote_options="default")
+        parts = [read_rows(path, columns, coded) for path in files]
+        return parts[0] if len(parts) == 1 else pa.concat_tables(parts, promote_options="default")
 
     def has(self, table: str, day: date, shard: int) -> bool:
         """Whether (day, shard) is in `table`; a table that is there and cannot be opened is a DataError, never a no."""
         return self.place.has_table(table) and (day, shard) in self.all_files(table)
+
+    def content(self, table: str, day: date, shard: int) -> str:
+        """Names what (day, shard) of `table` holds now: another content has another name, and is never again called like this one."""
+        return ",".join(Path(path).name for path in self.all_files(table).get((day, shard), []))
 
     def days(self, table: str) -> list[date]:
         """The days that `table` has, in order; none where there is no such table yet."""
@@ -225,9 +241,12 @@ class Draft:
             data_change=True,
             stats=json.dumps({"numRecords": sum(part.num_rows for part in parts)}),
         )
+        self._keep(table, shard, plain_schema(parts[0].schema), add)
+
+    def _keep(self, table: str, shard: int, schema: pa.Schema, add: AddAction) -> None:
         with self._lock:
             before = self._files.setdefault(table, {}).get(shard)
-            self._files[table][shard] = plain_schema(parts[0].schema), add
+            self._files[table][shard] = schema, add
         if before:
             self._lake.place.discard(f"{table}/{before[1].path}")
 
@@ -237,12 +256,28 @@ class Draft:
         self.write(f"{table}_quality", shard, [quality_to_table(block) for block in blocks])
         self.write(table, shard, [block_to_table(block) for block in blocks])
 
+    def hand_over(self) -> bytes:
+        """What was written, for a draft of the same day that commits it, perhaps in another process (`adopt`). No longer ours to take back."""
+        handed = [
+            {"table": table, "shard": shard, "schema": base64.b64encode(schema.serialize()).decode(), "add": dataclasses.asdict(add)}
+            for table, shards in self._files.items()
+            for shard, (schema, add) in shards.items()
+        ]
+        self._files.clear()
+        return json.dumps(handed).encode()
+
+    def adopt(self, handed: bytes) -> None:
+        """Take over files that another draft of this day has written; the same (table, shard) twice keeps the last."""
+        for one in json.loads(handed):
+            schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(one["schema"])))
+            self._keep(one["table"], one["shard"], schema, AddAction(**one["add"]))
+
     def commit(self) -> dict[str, int]:
         """Make everything visible; gives each table's version. A failure leaves the tables that were not reached as they were."""
         versions = {}
         for table in list(self._files):
             shards = self._files[table]
-            schema = next(iter(shards.values()))[0]
+            schema = pa.unify_schemas([schema for schema, _ in shards.values()])
             try:
                 self._lake.commit(table, self._day, schema, {shard: add for shard, (_, add) in shards.items()}, adding=self._adding)
             except (OSError, pa.ArrowException) as error:

@@ -51,6 +51,7 @@ def run(
     class_profile: Int32 | None = None,
     register_wh: Int64 | None = None,
     usual_wh: Int64 | None = None,
+    into: tuple[Int32, UInt32] | None = None,
 ) -> VeeResult:
     """Validate, estimate and validate again one day of one energy channel [Wh]. What is None is not known, and what needs it is not judged.
 
@@ -61,10 +62,11 @@ def run(
     [meter]: drift_s int32 [s]; exchange_slot int32, -1 = none; register_wh int64, the register's difference over the day, MISSING64 = none;
       usual_wh int64, the usual energy of such a day (`checks.usual_day`), MISSING64 = none.
     class_profile: int32 [slot, rule set], the average consumer of each of the rule sets given to `meter_limits`, MISSING where none.
+    into: arrays of the shape of `values` to put `validated` and `quality` into, for whoever has them at hand; None = fresh ones.
     InputError names an array of another shape or kind."""
     given = _Given(values, limits, conflict, outage, inactive, edited, voltage_cv, export_wh, drift_s, exchange_slot)
     known = _Known(values, limits, like_day, class_profile, register_wh, usual_wh)
-    validated, quality, unfilled, counts = _outputs(values)
+    validated, quality, unfilled, counts = _outputs(values, into)
     run_blocks(given.values, limits.table, *given.rest, *known.rest, validated, quality, unfilled, counts)
     return _result(validated, quality, unfilled, counts)
 
@@ -103,16 +105,18 @@ def estimate(
     `estimate(values, validate(values, ...), ...)` is `run(values, ...)`."""
     known = _Known(values, limits, like_day, class_profile, register_wh, usual_wh)
     _shape("quality", quality, values.shape, np.uint32)
-    validated, out, unfilled, counts = _outputs(values)
+    validated, out, unfilled, counts = _outputs(values, None)
     estimate_blocks(
         np.ascontiguousarray(values), np.ascontiguousarray(quality), limits.table, *known.rest, validated, out, unfilled, counts
     )
     return _result(validated, out, unfilled, counts)
 
 
-def _outputs(values: Int32) -> tuple[Int32, UInt32, Int32, Int64]:
-    meters = values.shape[1]
-    return np.empty(values.shape, np.int32), np.empty(values.shape, np.uint32), np.zeros(meters, np.int32), np.zeros(32, np.int64)
+def _outputs(values: Int32, into: tuple[Int32, UInt32] | None) -> tuple[Int32, UInt32, Int32, Int64]:
+    validated, quality = into or (np.empty(values.shape, np.int32), np.empty(values.shape, np.uint32))
+    _shape("into, validated", validated, values.shape, np.int32)
+    _shape("into, quality", quality, values.shape, np.uint32)
+    return validated, quality, np.zeros(values.shape[1], np.int32), np.zeros(32, np.int64)
 
 
 def _result(validated: Int32, quality: UInt32, unfilled: Int32, counts: Int64) -> VeeResult:

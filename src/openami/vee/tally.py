@@ -60,12 +60,15 @@ def _count(values: Int32, quality: UInt32, wh: Int64, estimated_wh: Int64, missi
                 last_metered[m] = t
 
 
-def mean_of_days(days: Sequence[Int32]) -> Int32:
+def mean_of_days(days: Sequence[Int32], into: Int32 | None = None) -> Int32:
     """`estimate.like_day` without stacking the days: int32 [slot, meter] each; the mean of what is there to the nearest whole, halves up,
-    MISSING where no day has the slot. ValueError without a day."""
+    MISSING where no day has the slot. One day is its own mean, and is given back as it is. into: where to put it, which may be one of the
+    days; None = a fresh array. ValueError without a day."""
     if not days:
         raise ValueError("the average of no day is none; leave it out")
-    out = np.empty_like(days[0])
+    if len(days) == 1:
+        return days[0]
+    out = np.empty_like(days[0]) if into is None else into
     _mean(tuple(np.ascontiguousarray(day) for day in days), out)
     return out
 

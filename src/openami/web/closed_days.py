@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..day import Site
+from ..day.lines import charge_lines, usage_by_period
 from ..errors import DataError
 from ..losses.suspicion import idle_while_flowing, loss_outliers, understated, wrong_transformers
 from ..readings import CHECK_BITS, ESTIMATED_BITS, IMPORT_WH, MISSING, DayBlock, Int32, Quality
@@ -108,7 +109,9 @@ class ClosedDays:
         """The files that the day is read from, as the disk knows them; a restored file has another time of change."""
         place = self.site.lake.place
         if not isinstance(place, Local):  # an object of a table never changes, so the logs say it all
-            return frozenset((f"{table}/{name}", 0, size, at) for table in place.tables() for name, size, at in place.log_state(table) or ())
+            return frozenset(
+                (f"{table}/{name}", 0, size, at) for table in place.tables() for name, size, at in place.log_state(table) or ()
+            )
         lake = place.root
         found = set()
         for path in [*lake.glob(f"*/day={day.isoformat()}/*/*"), *lake.glob("*/_delta_log/*")]:
@@ -134,18 +137,20 @@ class ClosedDays:
             return list(pa.concat_tables([self.site.lake.read(table, day, s) for s in shards]).to_pylist())
 
         charges: dict[str, list[dict[str, Any]]] = {}
-        for row in rows("charges"):
-            charges.setdefault(row["account"], []).append(row)
         month_wh: Counter[str] = Counter()
-        for row in rows("usage"):
-            month_wh[row["account"]] += row["to_date_wh"]
+        for shard in shards:
+            for row in charge_lines(self.site.lake, day, shard).to_pylist():
+                charges.setdefault(row["account"], []).append(row)
+            for row in usage_by_period(self.site.lake, day, shard).to_pylist():
+                month_wh[row["account"]] += row["to_date_wh"]
+        statements = rows("statements")
         written = max(at for _, _, at in self.site.lake.place.log_state("balance") or ()) / 1e9
         return ClosedDay(
             day=day,
             shards={s: self._read_shard(day, s) for s in shards},
-            statements={r["account"]: r for r in rows("statements")},
+            statements={r["account"]: r for r in statements},
             charges=charges,
-            notices={r["account"]: r for r in rows("notices")},
+            notices={of["account"]: r for of, r in zip(statements, rows("notices"), strict=True)},
             due=rows("due"),
             balance=self._read_balance(rows("balance")),
             month_wh=dict(month_wh),

@@ -355,6 +355,7 @@ class OpenedTown:
             estimated_wh=row["estimated_wh"],
             missing_intervals=row["missing_slots"],
             month_wh=found.month_wh.get(account.number),
+            adjustments_paise=row["adjustments_paise"],
         )
 
     def _day_cost(self, account: str, day: date) -> tb.DayCost:

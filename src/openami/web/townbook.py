@@ -311,8 +311,8 @@ class ChargeLine:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """An account's day: closing = opening + recharges - sum of lines. wh: the day's energy, None = unknown; estimated_wh, missing
-    intervals: how sure it is. month_wh: the month's energy up to and including this day."""
+    """An account's day: closing = opening + recharges - sum of lines - adjustments (what earlier days are put right by). wh: the day's energy,
+    None = unknown; estimated_wh, missing intervals: how sure it is. month_wh: the month's energy up to and including this day."""
 
     day: date
     opening_paise: int
@@ -323,6 +323,7 @@ class Statement:
     estimated_wh: int
     missing_intervals: int
     month_wh: int | None
+    adjustments_paise: int = 0
 
     @property
     def charge_paise(self) -> int:
