@@ -12,6 +12,7 @@ on another transformer (`wrong_transformers`), to be registered short (`understa
     fitted.py      technical loss where no network model is known
     atc.py         AT&C loss by the year's method; quarterly.py: the quarterly energy account as a file
     outages.py     gasps, breaths and silence to outages; reliability.py: SAIFI, SAIDI, CAIDI, MAIFI, and intervals for VEE
+    mapping.py     on which transformer and phase a meter really hangs
     rollup.py      demand per slot of transformers, feeders, divisions and the company; peak, load factor, completeness
     suspicion.py   first suspicions, each with its evidence, never a verdict
 
