@@ -7,6 +7,8 @@ site.py      an open data folder: settings, registry, lake
 collect.py   the journal read on into day grids, written as `raw`
 close.py     one (day, shard) from raw to the last rupee and the last Wh of loss
 validate.py  raw readings, days before and registry to validated day blocks
+known.py     what VEE is told beside raw: whose rules, facts, people's edits
+edit.py      a person corrects a reading, and the day is reckoned again
 roll.py      the accounts of a shard as arrays
 charge.py    the money part of closing: month to date, charge lines, the daily statement
 tell.py      after the statements: low-balance notices, and who would be due for disconnection

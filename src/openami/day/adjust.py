@@ -27,6 +27,7 @@ from .balance import balance_rows
 from .buffers import Buffers
 from .charge import charge_rows, doubt_of, reckon, usage_rows
 from .closes import closed_by, closes_rows, last_closed, revision
+from .known import goes_by
 from .lines import LINES, long_lines
 from .roll import MARK, Roll
 from .site import Site
@@ -41,8 +42,8 @@ def reclose(site: Site, day: date, shard: int, buffers: Buffers) -> pa.Table:
     goes on from day to day."""
     last = last_closed(site.lake, day, shard)
     days = [day + timedelta(days=k) for k in range((last - day).days + 1)]
-    changed = {d for d in days if d == day or closed_by(site.lake, d, shard) != site.lake.content("raw", d, shard)}
-    by = {d: site.lake.content("raw", d, shard) for d in days}
+    changed = {d for d in days if d == day or closed_by(site.lake, d, shard) != goes_by(site.lake, d, shard)}
+    by = {d: goes_by(site.lake, d, shard) for d in days}
     found = [_again(site, d, shard, buffers, changed) for d in days]
     posted = pa.concat_tables(found)
     if len(posted):
@@ -63,7 +64,7 @@ def _again(site: Site, day: date, shard: int, buffers: Buffers, changed: set[dat
     like_days = load_rules().on(day, "domestic").like_day_days
     with site.lake.draft(day) as draft:
         if any(day - timedelta(days=back) in changed for back in range(like_days + 1)):
-            validated = validate(site, day, index, buffers)
+            validated = validate(site, day, index, roll, buffers)
             _write_energy(site, draft, index, validated)
         else:
             validated = site.lake.read_blocks("validated", day, shard)

@@ -24,6 +24,7 @@ from .balance import balance_rows
 from .buffers import Buffers
 from .charge import charge_day
 from .closes import closed_by, closes_rows, is_closed
+from .known import goes_by
 from .site import Site
 from .tell import tell
 from .validate import validate
@@ -80,7 +81,7 @@ def reclose_changed(site: Site, shard: int, days: Sequence[date]) -> int | None:
     adjustments were posted, None where nothing has changed."""
     for day in days:
         raw = closed_by(site.lake, day, shard)
-        if raw is not None and site.lake.has("raw", day, shard) and raw != site.lake.content("raw", day, shard):
+        if raw is not None and site.lake.has("raw", day, shard) and raw != goes_by(site.lake, day, shard):
             return len(reclose(site, day, shard, _buffers()))
     return None
 
@@ -90,8 +91,8 @@ def close_shard(site: Site, draft: Draft, day: date, shard: int) -> None:
     if not site.lake.has("raw", day, shard):
         raise DataError(f"raw has no {day} of shard {shard}; collect its readings first, or name another day")
     index, roll = site.registry_of(shard, day)
-    raw = site.lake.content("raw", day, shard)
-    validated = validate(site, day, index, _buffers())
+    raw = goes_by(site.lake, day, shard)
+    validated = validate(site, day, index, roll, _buffers())
     draft.write_blocks("validated", list(validated.values()))
     charged = charge_day(site, roll, validated)
     draft.write("usage", shard, charged.usage)

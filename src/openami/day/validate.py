@@ -14,28 +14,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import DataError
-from ..readings import CHANNEL_BY_NAME, ESTIMATED_BITS, MISSING, VOLTAGE_V, Bool, DayBlock, Int32, Quality, UInt32
+from ..readings import CHANNEL_BY_NAME, ESTIMATED_BITS, MISSING, VOLTAGE_V, Bool, DayBlock, Int32, Int64, Quality, UInt32
 from ..registry import ShardIndex
 from ..store.blocks import BlockFile
 from ..vee import load_rules, meter_limits
 from ..vee import run as vee_run
 from ..vee.tally import mean_meter, mean_of_days
 from .buffers import Buffers
+from .known import NETWORK, rules_of, told_of
+from .roll import Roll
 from .site import Site
 
 
-def validate(site: Site, day: date, index: ShardIndex, buffers: Buffers) -> dict[str, DayBlock]:
+def validate(site: Site, day: date, index: ShardIndex, roll: Roll, buffers: Buffers) -> dict[str, DayBlock]:
     """Every channel of a (day, shard) by name: energies by the rule book, averages as they came with their gaps marked. DataError where there are no
     raw readings."""
-    book = load_rules()
-    sets = [book.on(day, "domestic"), book.on(day, "network")]
-    limits = meter_limits(
-        sets, index.connected_load_w, site.deployment.interval_minutes, rule_of_meter=np.where(index.is_consumer, 0, 1).astype(np.int64)
-    )
+    sets, rule_of_meter = rules_of(load_rules(), day, index, roll)
+    limits = meter_limits(sets, index.connected_load_w, site.deployment.interval_minutes, rule_of_meter=rule_of_meter)
     raw, marks = _raw(site, day, index.shard, buffers)
     validated = {}
     voltage = raw.get(VOLTAGE_V.name)
-    for name, values in raw.items():
+    for name in raw:
+        values, known = told_of(site.lake, day, index.shard, name, raw)
         channel, conflict = CHANNEL_BY_NAME[name], _conflict(marks, name, values.shape)
         if not channel.additive:
             quality = _as_it_came(values, conflict, buffers.uint32(f"quality {name}", values.shape))
@@ -47,7 +47,8 @@ def validate(site: Site, day: date, index: ShardIndex, buffers: Buffers) -> dict
             conflict=conflict,
             voltage_cv=voltage,
             like_day=like_day(site, day, index, name, sets[0].like_day_days, buffers),
-            class_profile=_class_profile(values, index),
+            class_profile=_class_profile(values, index, rule_of_meter, len(sets)),
+            **known,
             into=(buffers.int32(f"validated {name}", values.shape), buffers.uint32(f"quality {name}", values.shape)),
         )
         validated[name] = DayBlock(day, index.shard, channel, result.validated, result.quality)
@@ -129,8 +130,10 @@ def _forget_estimates(values: Int32, marks: pa.Table, channel: str) -> None:
     values[marks["slot"].to_numpy()[own], marks["meter"].to_numpy()[own]] = MISSING
 
 
-def _class_profile(values: Int32, index: ShardIndex) -> Int32:
+def _class_profile(values: Int32, index: ShardIndex, rule_of_meter: Int64, sets: int) -> Int32:
     """The average consumer's day, int32 [slot, rule set]: what fills a meter of which nothing is known; MISSING for the network's meters."""
-    profile = np.full((len(values), 2), MISSING, np.int32)
-    profile[:, 0] = mean_meter(values, index.is_consumer)
+    profile = np.full((len(values), sets), MISSING, np.int32)
+    for k in set(range(sets)) - {NETWORK}:
+        own = index.is_consumer & (rule_of_meter == k)
+        profile[:, k] = mean_meter(values, own)
     return profile

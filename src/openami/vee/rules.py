@@ -77,6 +77,7 @@ class _Entry:
     actions: Mapping[Quality, str]
     numbers: Mapping[str, float]
     unverified: frozenset[str]
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,10 @@ class RuleBook:
             unverified=tuple(sorted(unverified)),
             **typed,  # type: ignore[arg-type]  # the loader has checked that every number is there, and which are whole
         )
+
+    def class_of(self, category: str) -> str:
+        """The consumer class whose rules hold for a tariff's category (`categories` of its rule sets); "any" where no class names it."""
+        return next((e.consumer_class for e in self.entries if category in e.categories), BASE_CLASS)
 
     def _newest(self, day: date, consumer_class: str) -> _Entry | None:
         begun = [e for e in self.entries if e.consumer_class == consumer_class and e.since <= day]
@@ -152,6 +157,7 @@ def parse_rules(text: str, name: str) -> RuleBook:
         raise DataError(f"VEE rules {name}: unknown key {unknown[0]!r}; the top level holds format and rule_set")
     entries = tuple(_entry(table, f"VEE rules {name}, rule_set {k + 1}") for k, table in enumerate(tables))
     _whole_base(entries, name)
+    _one_class_each(entries, name)
     return RuleBook(name, entries)
 
 
@@ -167,7 +173,7 @@ def _entry(table: object, where: str) -> _Entry:
     numbers: dict[str, float] = {}
     unverified: set[str] = set()
     for section, body in table.items():
-        if section in ("consumer_class", "since"):
+        if section in ("consumer_class", "since", "categories"):
             continue
         at = f"{where} ({consumer_class}), {section}"
         if not isinstance(body, dict):
@@ -183,7 +189,13 @@ def _entry(table: object, where: str) -> _Entry:
             numbers[field] = _number(field, value, f"{at}.{key}")
             if value.get("verify", False):
                 unverified.add(field)
-    return _Entry(consumer_class, since, actions, numbers, frozenset(unverified))
+    return _Entry(consumer_class, since, actions, numbers, frozenset(unverified), _categories(table.get("categories", []), where))
+
+
+def _categories(named: object, where: str) -> tuple[str, ...]:
+    if not isinstance(named, list) or not all(isinstance(name, str) and name for name in named):
+        raise DataError(f"{where}: categories must be a list of tariff categories, got {named!r}")
+    return tuple(named)
 
 
 def _known(section: str) -> list[str]:
@@ -239,6 +251,17 @@ def _whole_base(entries: Sequence[_Entry], name: str) -> None:
         if (entry.consumer_class, entry.since) in seen:
             raise DataError(f"VEE rules {name}: two rule sets for class {entry.consumer_class!r} since {entry.since}; keep one")
         seen.add((entry.consumer_class, entry.since))
+
+
+def _one_class_each(entries: Sequence[_Entry], name: str) -> None:
+    """A category of two classes would leave open by whose rules a meter is judged."""
+    owner: dict[str, str] = {}
+    for entry in entries:
+        for category in entry.categories:
+            if owner.setdefault(category, entry.consumer_class) != entry.consumer_class:
+                raise DataError(
+                    f"VEE rules {name}: category {category!r} belongs to {owner[category]!r} and to {entry.consumer_class!r}; keep one"
+                )
 
 
 class Row:
@@ -309,7 +332,7 @@ def meter_limits(
     if free.shape != (meters,):
         raise InputError(f"net_metered has {free.shape[0]} meters, connected_load_w has {meters}")
     columns = np.minimum(np.array([_column(s, k, 60 // interval_minutes) for k, s in enumerate(sets)], np.int64), 2**31 - 1)
-    table = columns.T[:, at].astype(np.int32) if meters else np.zeros((Row.COUNT, 0), np.int32)
+    table = np.take(columns.T.astype(np.int32), at, axis=1)
     factor = np.array([s.plausibility_factor for s in sets])[at] if meters else np.zeros(0)
     most = np.minimum(load * (interval_minutes / 60) * factor, 2**31 - 1).astype(np.int64)
     high = np.where(load > 0, most, 2**31 - 1)

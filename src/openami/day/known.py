@@ -1,0 +1,62 @@
+"""What VEE is told of a (day, shard) beside its raw readings: whose rules each meter is judged by, facts, and people's edits.
+
+What always holds: an edit holds on every close from when it was made; what a close went by (`goes_by`) changes with every reading, fact and
+edit of the day, so a day closed before they came is known to be reckoned again.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from ..billing.tariff import load_tariffs
+from ..readings import EXPORT_WH, IMPORT_WH, Int32, Int64
+from ..registry import ShardIndex
+from ..store.facts import edits_of, facts_of
+from ..store.lake import Lake
+from ..vee import RuleBook, RuleSet
+from ..vee.edit import apply_edits
+from ..vee.facts import known_of
+from .roll import Roll
+
+TOLD = ("facts", "edits")
+DOMESTIC, NETWORK = 0, 1
+"""Positions of the first two rule sets of a day."""
+
+
+def goes_by(lake: Lake, day: date, shard: int) -> str:
+    """Names all that closing (day, shard) goes by: its raw readings, and the facts and edits that there are of it."""
+    told = [lake.content(table, day, shard) for table in TOLD if lake.has(table, day, shard)]
+    return ";".join([lake.content("raw", day, shard), *told])
+
+
+def rules_of(book: RuleBook, day: date, index: ShardIndex, roll: Roll) -> tuple[list[RuleSet], Int64]:
+    """The rule sets of a (day, shard), the first that of domestic consumers and the second that of the network's own meters, and for each meter
+    which one it is judged by: a consumer's by the category of its tariff, a meter without an account as domestic."""
+    sets = [book.on(day, "domestic"), book.on(day, "network")]
+    rule_of_meter = np.where(index.is_consumer, DOMESTIC, NETWORK).astype(np.int64)
+    place = {"domestic": DOMESTIC}
+    tariffs = load_tariffs().tariffs
+    for code, name in enumerate(roll.tariffs):
+        category = tariffs[name][0].category if name in tariffs else "domestic"
+        consumer_class = book.class_of(category)
+        if consumer_class not in place:
+            place[consumer_class] = len(sets)
+            sets.append(book.on(day, consumer_class))
+        rule_of_meter[roll.meter[roll.tariff == code]] = place[consumer_class]
+    return sets, rule_of_meter
+
+
+def told_of(lake: Lake, day: date, shard: int, channel: str, raw: dict[str, Int32]) -> tuple[Int32, dict[str, Any]]:
+    """The raw values of a channel with people's edits in them, and what else `vee.run` takes of what is known: `edited`, the facts, and for
+    imported energy the exported."""
+    values, known = raw[channel], dict[str, Any]()
+    if edits := edits_of(lake, day, shard, channel):
+        values, known["edited"] = apply_edits(values, edits)
+    if (facts := facts_of(lake, day, shard, channel)) is not None:
+        known |= known_of(facts, *values.shape)
+    if channel == IMPORT_WH.name and EXPORT_WH.name in raw:
+        known["export_wh"] = raw[EXPORT_WH.name]
+    return values, known
