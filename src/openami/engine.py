@@ -79,6 +79,7 @@ class Spark:
             builder = builder.config(name, value)
         try:
             self._session = builder.getOrCreate()
+            self._session.sparkContext.pythonExec = os.environ.get("PYSPARK_PYTHON", sys.executable)
         except Exception as error:
             raise StorageError(
                 f"Spark at {master} does not start ({_first_line(error)}); is Java 17 there, and the master running?"
@@ -128,9 +129,8 @@ def _over(work: bytes, tasks: list[Task]) -> Callable[[Iterator[Any]], Iterator[
 
 
 def _settings(master: str) -> dict[str, str]:
-    """Spark's settings: our interpreter everywhere, no web page; on this machine alone, the loopback address."""
+    """Spark's settings: no web page; on this machine alone, the loopback address."""
     found = {
-        "spark.pyspark.python": os.environ.get("PYSPARK_PYTHON", sys.executable),
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": "1",
         "spark.log.level": "ERROR",

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from itertools import chain
 
 from ..errors import DataError
 from ..readings import IMPORT_WH
@@ -39,11 +40,14 @@ def close_all(
     *,
     days: Sequence[date] | None = None,
     shards: Sequence[int] | None = None,
+    elsewhere: Callable[[Sequence[tuple[date, int]]], Iterator[bytes]] | None = None,
 ) -> Counter[str]:
     """Close every open day that has raw readings and is not closed, shards side by side, days in order (a day needs the statements of the day
     before), or only the `days` and `shards` that are named. A day's shards become visible together. Before that, closed days whose raw readings
     have changed since are reckoned again, and what they cost more or less is posted as adjustments. Gives how many (day, shard) were `closed`,
-    how many shards were `reckoned` again and how many `adjustments` were posted."""
+    how many shards were `reckoned` again and how many `adjustments` were posted.
+
+    elsewhere: closes (day, shard)s on another engine and gives what was written, in their order (`stages.py`)."""
     own = site.rows.shards() if shards is None else shards
     wanted = site.deployment.open_days if days is None else days
     done: Counter[str] = Counter()
@@ -55,7 +59,11 @@ def close_all(
             with site.lake.draft(day) as draft:
                 there = [shard for shard in own if site.lake.has("raw", day, shard)]
                 ready = [shard for shard in there if not is_closed(site.lake, day, shard)]
-                for _ in pool.map(lambda shard, day=day, draft=draft: close_shard(site, draft, day, shard), ready):
+                here = pool.map(
+                    lambda shard, day=day, draft=draft: close_shard(site, draft, day, shard), ready if elsewhere is None else ()
+                )
+                there_made = elsewhere([(day, shard) for shard in ready]) if elsewhere else iter(())
+                for _ in chain(here, map(draft.adopt, there_made)):
                     done["closed"] += 1
                     if progress:
                         progress(1)
