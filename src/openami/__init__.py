@@ -12,6 +12,7 @@
     losses/       kernel  the energy account with intervals, technical loss, AT&C, outages, mapping, suspects, demand
     fleet/        shell   simulated meters on real sockets, with seeded faults and their ground truth
     headend/      shell   talks to meters: the push listener and its admission of frames; sessions and readers
+    payments/     shell   money that comes in by a gateway: bills, signed events, reconciliation; a gateway that misbehaves
     store/        shell   journal, day blocks, registry and ledger rows
     engine.py     shell   runs a stage over days and shards: here in threads, or on Apache Spark
     web/          shell   the consoles
@@ -23,7 +24,7 @@
     bench/        glue    speed and memory, beside what one would use instead
     cli/          glue    `openami ...`
 
-Imports run one way: cli > demo|web|field|analyst|bench|studies > day > headend > fleet|store|engine > the kernels > registry > readings|money > errors.
+Imports run one way: cli > demo|web|field|analyst|bench|studies > day > headend|payments > fleet|store|engine > the kernels > registry > readings|money > errors.
 """
 
 from __future__ import annotations

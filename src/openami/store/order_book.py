@@ -7,16 +7,19 @@ is written as sent was written before it left; two processes cannot take the sam
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from ..control.order import END, RELAY, Event, Order, State, Step, What, advance
 from ..errors import RequestError
 from .rows import Rows, meter_order, order_step
+from .sql import hold
 
 SETTLED = frozenset({*END, State.CONFIRMED})
 """States in which nothing more is asked of the meter."""
+UNSETTLED = tuple(str(state) for state in State if state not in SETTLED)
+"""Named one by one, so that an index on the state finds them among millions that are settled."""
 NOT_LEFT = frozenset({State.REQUESTED, State.ALLOWED})
 
 
@@ -27,6 +30,14 @@ class Due:
     attempts: int = 0
     not_before_s: int = 0
     problem: str = ""
+
+
+class Waiting(NamedTuple):
+    """An order whose time has come, in short."""
+
+    order_id: str
+    meter: str
+    requested_s: int
 
 
 class OrderBook:
@@ -41,20 +52,25 @@ class OrderBook:
         A relay order that has not left yet is cancelled by a newer one for the same meter. RequestError where the id belongs to another order.
         """
         with self._rows.begin(writing=True) as connection:
-            known = self._load(connection, order.order_id)
-            if known is not None:
-                same = (known.what, known.meter, known.account, known.wish) == (order.what, order.meter, order.account, order.wish)
-                if not same:
-                    raise RequestError(
-                        f"order {order.order_id} is there already and is another one ({known.what} of {known.meter}); give a new id"
-                    )
-                return known
-            if order.what in RELAY:
-                self._supersede(connection, order)
-            row = {name: getattr(order, name) for name in ("order_id", "account", "meter", "requested_s", "who", "why", "wish")}
-            row |= {"what": str(order.what), "state": str(order.state), "attempts": 0, "not_before_s": order.requested_s, "problem": ""}
-            connection.execute(meter_order.insert(), row)
-            return order
+            return self.ask_in(connection, order)
+
+    def ask_in(self, connection: sa.Connection, order: Order) -> Order:
+        """`ask` in a transaction that is open: the order and its cause, or neither."""
+        hold(connection, "rows")
+        known = self._load(connection, order.order_id)
+        if known is not None:
+            same = (known.what, known.meter, known.account, known.wish) == (order.what, order.meter, order.account, order.wish)
+            if not same:
+                raise RequestError(
+                    f"order {order.order_id} is there already and is another one ({known.what} of {known.meter}); give a new id"
+                )
+            return known
+        if order.what in RELAY:
+            self._supersede(connection, order)
+        row = {name: getattr(order, name) for name in ("order_id", "account", "meter", "requested_s", "who", "why", "wish")}
+        row |= {"what": str(order.what), "state": str(order.state), "attempts": 0, "not_before_s": order.requested_s, "problem": ""}
+        connection.execute(meter_order.insert(), row)
+        return order
 
     def record(self, before: Order, after: Order) -> Order:
         """Write down what has happened between `before`, as it was read from here, and `after`; a step resets the attempts. Nothing has happened
@@ -98,12 +114,55 @@ class OrderBook:
 
     def unsettled(self, now_s: int | None = None) -> list[Order]:
         """Orders that the meter must still be asked about, oldest first; with `now_s` only those whose time has come."""
-        query = sa.select(meter_order.c.order_id).where(meter_order.c.state.not_in([str(state) for state in SETTLED]))
+        query = sa.select(meter_order.c.order_id).where(meter_order.c.state.in_(UNSETTLED))
         if now_s is not None:
             query = query.where(meter_order.c.not_before_s <= now_s)
         with self._rows.begin() as connection:
             ids = [row.order_id for row in connection.execute(query.order_by(meter_order.c.requested_s, meter_order.c.order_id))]
             return [order for one in ids if (order := self._load(connection, one)) is not None]
+
+    def due_now(self, now_s: int, limit: int = 10_000) -> list[Waiting]:
+        """What should be carried now, the longest wanted first: cheap enough to be asked several times a second."""
+        own = meter_order.c
+        query = sa.select(own.order_id, own.meter, own.requested_s).where(own.state.in_(UNSETTLED), own.not_before_s <= now_s)
+        with self._rows.begin() as connection:
+            return [Waiting(*row) for row in connection.execute(query.order_by(own.requested_s, own.order_id).limit(limit))]
+
+    def counts(self) -> dict[str, int]:
+        """state -> number of orders."""
+        query = sa.select(meter_order.c.state, sa.func.count()).group_by(meter_order.c.state).order_by(meter_order.c.state)
+        with self._rows.begin() as connection:
+            return {str(state): int(count) for state, count in connection.execute(query)}
+
+    def recent(self, limit: int = 100, unsettled: bool = False) -> list[Order]:
+        """The newest orders, newest first; unsettled: only those that are not."""
+        query = sa.select(meter_order.c.order_id).order_by(meter_order.c.requested_s.desc(), meter_order.c.order_id.desc()).limit(limit)
+        if unsettled:
+            query = query.where(meter_order.c.state.in_(UNSETTLED))
+        with self._rows.begin() as connection:
+            ids = list(connection.execute(query).scalars())
+            return [order for one in ids if (order := self._load(connection, one)) is not None]
+
+    def relay_times(self, first_s: int, last_s: int) -> list[tuple[int, int | None]]:
+        """(requested_s, confirmed_s or None) of the relay orders asked for between two times that were not refused or cancelled."""
+        own, done = meter_order.c, order_step.c
+        confirmed = (
+            sa.select(done.order_id, sa.func.min(done.at_s).label("at_s"))
+            .where(done.state == str(State.CONFIRMED))
+            .group_by(done.order_id)
+            .subquery()
+        )
+        query = (
+            sa.select(own.requested_s, confirmed.c.at_s)
+            .outerjoin(confirmed, confirmed.c.order_id == own.order_id)
+            .where(
+                own.requested_s.between(first_s, last_s),
+                own.what.in_([str(what) for what in RELAY]),
+                own.state.not_in([str(State.REFUSED), str(State.CANCELLED)]),
+            )
+        )
+        with self._rows.begin() as connection:
+            return [(int(row[0]), None if row[1] is None else int(row[1])) for row in connection.execute(query.order_by(own.requested_s))]
 
     def newer_relay_order(self, order: Order) -> str | None:
         """The id of the newest relay order of the same meter behind `order`, whatever became of it; None = there is none."""

@@ -118,7 +118,7 @@ class Transaction:
                 if self._long:
                     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 if self._lock:
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(f"openami {self._lock}".encode()))))
+                    hold(connection, self._lock)
             return connection
         except sa.exc.DBAPIError as error:
             self._transaction.__exit__(type(error), error, None)
@@ -149,6 +149,12 @@ class Transaction:
             )
             return StorageError(f"{where} cannot be used ({text}); {way}")
         return DataError(f"{where} does not hold what it should ({text}); restore it from a backup")
+
+
+def hold(connection: sa.Connection, lock: str) -> None:
+    """Take another writer's lock too, until the transaction ends; on SQLite who writes holds it already."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(zlib.crc32(f"openami {lock}".encode()))))
 
 
 def load(connection: sa.Connection, table: sa.Table, columns: Mapping[str, Any]) -> int:

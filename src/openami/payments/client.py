@@ -1,0 +1,66 @@
+"""Asking a gateway: to collect a payment, how one stands, to send money back; and the poll of what is still open.
+
+What always holds: we ask under our own ids, so asking again asks for nothing new; what a gateway answers is posted as an event like any other,
+under an id that tells it was asked for, so that its webhook, coming later, changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+
+from ..errors import MeterError
+from .desk import Outcome, PaymentDesk
+from .event import Event, Kind
+from .gateways import Gateway
+from .signing import HEADER, sign
+
+TIMEOUT_S = 10.0
+
+
+class GatewayClient:
+    """Of one gateway that can be asked."""
+
+    def __init__(self, gateway: Gateway, desk: PaymentDesk, transport: httpx.BaseTransport | None = None) -> None:
+        self._gateway, self._desk = gateway, desk
+        self._http = httpx.Client(base_url=gateway.address, timeout=TIMEOUT_S, transport=transport)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def collect(self, payment_id: str, account: str, amount_paise: int) -> None:
+        """Ask the gateway to collect a payment that the desk has written down (`start`)."""
+        self._ask("/collect", {"payment_id": payment_id, "account": account, "amount_paise": amount_paise})
+
+    def refund(self, payment_id: str, refund_id: str, amount_paise: int) -> None:
+        """Ask the gateway to send money back that the ledger has given back (`PaymentDesk.refund`)."""
+        self._ask("/refund", {"payment_id": payment_id, "refund_id": refund_id, "amount_paise": amount_paise})
+
+    def poll(self, older_than_s: int = 60) -> list[Outcome]:
+        """Ask how every payment stands that has been open for so long, and take what is answered; the open ones stay open. A gateway that
+        does not answer is asked again at the next poll."""
+        now = self._desk.now_s()
+        events = []
+        for payment_id, account, _ in self._desk.open_payments(self._gateway.name, now - older_than_s):
+            told = self._ask("/status", {"payment_id": payment_id})
+            if told.get("kind") in list(Kind):
+                kind = Kind(told["kind"])
+                happened = told.get("happened_s") if isinstance(told.get("happened_s"), int) else now
+                amount = told.get("amount_paise")
+                if isinstance(amount, int):
+                    name = f"poll:{payment_id}:{kind}"
+                    events.append(Event(self._gateway.name, name, payment_id, kind, account, amount, int(happened or now)))
+        return self._desk.take_all(events) if events else []
+
+    def _ask(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
+        body = json.dumps(message).encode()
+        try:
+            answer = self._http.post(path, content=body, headers={HEADER: sign(self._gateway.secrets[0], body, self._desk.now_s())})
+            told = answer.raise_for_status().json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise MeterError(
+                f"gateway {self._gateway.name} does not answer {path} ({type(error).__name__}); ask again", "gateway"
+            ) from None
+        return told if isinstance(told, dict) else {}
