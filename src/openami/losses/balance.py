@@ -179,29 +179,41 @@ def _ratio(part: Int64, whole: Int64) -> Float64:
     return result
 
 
-@njit(nogil=True, cache=True)
 def _sum_by_node(values: Int32, quality: UInt32, node: Int32, nodes: int, slots_per_hour: int) -> tuple[Int64, Int64, Int64, Int64, Int64]:
     """Wh, estimated Wh, intervals expected, present, estimated: int64 [hour, node]. A meter whose node is -1 counts nowhere."""
-    slots, meters = values.shape
+    slots = values.shape[0]
     hours = (slots + slots_per_hour - 1) // slots_per_hour
-    wh = np.zeros((hours, nodes), np.int64)
-    estimated_wh = np.zeros((hours, nodes), np.int64)
-    expected = np.zeros((hours, nodes), np.int64)
-    present = np.zeros((hours, nodes), np.int64)
-    estimated = np.zeros((hours, nodes), np.int64)
-    for slot in range(slots):
-        hour = slot // slots_per_hour
-        for meter in range(meters):
-            n = node[meter]
-            if n < 0:
-                continue
-            expected[hour, n] += 1
-            value = values[slot, meter]
-            if value == MISSING:
-                continue
-            wh[hour, n] += value
-            present[hour, n] += 1
-            if quality[slot, meter] & ESTIMATED_BITS:
-                estimated_wh[hour, n] += value
-                estimated[hour, n] += 1
+    own = np.flatnonzero(node >= 0)
+    wh, estimated_wh, present, estimated = (np.zeros((hours, nodes), np.int64) for _ in range(4))
+    starts = np.flatnonzero((np.diff(own, prepend=-2) != 1) | (np.diff(node[own], prepend=-1) != 0))
+    ends = np.append(starts[1:], own.size) - 1
+    runs = np.stack([own[starts], own[ends] + 1, node[own[starts]]], axis=1) if own.size else np.empty((0, 3), np.int64)
+    _add_by_node(values, quality, runs, slots_per_hour, wh, estimated_wh, present, estimated)
+    in_hour = np.minimum(slots_per_hour, slots - slots_per_hour * np.arange(hours))
+    expected = in_hour[:, None] * np.bincount(node[own], minlength=nodes)[None, :].astype(np.int64)
     return wh, estimated_wh, expected, present, estimated
+
+
+@njit(nogil=True, cache=True)
+def _add_by_node(
+    values: Int32, quality: UInt32, runs: Int64, slots_per_hour: int, wh: Int64, estimated_wh: Int64, present: Int64, estimated: Int64
+) -> None:
+    """Adds runs of meters side by side that hang below one node: (first meter, the one after the last, node)."""
+    for slot in range(values.shape[0]):
+        hour = slot // slots_per_hour
+        for k in range(runs.shape[0]):
+            first, end, n = runs[k, 0], runs[k, 1], runs[k, 2]
+            row, marks = values[slot, first:end], quality[slot, first:end]
+            energy, there, any_mark = np.int64(0), np.int32(0), np.uint32(0)
+            for i in range(row.size):
+                known = row[i] != MISSING
+                energy += np.int64(row[i]) if known else np.int64(0)
+                there += np.int32(1) if known else np.int32(0)
+                any_mark |= marks[i]
+            wh[hour, n] += energy
+            present[hour, n] += there
+            if any_mark & ESTIMATED_BITS:
+                for i in range(row.size):
+                    if row[i] != MISSING and marks[i] & ESTIMATED_BITS:
+                        estimated_wh[hour, n] += row[i]
+                        estimated[hour, n] += 1

@@ -127,6 +127,7 @@ def _format(schema: pa.Schema) -> dict[str, Any]:
     slots = [f.name for f in schema if pa.types.is_int32(f.type) and SLOT.fullmatch(f.name)]
     whole = [f.name for f in schema if pa.types.is_int64(f.type) or pa.types.is_timestamp(f.type) or pa.types.is_date32(f.type)]
     whole += [f.name for f in schema if pa.types.is_int32(f.type) and f.name not in slots and f.name not in RISING]
+    whole += [f.name for f in schema if pa.types.is_float64(f.type)]
     rising = [name for name in RISING if name in schema.names]
     encoding = dict.fromkeys([*slots, *whole], "BYTE_STREAM_SPLIT") | dict.fromkeys(rising, "DELTA_BINARY_PACKED")
     return {
