@@ -32,7 +32,7 @@ class ServedMeter:
     ) -> None:
         self.now_s, self.hdlc, self.told = NOON_S, hdlc, list[Event]()
         made = new_identity(serial, np.random.default_rng(7), hls)
-        self.identity = replace(made, keys=keys) if keys else made
+        self.identity = replace(made, keys=keys, suite=how.pop("suite", 0)) if keys else made
         self.device: MeterDevice = build_device(self.identity, NOON_S, **({"days": 3, "months": 1} | how))
         self.port = 0
         self._loop = asyncio.new_event_loop()

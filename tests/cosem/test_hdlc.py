@@ -95,6 +95,32 @@ def test_each_side_sends_what_the_other_can_receive():
     assert server.agreed == HdlcParameters(300, 200, 4, 2)
 
 
+def test_a_station_that_cannot_read_parameters_is_asked_without_them_at_last():
+    client = HdlcLink(Address(16), Address(1), True, HdlcParameters(2030, 2030, 7, 7))
+    client.open()
+    asked = client.take_out()
+    for _ in range(2):
+        assert client.timed_out()
+        asked += client.take_out()
+    assert [bool(Frame.decode(one[1:-1]).information) for one in asked] == [True, True, False]
+    server = HdlcLink(Address(1), None, False, HdlcParameters(2030, 2030, 7, 7))
+    server.feed(asked[-1])
+    client.feed(server.take_out()[0])
+    assert client.agreed == server.agreed == HdlcParameters()
+
+
+def test_a_reject_is_answered_with_the_frames_that_it_asks_for():
+    client = HdlcLink(Address(16), Address(1), True, HdlcParameters(128, 128, 3, 3))
+    server = HdlcLink(Address(1), None, False, HdlcParameters(128, 128, 3, 3))
+    client.open()
+    server.feed(client.take_out()[0])
+    client.feed(server.take_out()[0])
+    client.send(bytes(300))
+    first = client.take_out()
+    client.feed(Frame(Address(16), Address(1), 1 << 5 | hdlc.POLL_FINAL | hdlc.REJ).encode())
+    assert client.take_out() == first[1:]
+
+
 def test_a_disconnected_server_says_so():
     client = HdlcLink(Address(16), Address(1), True)
     server = HdlcLink(Address(1), None, False)

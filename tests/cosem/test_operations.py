@@ -149,6 +149,8 @@ def test_new_keys_hold_for_the_next_association():
 
 def test_a_security_policy_is_only_made_stronger():
     one = SecuritySetup("0.0.43.0.3.255", 2, 0, SERVER_TITLE, bytes(16), lambda keys: None)
+    long = key_transfer(bytes(16), {KeyId.GLOBAL_ENCRYPTION: bytes(32)})
+    assert one.act(2, long, NOW).code == ActionOutcome.TYPE_UNMATCHED
     assert one.act(1, Data(Tag.ENUM, 1), NOW).code is ActionOutcome.READ_WRITE_DENIED
     assert one.act(1, Data(Tag.ENUM, 3), NOW).code is ActionOutcome.SUCCESS
     assert one.get(2, None, NOW).value == 3

@@ -11,6 +11,7 @@ from peers import (
     KEYS,
     NOW,
     SECRET,
+    SERVER_TITLE,
     allow_reading,
     block_load,
     device,
@@ -30,7 +31,7 @@ from openami.cosem.client import Answer, Associated, Closed, Refused, Released, 
 from openami.cosem.hls import Challenge, answer
 from openami.cosem.objects import DataObject
 from openami.cosem.profile import by_entry, by_range, read_buffer
-from openami.cosem.protection import Form
+from openami.cosem.protection import Form, Protection
 from openami.cosem.server import Ended, Opened, Served, Violation
 from openami.cosem.wrapper import wrap
 from openami.errors import MeterError, RequestError
@@ -78,13 +79,44 @@ def test_the_meter_answers_in_the_form_that_it_is_asked_in(form):
     assert bool(client.conformance & Conformance.GENERAL_PROTECTION) is ("general" in form)
 
 
-def test_suite_2_uses_long_keys():
-    keys = Keys(bytes(range(32)), bytes(range(32, 64)))
-    meter = device(setup(policy=0x32, mechanism=Mechanism.HLS_GMAC))
+LONG_KEYS = Keys(bytes(range(32)), bytes(range(32, 64)))
+
+
+@pytest.mark.parametrize(("control", "keys"), [(0x31, KEYS), (0x21, KEYS), (0x32, LONG_KEYS), (0x12, LONG_KEYS)])
+@pytest.mark.parametrize("form", list(Form))
+def test_suites_1_and_2_protect_whole_conversations(control, keys, form):
+    meter = device(setup(policy=control, mechanism=Mechanism.HLS_GMAC))
     meter.setups[48].security.keys = keys
-    client, server = pair("wrapper", Mechanism.HLS_GMAC, 0x32, meter=meter, settings={"protection": protection(0x32, keys=keys)})
+    dedicated = bytes(len(keys.ek)) if "ded" in form else b""
+    how = {"protection": protection(control, form, keys=keys), "dedicated_key": dedicated}
+    client, server = pair("wrapper", Mechanism.HLS_GMAC, control, form, meter=meter, settings=how)
     client.open()
     assert isinstance(pump(client, server)[0][0], Associated)
+    client.get(Item(PROFILE))
+    assert len(pump(client, server)[0][0].results[0].value) == 48
+
+
+@pytest.mark.parametrize("control", [0x30, 0x31])
+def test_the_proof_of_gmac_names_its_suite(control):
+    meter = device(setup(policy=control, mechanism=Mechanism.HLS_GMAC))
+    client, server = pair("wrapper", Mechanism.HLS_GMAC, control, meter=meter)
+    client.open()
+    for _ in range(2):
+        for frame in client.take_out():
+            server.feed(frame, NOW)
+        said = server.take_out()
+        events = [event for frame in said for event in client.feed(frame)]
+    assert isinstance(events[0], Associated)
+    plain, _ = Protection(KEYS, SERVER_TITLE, SERVER_TITLE, control).open(said[0][8:])
+    assert plain[-17] == 0x10 | control & 0x0F
+
+
+def test_another_suite_than_the_meters_is_refused():
+    client, server = pair("wrapper", Mechanism.LLS, 0x31, meter=device(setup(policy=0x30, mechanism=Mechanism.LLS)))
+    client.open()
+    events, seen, _ = pump(client, server)
+    assert isinstance(events[0], Refused)
+    assert [event.cause for event in seen if isinstance(event, Violation)] == ["security"]
 
 
 @pytest.mark.parametrize("kind", ["wrapper", "hdlc"])
@@ -111,6 +143,20 @@ def test_a_day_takes_one_association_and_four_round_trips():
     client.release()
     _, _, third = pump(client, server)
     assert first + second + third <= 4
+
+
+@pytest.mark.parametrize(
+    ("offer", "trips"), [((128, 128, 1, 1), 25), ((128, 128, 7, 7), 8), ((1024, 1024, 7, 7), 6), ((2030, 2030, 7, 7), 6)]
+)
+def test_a_day_over_hdlc_takes_as_few_round_trips_as_was_negotiated(offer, trips):
+    client, server = pair("hdlc", Mechanism.HLS, 0x30, offer=offer)
+    client.open()
+    _, _, first = pump(client, server)
+    client.get(Item(PROFILE, by_range(DAY_START + 1800, DAY_START + 86_400)))
+    events, _, second = pump(client, server)
+    assert len(events[0].results[0].value) == 48
+    client.release()
+    assert first + second + pump(client, server)[2] == trips
 
 
 def test_by_range_by_entry_and_by_column():

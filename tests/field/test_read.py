@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+from dataclasses import replace
 
 import pytest
 
 from field.commands import Commands, access
 from openami.cosem.acse import Mechanism
+from openami.cosem.ciphering import Keys
+from openami.cosem.server import Violation
 from served import ServedMeter
 
 SPAN = ("--from", "2025-11-30T00:30", "--to", "2025-12-01")
@@ -94,6 +97,11 @@ BAD = [
     (("serial", "--counter", "-1"), "--counter -1 is none"),
     (("serial", "--server", "0"), "--server 0 is no logical device"),
     (("serial", "--timeout", "0"), "--timeout 0"),
+    (("serial", "--security", "0x20"), "--security needs the meter's keys"),
+    (("serial", "--security", "50", "--ek", "00" * 16, "--ak", "00" * 16), "--security '50' is none"),
+    (("serial", "--security", "x", "--ek", "00" * 16, "--ak", "00" * 16), "--security 'x' is none"),
+    (("serial", "--security", "0x32", "--ek", "00" * 16, "--ak", "00" * 16), "do not belong together"),
+    (("serial", "--security", "0x30", "--ek", "00" * 32, "--ak", "00" * 32), "do not belong together"),
     (("serial", "--timeout", "nan"), "--timeout nan"),
     (("block_load", "--from", "yesterday"), "--from 'yesterday' is not a time"),
     (("block_load", "--from", "2025-12-02", "--to", "2025-12-01"), "is before --from"),
@@ -130,6 +138,29 @@ def test_a_silent_peer_is_a_time_out_that_names_the_step(openami, framing):
         code, _, err = openami("read", f"tcp://127.0.0.1:{silent.getsockname()[1]}", "serial", "--timeout", "0.2", *framing)
     assert code == 2
     assert "within 0.2 s while opening the association" in err
+
+
+def test_a_meter_that_wants_more_than_encryption_of_its_reader_gets_it(openami):
+    with ServedMeter(days=1, months=0) as meter:
+        meter.device.setups[32] = replace(meter.device.setups[32], policy=0x30)
+        assert openami("read", meter.url, "serial", *access(meter, "mr"))[0] == 0
+        code, _, err = openami("read", meter.url, "serial", "--security", "0x20", *access(meter, "mr"))
+        assert code == 2
+        assert "refuses client 32" in err
+        refused = [one for one in meter.told if isinstance(one, Violation)]
+        words = access(meter, "mr")
+        words[words.index("--password") + 1] = "wrong"
+        assert "wrong password" in openami("read", meter.url, "serial", *words)[2]
+        openami("read", meter.url, "serial")  # what was told of the connection before is there once another is served
+        wrong = [one for one in meter.told if isinstance(one, Violation)][len(refused) :]
+        assert [one.cause for one in wrong].count("authentication") == 1
+
+
+@pytest.mark.parametrize(("suite", "words"), [(1, ("--security", "0x31")), (2, ()), (2, ("--security", "0x32"))])
+def test_every_suite(openami, suite, words):
+    size = 32 if suite == 2 else 16
+    with ServedMeter(days=1, months=0, keys=Keys(bytes(size), bytes(size)), suite=suite) as meter:
+        assert openami("read", meter.url, "serial", *access(meter, "us"), *words)[0] == 0
 
 
 def test_the_wrong_password_and_the_wrong_key_are_named(openami, meter):

@@ -1,6 +1,7 @@
 """The simulated meter as a server: what it holds, what it counts, who may do what, over real sockets in both framings."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -18,7 +19,7 @@ from openami.cosem.objects import read_scaler_unit
 from openami.cosem.operations import KeyId, key_transfer
 from openami.cosem.profile import by_range, read_buffer, read_captures
 from openami.cosem.server import Served, Violation
-from openami.errors import InputError, MeterError
+from openami.errors import InputError, MeterError, RequestError
 from openami.fleet.associations import RELAY_OBIS
 from openami.fleet.device import build_device, new_identity
 from openami.fleet.households import load_households, true_consumption
@@ -279,6 +280,36 @@ def test_each_client_associates_and_reads_the_name(client, hls, hdlc):
             return await session.get(NAME)
 
     assert talk(device, work, hdlc).value == b"XMA0000007"
+
+
+@pytest.mark.parametrize("hdlc", [False, True], ids=["wrapper", "hdlc"])
+@pytest.mark.parametrize("client", [READER, UTILITY])
+@pytest.mark.parametrize("suite", [1, 2])
+def test_suites_1_and_2_by_their_keys(client, hdlc, suite):
+    size = 32 if suite == 2 else 16
+    who = replace(identity(Mechanism.HLS_GMAC), keys=Keys(bytes(range(size)), bytes(range(64, 64 + size))), suite=suite)
+    device = build_device(who, NOW, days=1, months=0)
+    policy = {"policy": (0x20 if client == READER else 0x30) | 1} if suite == 1 else {}
+
+    async def work(address, events):
+        async with await open_session(address, credentials(client, who, **policy)) as session:
+            return await session.get(NAME)
+
+    assert talk(device, work, hdlc).value == b"XMA0000007"
+
+
+def test_keys_of_another_suite_are_no_identity():
+    with pytest.raises(RequestError, match="do not belong together"):
+        replace(identity(), suite=2)
+
+
+def test_a_day_over_hdlc_in_seven_round_trips_from_a_cold_start(untouched):
+    async def work(address, events):
+        async with await open_session(address, replace(credentials(UTILITY, untouched.identity), counter=0x7000_0000)) as session:
+            rows = await session.get(Item(BLOCK_LOAD, by_range(MIDNIGHT - DAY + 1800, MIDNIGHT)))
+            return len(rows.value), session.round_trips
+
+    assert talk(untouched, work, hdlc=True) == (48, 4)  # SNRM, AARQ, challenge, GET; then RLRQ and DISC
 
 
 @pytest.mark.parametrize("hdlc", [False, True], ids=["wrapper", "hdlc"])

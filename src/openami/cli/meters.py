@@ -23,6 +23,10 @@ AkOption = Annotated[str | None, typer.Option(help="Authentication key, hex.")]
 TitleOption = Annotated[str | None, typer.Option(help="Our own system title, 16 hex digits.")]
 CounterOption = Annotated[int | None, typer.Option(help="Invocation counter to start from; left out = ask the meter.")]
 GeneralOption = Annotated[bool, typer.Option("--general", help="general-glo-ciphering instead of the service-specific forms.")]
+SecurityOption = Annotated[
+    str | None,
+    typer.Option(help="Security control byte, as 0x20, 0x30, 0x31; left out = what IS 15959 gives the client, or more if asked."),
+]
 ServerOption = Annotated[int, typer.Option(help="Logical device of the meter.")]
 TimeoutOption = Annotated[float, typer.Option(help="Patience for each answer, seconds.")]
 TraceOption = Annotated[bool, typer.Option("--trace", help="Show the bytes on standard error; secrets are blanked.")]
@@ -45,6 +49,7 @@ def read(
     counter: CounterOption = None,
     general: GeneralOption = False,
     server: ServerOption = 1,
+    security: SecurityOption = None,
     first: Annotated[str | None, typer.Option("--from", help="Profiles from this time on, local.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Profiles up to this time, local.")] = None,
     timeout: TimeoutOption = 15.0,
@@ -55,7 +60,7 @@ def read(
     from ..field import read as field_read
     from ..field.access import Access, patience
 
-    access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server)
+    access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server, security)
     asked = field_read.Asked(tuple(objects), field_read.parse_time(first, "--from"), field_read.parse_time(last, "--to"))
     found = field_read.run(access, asked, patience(timeout), _trace if trace else None)
     if as_json:
@@ -79,6 +84,7 @@ def relay(
     counter: CounterOption = None,
     general: GeneralOption = False,
     server: ServerOption = 1,
+    security: SecurityOption = None,
     wait: Annotated[float, typer.Option(help="How long to wait until the relay stands as ordered, seconds.")] = 60.0,
     timeout: TimeoutOption = 15.0,
     trace: TraceOption = False,
@@ -90,7 +96,7 @@ def relay(
 
     if order not in list(field_relay.Order):
         raise InputError(f"{order!r} is no order for a relay; write off, on or state")
-    access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server)
+    access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server, security)
     patient_s = seconds(wait, "--wait", 0.0, 86_400.0)
     result = field_relay.run(access, field_relay.Order(order), patient_s, patience(timeout), _trace if trace else None)
     if as_json:
@@ -164,6 +170,7 @@ def meter(
     push_udp: Annotated[bool, typer.Option("--push-udp", help="Push by UDP datagrams instead of TCP.")] = False,
     push_every: Annotated[float, typer.Option(help="Push the instantaneous values every so many seconds; 0 = once.")] = 0.0,
     unconfirmed: Annotated[bool, typer.Option("--unconfirmed", help="Ask for no confirmation of pushes.")] = False,
+    suite: Annotated[int, typer.Option(help="Security suite: 0 or 1 (keys of 16 bytes), 2 (AES-256, keys of 32).")] = 0,
     last_gasp: Annotated[float | None, typer.Option(help="The supply fails so many seconds after the start.")] = None,
     outage: Annotated[float, typer.Option(help="And comes back after so many seconds (first breath).")] = 30.0,
     as_json: JsonOption = False,
@@ -173,7 +180,7 @@ def meter(
 
     wish = field_meter.Wish(
         host, port, hdlc, serial, system_title, ek, ak, password, hls_secret, hls, control_mode, days, seed_of(seed), period,
-        push_to, push_udp, push_every, not unconfirmed, last_gasp, outage,
+        push_to, push_udp, push_every, not unconfirmed, last_gasp, outage, suite,
     )  # fmt: skip
     field_meter.run(wish, lambda said: print(json.dumps(said) if as_json else field_meter.line(said), flush=True))
 

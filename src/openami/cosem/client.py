@@ -342,7 +342,8 @@ class ClientSession:
             return self._refuse("association", "the server accepted high level security without sending a challenge")
         self._stoc = response.authentication
         self._move("challenged")
-        value = hls.answer(mechanism, self._challenge(ours=True), self.settings.secret, self._hls_keys(), self._hls_counter())
+        suite = self._protection.policy & 0x0F if self._protection else 0
+        value = hls.answer(mechanism, self._challenge(ours=True), self.settings.secret, self._hls_keys(), self._hls_counter(), suite)
         self._request = action_request(self._next_invoke(), ((_REPLY_TO_HLS, Data(Tag.OCTET_STRING, value)),), None)
         return self._send(self._request.first)
 

@@ -23,6 +23,7 @@ FRMR = 0x87
 UI = 0x03
 RR = 0x01
 RNR = 0x05
+REJ = 0x09
 POLL_FINAL = 0x10
 
 LLC_COMMAND = b"\xe6\xe6\x00"

@@ -17,6 +17,10 @@ from .wrapper import MAX_APDU_BYTES, WrapperReader, wrap
 
 DEFAULT_INFORMATION_BYTES = 128
 DEFAULT_WINDOW = 1
+MAX_INFORMATION_BYTES = 2030
+"""What fits a frame of 2047 bytes with the longest addresses (IEC 62056-46, 6.4.4.4.3.2)."""
+PLAIN_SNRM_FROM = 2
+"""From which repetition on the link is asked for without parameters: a station that cannot read them may answer none."""
 
 
 class Happened(StrEnum):
@@ -142,6 +146,7 @@ class HdlcLink:
         self.offer = offer or HdlcParameters()
         self.agreed = HdlcParameters()
         self.refused_frames = 0
+        self._asked = 0
         self._limit = max_apdu_bytes
         self._reader = HdlcReader()
         self._out: list[bytes] = []
@@ -160,8 +165,8 @@ class HdlcLink:
         """The primary asks for the link (SNRM); a secondary just waits."""
         if not self.primary or self.state is not LinkState.DOWN:
             raise RequestError(f"an HDLC link that is {self.state} cannot be opened from here")
-        self.state = LinkState.CONNECTING
-        self._unnumbered(hdlc.SNRM, b"" if self.offer == HdlcParameters() else self.offer.encode())
+        self.state, self._asked = LinkState.CONNECTING, 0
+        self._ask_for_link()
         return []
 
     def close(self) -> list[LinkEvent]:
@@ -198,7 +203,8 @@ class HdlcLink:
         if not self.primary:
             return False
         if self.state is LinkState.CONNECTING:
-            self._unnumbered(hdlc.SNRM, b"" if self.offer == HdlcParameters() else self.offer.encode())
+            self._asked += 1
+            self._ask_for_link()
         elif self.state is LinkState.CLOSING:
             self._unnumbered(hdlc.DISC)
         elif self.state is LinkState.UP:
@@ -209,6 +215,12 @@ class HdlcLink:
         else:
             return False
         return True
+
+    def _ask_for_link(self) -> None:
+        """SNRM with what we can do; at last without, which means the standard's defaults."""
+        if self._asked >= PLAIN_SNRM_FROM:
+            self.offer = HdlcParameters()
+        self._unnumbered(hdlc.SNRM, b"" if self.offer == HdlcParameters() else self.offer.encode())
 
     def take_out(self) -> list[bytes]:
         out, self._out = self._out, []
@@ -279,9 +291,9 @@ class HdlcLink:
         return self._numbered(frame)
 
     def _numbered(self, frame: Frame) -> list[LinkEvent]:
-        """An information frame, RR or RNR while the link is up."""
+        """An information frame, RR, RNR or REJ while the link is up. What a REJ asks for again is sent again in any case."""
         control = frame.control
-        if control & 1 and control & 0x0F not in (hdlc.RR, hdlc.RNR):
+        if control & 1 and control & 0x0F not in (hdlc.RR, hdlc.RNR, hdlc.REJ):
             self.refused_frames += 1
             return []
         events: list[LinkEvent] = []

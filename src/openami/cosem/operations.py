@@ -392,6 +392,7 @@ class SecuritySetup(CosemObject):
             },
         )
         self._master, self._transferred = master_key, transferred
+        self._key_bytes = 32 if suite == 2 else 16
 
     def act(self, member: int, parameters: Data | None, now_s: int) -> Outcome:
         if member == 1 and parameters is not None and parameters.tag is Tag.ENUM:
@@ -407,9 +408,12 @@ class SecuritySetup(CosemObject):
             if two is None or two[0] not in tuple(KeyId):
                 return Outcome(ActionOutcome.TYPE_UNMATCHED)
             try:
-                keys[KeyId(two[0])] = aes_key_unwrap(self._master, two[1])
+                key = aes_key_unwrap(self._master, two[1])
             except (InvalidUnwrap, ValueError):
                 return Outcome(ActionOutcome.OTHER_REASON)
+            if len(key) != self._key_bytes:
+                return Outcome(ActionOutcome.TYPE_UNMATCHED)  # another suite's key would lock everybody out
+            keys[KeyId(two[0])] = key
         self._master = keys.get(KeyId.MASTER, self._master)
         self._transferred(keys)
         return _DONE

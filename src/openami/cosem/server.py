@@ -422,7 +422,7 @@ class ServerSession:
         counter = protection.take_counter() if protection is not None and setup.mechanism is Mechanism.HLS_GMAC else 0
         self._keep_counters(setup, protection)
         ours = hls.Challenge(self._ctos, self._stoc, self.device.title, client_title)
-        proof = hls.answer(setup.mechanism, ours, setup.secret, keys, counter)
+        proof = hls.answer(setup.mechanism, ours, setup.secret, keys, counter, setup.policy & 0x0F)
         self._reply(apdu.ActionResult(request.invoke, Outcome(ActionOutcome.SUCCESS, Data(Tag.OCTET_STRING, proof))))
         self._move("authenticate")
         self._events.append(Opened(self.client))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..cosem.acse import Mechanism
+from ..cosem.acse import Diagnostic, Mechanism
 from ..cosem.ciphering import Keys
 from ..cosem.protection import MAX_COUNTER, Form
 from ..errors import InputError
-from ..headend.session import PUBLIC, READER, UTILITY, Credentials, MeterAddress, Patience
+from ..headend.session import PUBLIC, READER, UTILITY, Credentials, Denied, MeterAddress, MeterSession, Patience, Trace, open_session
 
 CLIENTS = {"public": PUBLIC, "mr": READER, "us": UTILITY}
 MECHANISMS = {"2": Mechanism.HLS, "3": Mechanism.HLS_MD5, "4": Mechanism.HLS_SHA1, "5": Mechanism.HLS_GMAC, "6": Mechanism.HLS_SHA256}
@@ -30,6 +30,7 @@ class Access:
     counter: int | None = None
     general: bool = False
     server: int = 1
+    security: str | None = None
 
     def address(self) -> MeterAddress:
         return MeterAddress.parse(self.url, hdlc=self.hdlc, server=self.server)
@@ -50,8 +51,26 @@ class Access:
         if not 1 <= self.server <= 0x3FFF:
             raise InputError(f"--server {self.server} is no logical device; give 1 to {0x3FFF}")
         form = Form.GENERAL_GLO if self.general else Form.GLO
-        made = Credentials(client, mechanism, secret, keys, counter=self.counter, form=form)
+        made = Credentials(client, mechanism, secret, keys, policy=self._policy(keys), counter=self.counter, form=form)
         return replace(made, own_title=_hex(self.system_title, "--system-title", (8,))) if self.system_title else made
+
+    def _policy(self, keys: Keys | None) -> int:
+        """The security control byte of --security, 0 where it is left out."""
+        if self.security is None:
+            return 0
+        try:
+            control = int(self.security, 16)
+        except ValueError:
+            control = -1
+        if control & 0x30 == 0 or control & ~0x3F or control & 0x0F > 2:
+            raise InputError(f"--security {self.security!r} is none; give 0x10, 0x20 or 0x30, plus 1 or 2 for suites 1 and 2, as 0x31")
+        if keys is None:
+            raise InputError("--security needs the meter's keys; give --ek and --ak")
+        if (control & 0x0F == 2) != (len(keys.ek) == 32):
+            raise InputError(
+                f"--security {self.security} and keys of {len(keys.ek)} bytes do not belong together; suite 2 has 32, the others 16"
+            )
+        return control
 
     def _client(self) -> int:
         if self.client in CLIENTS:
@@ -75,6 +94,24 @@ class Access:
             wants = "--password" if client == READER else "--hls 2 --hls-secret ... (or --password)"
             raise InputError(f"client {client} must show who it is; give {wants}, and --ek and --ak where the meter ciphers")
         return Mechanism.NONE, b""
+
+
+async def open_meter(access: Access, patience: Patience, trace: Trace | None) -> MeterSession:
+    """An association as asked for. A meter that refuses the meter reader with encryption alone (0x20, IS 15959's) is offered authentication
+    too, unless --security says what is wanted: more protection, never less. A wrong password is not tried twice."""
+    credentials = access.credentials()
+    try:
+        return await open_session(access.address(), credentials, patience, trace)
+    except Denied as refused:
+        settled = access.security is not None or credentials.keys is None or credentials.client != READER
+        # With a system title of the caller's and no counter of his, the second attempt could use a counter of the first again.
+        reuse = access.system_title is not None and access.counter is None
+        if settled or reuse or refused.code != "association" or refused.diagnostic == Diagnostic.AUTHENTICATION_FAILURE:
+            raise
+    again = access.credentials()
+    suite = 2 if again.keys is not None and len(again.keys.ek) == 32 else 0
+    counter = None if again.counter is None else again.counter + 1
+    return await open_session(access.address(), replace(again, policy=0x30 | suite, counter=counter), patience, trace)
 
 
 def seconds(value: float, name: str, at_least: float, at_most: float) -> float:

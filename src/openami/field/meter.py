@@ -64,6 +64,7 @@ class Wish:
     push_confirmed: bool = True
     last_gasp_s: float | None = None
     outage_s: float = 30.0
+    suite: int = 0
 
     def target(self) -> Target | None:
         """Where pushes go, None for nowhere. InputError for words that do not belong together."""
@@ -90,8 +91,11 @@ class Wish:
         secret = _secret(self.hls_secret) if self.hls_secret else "".join(secrets.choice(_LETTERS) for _ in range(16)).encode()
         if self.hls == "2" and len(secret) != 16:
             raise InputError(f"--hls-secret has {len(secret)} bytes; mechanism 2 (AES-128) takes 16")
-        keys = Keys(_key(self.ek, "--ek"), _key(self.ak, "--ak"))
-        return MeterIdentity(self.serial, self._title(), keys, password, secret, secrets.token_bytes(16), HLS[self.hls])
+        if self.suite not in (0, 1, 2):
+            raise InputError(f"--suite {self.suite} does not exist; give 0 or 1 (AES-128) or 2 (AES-256)")
+        size = 32 if self.suite == 2 else 16
+        keys = Keys(_key(self.ek, "--ek", size), _key(self.ak, "--ak", size))
+        return MeterIdentity(self.serial, self._title(), keys, password, secret, secrets.token_bytes(size), HLS[self.hls], self.suite)
 
     def _title(self) -> bytes:
         if self.system_title is not None:
@@ -119,8 +123,8 @@ def _secret(text: str) -> bytes:
         raise InputError("a secret that begins with 0x must be hexadecimal") from None
 
 
-def _key(text: str | None, option: str) -> bytes:
-    return secrets.token_bytes(16) if text is None else _hex(text, option, 16)
+def _key(text: str | None, option: str, size: int) -> bytes:
+    return secrets.token_bytes(size) if text is None else _hex(text, option, size)
 
 
 def run(wish: Wish, say: Say) -> None:
@@ -186,6 +190,7 @@ def describe(device: MeterDevice, wish: Wish, server: DeviceServer) -> dict[str,
         "password": _text(identity.password),
         "hls_secret": _text(identity.hls_secret),
         "hls": int(identity.hls),
+        "suite": identity.suite,
         "master_key": identity.master_key.hex(),
         "control_mode": device.relay.attributes[4].value,
         "clients": [

@@ -15,8 +15,8 @@ from rich.table import Table
 from ..cosem.apdu import Ref
 from ..errors import InputError
 from ..headend.reader import Profile, parse_object, read_object
-from ..headend.session import Patience, Trace, open_session
-from .access import Access
+from ..headend.session import Patience, Trace
+from .access import Access, open_meter
 
 ZONE = ZoneInfo("Asia/Kolkata")
 PIPE_COLUMNS = 240
@@ -57,7 +57,7 @@ async def _read(access: Access, asked: Asked, refs: list[Ref], patience: Patienc
     first = int(asked.first.timestamp()) if asked.first else None
     last = int(asked.last.timestamp()) if asked.last else None
     found = []
-    async with await open_session(access.address(), access.credentials(), patience, trace) as session:
+    async with await open_meter(access, patience, trace) as session:
         for text, ref in zip(asked.objects, refs, strict=True):
             value = await read_object(session, ref, first, last)
             entry = {"object": text, "class": ref.class_id, "obis": ref.obis, "attribute": ref.member}

@@ -13,8 +13,8 @@ from typing import Any
 from ..cosem.apdu import Item, Ref
 from ..cosem.axdr import Data, Tag
 from ..errors import MeterError
-from ..headend.session import Denied, MeterSession, Patience, SilentMeter, Trace, code_name, open_session
-from .access import Access
+from ..headend.session import Denied, MeterSession, Patience, SilentMeter, Trace, code_name
+from .access import Access, open_meter
 
 RELAY = "0.0.96.3.10.255"
 STATES = {0: "disconnected", 1: "connected", 2: "ready for reconnection"}
@@ -33,7 +33,7 @@ def run(access: Access, order: Order, wait_s: float, patience: Patience, trace: 
 
 
 async def _relay(access: Access, order: Order, wait_s: float, patience: Patience, trace: Trace | None) -> dict[str, Any]:
-    async with await open_session(access.address(), access.credentials(), patience, trace) as session:
+    async with await open_meter(access, patience, trace) as session:
         before = await _state(session)
         accepted = None
         if order is not Order.STATE and not _stands(before, order):

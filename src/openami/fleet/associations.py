@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..cosem.acse import DEFAULT_CONFORMANCE, Conformance, Mechanism
 from ..cosem.association import Allow, AssociationSetup, SecurityState
 from ..cosem.ciphering import Keys
+from ..errors import RequestError
 
 PUBLIC, READER, UTILITY, PUSH, FIRMWARE, DISPLAY = 16, 32, 48, 64, 80, 96
 CONFORMANCE = DEFAULT_CONFORMANCE | Conformance.GENERAL_PROTECTION | Conformance.DATA_NOTIFICATION
@@ -22,7 +23,8 @@ COUNTERS_FROM_S = 1_704_067_200
 class MeterIdentity:
     """A meter's name and secrets. password: LLS of client 32; hls_secret: 16 bytes, of clients 48 and 80; master_key: wraps new keys.
 
-    hls: mechanism of clients 48 and 80: 2 (AES-128 of the challenge, usual in India), 5 (GMAC) or 6 (SHA-256).
+    hls: mechanism of clients 48 and 80: 2 (AES-128 of the challenge, usual in India), 5 (GMAC) or 6 (SHA-256). suite: security suite, 0 or 1
+    with keys of 16 bytes, 2 with keys of 32; its symmetric services only.
     """
 
     serial: str
@@ -32,6 +34,11 @@ class MeterIdentity:
     hls_secret: bytes = field(repr=False)
     master_key: bytes = field(repr=False)
     hls: Mechanism = Mechanism.HLS
+    suite: int = 0
+
+    def __post_init__(self) -> None:
+        if self.suite not in (0, 1, 2) or len(self.keys.ek) != (32 if self.suite == 2 else 16):
+            raise RequestError(f"security suite {self.suite} and keys of {len(self.keys.ek)} bytes do not belong together")
 
 
 _NAMES = (Allow("g", 1, "0.0.42.0.0.255"), Allow("g", 1, "0.0.96.1."), Allow("g", 1, "1.0.0.2.0.255"), Allow("g", 17), Allow("g", 8))
@@ -94,7 +101,7 @@ def association_setups(identity: MeterIdentity, now_s: int, max_pdu: int, genera
             f"0.0.40.0.{number}.255",
             mechanism,
             secret,
-            policy,
+            policy | identity.suite if policy else 0,
             security,
             RIGHTS[client],
             conformance,

@@ -213,7 +213,19 @@ def _sends(rng: np.random.Generator, plan: Plan, meter: int, slots: int, *, heal
             queue.append((s, Send(Kind.PLAIN, s, s)))
         else:
             queue.extend(_mishap(rng, luck[s], s))
-    return [send for _, send in sorted(queue, key=lambda item: item[0])]
+    return _replays_behind_newer([send for _, send in sorted(queue, key=lambda item: item[0])])
+
+
+def _replays_behind_newer(sends: list[Send]) -> list[Send]:
+    """The same without replays of the very last frame that was taken in: that is a meter's own repetition, which is confirmed again and no replay."""
+    kept: list[Send] = []
+    last: Send | None = None
+    for send in sends:
+        if send.kind is Kind.REPLAY and last is not None and (last.kind, last.slot) == (Kind.PLAIN, send.slot):
+            continue
+        kept.append(send)
+        last = send if send.kind in TAKEN_IN or send.kind is Kind.CLOCK_RESET else last
+    return kept
 
 
 def _mishap(rng: np.random.Generator, luck: float, s: int) -> list[tuple[float, Send]]:

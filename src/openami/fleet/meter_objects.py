@@ -194,6 +194,8 @@ def _securities(device: MeterDevice) -> list[CosemObject]:
                 old = setup.security.keys
                 setup.security.keys = Keys(keys.get(KeyId.GLOBAL_ENCRYPTION, old.ek), keys.get(KeyId.AUTHENTICATION, old.ak))
 
-        one = SecuritySetup(f"0.0.43.0.{number}.255", setup.policy >> 4, 0, device.title, device.identity.master_key, transferred)
+        one = SecuritySetup(
+            f"0.0.43.0.{number}.255", setup.policy >> 4, setup.policy & 0x0F, device.title, device.identity.master_key, transferred
+        )
         made.append(Watched(one, device.life, lambda verb, member, now_s: device.event(164, now_s)))
     return made

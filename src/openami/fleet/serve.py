@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable
 
 from ..cosem.hdlc import Address
-from ..cosem.links import HdlcLink, HdlcParameters, Link, WrapperLink
+from ..cosem.links import MAX_INFORMATION_BYTES, HdlcLink, HdlcParameters, Link, WrapperLink
 from ..cosem.server import Event, LogicalDevice, ServerSession
 from ..errors import InputError
 
-HDLC_OFFER = HdlcParameters(512, 512, 1, 1)
+HDLC_OFFER = HdlcParameters(MAX_INFORMATION_BYTES, MAX_INFORMATION_BYTES, 7, 7)
 IDLE_S = 120.0
 Told = Callable[[Event], None]
 

@@ -39,7 +39,7 @@ from ..cosem.client import (
     State,
 )
 from ..cosem.hdlc import Address
-from ..cosem.links import HdlcLink, Link, WrapperLink
+from ..cosem.links import MAX_INFORMATION_BYTES, HdlcLink, HdlcParameters, Link, WrapperLink
 from ..cosem.protection import Form, Protection
 from ..errors import InputError, MeterError, RequestError
 
@@ -47,6 +47,8 @@ PUBLIC, READER, UTILITY, FIRMWARE = 16, 32, 48, 80
 COUNTER_OBIS = {READER: "0.0.43.1.2.255", UTILITY: "0.0.43.1.3.255", FIRMWARE: "0.0.43.1.5.255"}
 """Where IS 15959 part 2 lets the public client read the invocation counter of each ciphered association."""
 HDLC_RETRIES = 2
+HDLC_OFFER = HdlcParameters(MAX_INFORMATION_BYTES, MAX_INFORMATION_BYTES, 7, 7)
+"""What we can do on a data link; a meter answers with what it can, and both keep to the less."""
 RELEASE_S = 3.0
 """How long a meter may take over the release of an association: what was asked for is known by then."""
 NOTIFIED_MAX = 256
@@ -66,11 +68,11 @@ class SilentMeter(MeterError):
 
 
 class Denied(MeterError):
-    """The meter answered, and the answer is no. `code` is the standard's name for it."""
+    """The meter answered, and the answer is no. `code` is the standard's name for it; diagnostic: the association's, where it gave one."""
 
-    def __init__(self, message: str, code: str) -> None:
+    def __init__(self, message: str, code: str, diagnostic: int | None = None) -> None:
         super().__init__(message, "denied")
-        self.code = code
+        self.code, self.diagnostic = code, diagnostic
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class MeterAddress:
         if not self.hdlc:
             return WrapperLink(client, self.server)
         peer = Address(self.server) if self.hdlc_bytes == 1 else Address(self.server, self.physical, self.hdlc_bytes)
-        return HdlcLink(Address(client), peer, True)
+        return HdlcLink(Address(client), peer, True, HDLC_OFFER)
 
     def __str__(self) -> str:
         return f"tcp://[{self.host}]:{self.port}" if ":" in self.host else f"tcp://{self.host}:{self.port}"
@@ -129,6 +131,8 @@ class Credentials:
         protection = None
         if self.keys is not None:
             policy = self.policy or (0x20 if self.client == READER else 0x30)
+            if len(self.keys.ek) == 32 and not policy & 0x0F:
+                policy |= 2  # keys of 32 bytes are suite 2's
             protection = Protection(self.keys, self.own_title, self.meter_title, policy, counter, form=self.form)
         size = 16 if self.mechanism is Mechanism.HLS else 32
         challenge = secrets.token_bytes(size) if self.mechanism >= Mechanism.HLS else b""
@@ -231,7 +235,8 @@ class MeterSession:
         if isinstance(event, Refused):
             await self._send()
             await self._hang_up()
-            raise Denied(f"{self.address} refuses client {self.credentials.client} in {event.step}: {_refusal(event)}", "association")
+            said = f"{self.address} refuses client {self.credentials.client} in {event.step}: {_refusal(event)}"
+            raise Denied(said, "association", event.diagnostic)
         if isinstance(event, Associated):
             self.warnings = event.warnings
 
