@@ -12,14 +12,13 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from engines_s3 import bucket, served
 from openami.errors import DataError, InputError, StorageError
 from openami.readings import IMPORT_WH, MISSING, DayBlock, Quality
 from openami.store.deployment import Deployment, Folder
 from openami.store.history import History
 from openami.store.lake import Lake
 from openami.store.places import Bucket, Keys, Local, place_of
-
-from .s3_server import bucket, served
 
 DAY = date(2026, 1, 1)
 
