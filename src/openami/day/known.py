@@ -10,6 +10,8 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..billing.tariff import load_tariffs
 from ..readings import EXPORT_WH, IMPORT_WH, Int32, Int64
@@ -28,8 +30,13 @@ DOMESTIC, NETWORK = 0, 1
 
 def goes_by(lake: Lake, day: date, shard: int) -> str:
     """Names all that closing (day, shard) goes by: its raw readings, and the facts and edits that there are of it."""
-    told = [lake.content(table, day, shard) for table in TOLD if lake.has(table, day, shard)]
-    return ";".join([lake.content("raw", day, shard), *told])
+    return ";".join([lake.content("raw", day, shard), *(_so_far(lake, table, day, shard) for table in TOLD if lake.has(table, day, shard))])
+
+
+def _so_far(lake: Lake, table: str, day: date, shard: int) -> str:
+    """How much there is of a table that is only added to, and its newest row: the same however its files are merged."""
+    made = lake.read(table, day, shard, columns=["made"])["made"].cast(pa.int64())
+    return f"{table} {len(made)} {pc.max(made)}"
 
 
 def rules_of(book: RuleBook, day: date, index: ShardIndex, roll: Roll) -> tuple[list[RuleSet], Int64]:

@@ -18,6 +18,7 @@
     grid.py         the day grid: readings scattered into arrays as they come, for all open days of a shard
     blocks.py       day blocks as Parquet rows, and the way back
     lake.py         day blocks and everything derived from them, as Parquet files in Delta Lake tables
+    retention.py    how long versions and days stay, and the merging of small files
     facts.py        what is told of a day beside its readings, and people's edits
     places.py       where a lake lies: a folder, or a prefix of an S3-compatible store
     history.py      closed days in the order of meters, for one meter's year; derived

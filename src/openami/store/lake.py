@@ -42,6 +42,13 @@ from .places import Local, Place, place_at
 __all__ = ["Draft", "Lake", "blocks_to_table", "quality_to_table", "slot_names"]
 KEYS = ("day", "shard")
 COMMIT_ATTEMPTS = 20
+KEEP_DAYS = 760
+"""How long earlier versions can be asked for: two years, to which a claim may reach back, and a month."""
+PROPERTIES = {
+    "delta.logRetentionDuration": f"interval {KEEP_DAYS} days",
+    "delta.deletedFileRetentionDuration": f"interval {KEEP_DAYS} days",
+}
+"""Of every table; Delta Lake's own are 30 and 7 days, after which an earlier version could no longer be opened."""
 
 
 class Lake:
@@ -180,6 +187,16 @@ class Lake:
                 blocks[channel] = DayBlock(day, shard, CHANNEL_BY_NAME[channel], values, quality)
         return blocks
 
+    def commits_since_checkpoint(self, table: str) -> int:
+        """How many commits opening a table has to read one by one."""
+        names = [name for name, _, _ in self.place.log_state(table) or ()]
+        last = max((name.split(".")[0] for name in names if ".checkpoint." in name), default="")
+        return sum(name.endswith(".json") and name.split(".")[0] > last for name in names)
+
+    def opened(self, table: str, version: int | None = None) -> DeltaTable:
+        """The Delta table itself, for whoever keeps it in order. DataError where there is none, or not that version."""
+        return self._open(table, version)
+
     def _open(self, table: str, version: int | None) -> DeltaTable:
         folder = self.place.uri(table)
         try:
@@ -193,7 +210,9 @@ class Lake:
         """The table, made or widened so that it has every column of `wanted` (a day of clock change has more slots than the others)."""
         folder, options = self.place.uri(table), self.place.options
         if not DeltaTable.is_deltatable(folder, options):
-            return DeltaTable.create(folder, wanted, partition_by=list(KEYS), mode="ignore", storage_options=options)
+            return DeltaTable.create(
+                folder, wanted, partition_by=list(KEYS), mode="ignore", configuration=PROPERTIES, storage_options=options
+            )
         delta = DeltaTable(folder, storage_options=options)
         known = {field.name: field.type for field in delta.schema().fields}
         for field in wanted.fields:
