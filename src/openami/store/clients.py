@@ -88,12 +88,12 @@ class Given:
 
 class Clients:
     def __init__(self, rows: Rows, master: MasterKey) -> None:
-        self._rows, self._master = rows, master
+        self.rows, self._master = rows, master
 
     def add(self, client: Client) -> None:
         """`client.name` is the name of a person row (its role, its grants and its secret are there)."""
         row = {"name": client.name, "title": client.title, "redirects": json.dumps(client.redirects), "scopes": " ".join(client.scopes)}
-        with self._rows.begin(writing=True) as connection:
+        with self.rows.begin(writing=True) as connection:
             if connection.execute(sa.select(oauth_client.c.name).where(oauth_client.c.name == client.name)).first():
                 raise RequestError(f"the program {client.name} is there already")
             connection.execute(oauth_client.insert(), row | {"confidential": client.confidential})
@@ -101,7 +101,7 @@ class Clients:
     def find(self, name: str) -> Client | None:
         """None also where it is disabled."""
         query = sa.select(oauth_client).join(person).where(oauth_client.c.name == name, ~person.c.disabled)
-        with self._rows.begin() as connection:
+        with self.rows.begin() as connection:
             row = connection.execute(query).first()
         if row is None:
             return None
@@ -110,14 +110,14 @@ class Clients:
     def make_code(self, given: Given, now_s: int) -> str:
         code = secrets.token_urlsafe(32)
         row = {name: getattr(given, name) for name in ("client", "name", "redirect", "challenge", "nonce")}
-        with self._rows.begin(writing=True) as connection:
+        with self.rows.begin(writing=True) as connection:
             connection.execute(oauth_code.delete().where(oauth_code.c.made_s < now_s - CODE_LIVES_S))
             connection.execute(oauth_code.insert(), row | {"digest": _digest(code), "scopes": " ".join(given.scopes), "made_s": now_s})
         return code
 
     def use_code(self, code: str, now_s: int) -> Given | None:
         """What the code stands for, once; None where it is unknown, used or too old."""
-        with self._rows.begin(writing=True) as connection:
+        with self.rows.begin(writing=True) as connection:
             row = connection.execute(oauth_code.delete().where(oauth_code.c.digest == _digest(code)).returning(*oauth_code.c)).first()
         if row is None or now_s - row.made_s > CODE_LIVES_S:
             return None
@@ -126,14 +126,14 @@ class Clients:
     def make_refresh(self, given: Given, now_s: int, family: str = "") -> str:
         token = secrets.token_urlsafe(32)
         row = {"digest": _digest(token), "family": family or secrets.token_hex(16), "client": given.client, "name": given.name}
-        with self._rows.begin(writing=True) as connection:
+        with self.rows.begin(writing=True) as connection:
             connection.execute(oauth_refresh.delete().where(oauth_refresh.c.made_s < now_s - REFRESH_LIVES_S))
             connection.execute(oauth_refresh.insert(), row | {"scopes": " ".join(given.scopes), "made_s": now_s, "spent": False})
         return token
 
     def use_refresh(self, token: str, client: str, now_s: int) -> tuple[Given, str] | None:
         """(what it stands for, its family), once. A spent token that comes again was stolen by one of the two: its family ends."""
-        with self._rows.begin(writing=True) as connection:
+        with self.rows.begin(writing=True) as connection:
             row = connection.execute(sa.select(oauth_refresh).where(oauth_refresh.c.digest == _digest(token))).first()
             if row is None or row.client != client or now_s - row.made_s > REFRESH_LIVES_S:
                 return None
@@ -145,7 +145,7 @@ class Clients:
 
     def revoke(self, token: str, client: str) -> None:
         """End the family of a refresh token of `client`; nothing happens where it is unknown."""
-        with self._rows.begin(writing=True) as connection:
+        with self.rows.begin(writing=True) as connection:
             own = (oauth_refresh.c.digest == _digest(token), oauth_refresh.c.client == client)
             family = connection.execute(sa.select(oauth_refresh.c.family).where(*own)).scalar()
             if family is not None:
@@ -153,12 +153,12 @@ class Clients:
 
     def signing_keys(self) -> list[tuple[str, bytes]]:
         """(key id, private key in PEM), newest first."""
-        with self._rows.begin() as connection:
+        with self.rows.begin() as connection:
             rows = connection.execute(sa.select(signing_key).order_by(signing_key.c.since_s.desc(), signing_key.c.kid)).all()
         return [(row.kid, self._master.unwrap_secret(row.wrapped)) for row in rows]
 
     def add_signing_key(self, kid: str, pem: bytes, now_s: int) -> None:
-        with self._rows.begin(writing=True) as connection:
+        with self.rows.begin(writing=True) as connection:
             connection.execute(signing_key.insert(), {"kid": kid, "since_s": now_s, "wrapped": self._master.wrap_secret(pem)})
 
 

@@ -13,9 +13,22 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .rows import Rows, account, feeder, meter, meter_order, order_step, transfer, transformer, usage_point
+from .ledger_tables import ledger_row
+from .rows import Rows, account, feeder, meter, meter_order, order_step, transformer, usage_point
+from .sql import TEXT
 
 MANY = 500
+meter_event = sa.table(
+    "meter_event",
+    sa.column("serial", TEXT),
+    sa.column("at_s", sa.BigInteger),
+    sa.column("code", sa.Integer),
+    sa.column("bit", sa.Integer),
+    sa.column("occurred", sa.Boolean),
+    sa.column("text", TEXT),
+    sa.column("received_s", sa.BigInteger),
+)
+"""What is read here of what meters told (`heard.py` has the table)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +118,12 @@ class Lookup:
             found |= {row["number"]: (row["usage_point"], row["since"]) for row in self._all(query)}
         return found
 
-    def transfers(self, number: str, after: tuple[date, str] | None, limit: int) -> list[dict[str, Any]]:
-        """Recharges and other transfers of an account, newest first; after: (day, id) of the last one seen."""
-        query = sa.select(transfer).where(transfer.c.account == number)
-        if after is not None:
-            query = query.where(sa.tuple_(transfer.c.day, transfer.c.transfer_id) < sa.tuple_(*map(sa.literal, after)))
-        return self._all(query.order_by(transfer.c.day.desc(), transfer.c.transfer_id.desc()).limit(limit))
+    def transfers(self, number: str, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """The ledger of an account, newest first; before: only rows with a smaller number."""
+        query = sa.select(ledger_row).where(ledger_row.c.account == number)
+        if before is not None:
+            query = query.where(ledger_row.c.number < before)
+        return self._all(query.order_by(ledger_row.c.number.desc()).limit(limit))
 
     def orders(self, reach: Reach, after: tuple[int, str] | None, limit: int, *, serial: str = "", state: str = "") -> list[dict[str, Any]]:
         """Orders, newest first; after: (requested_s, order_id) of the last one seen."""
@@ -140,6 +153,16 @@ class Lookup:
             .order_by(order_step.c.at_s, order_step.c.order_id, order_step.c.number)
             .limit(limit)
         )
+        return self._all(query)
+
+    def events(self, reach: Reach, after: tuple[int, str, int, int, bool] | None, limit: int, *, serial: str = "") -> list[dict[str, Any]]:
+        """What meters told about themselves, latest first; after: (at_s, serial, code, bit, occurred) of the last one seen."""
+        key = (meter_event.c.at_s, meter_event.c.serial, meter_event.c.code, meter_event.c.bit, meter_event.c.occurred)
+        wanted = [_points(reach)] + ([meter_event.c.serial == serial] if serial else [])
+        if after is not None:
+            wanted.append(sa.tuple_(*key) < sa.tuple_(*map(sa.literal, after)))
+        here = sa.and_(usage_point.c.meter == meter_event.c.serial, usage_point.c.until.is_(None))
+        query = sa.select(meter_event).join(usage_point, here).where(*wanted).order_by(*(column.desc() for column in key)).limit(limit)
         return self._all(query)
 
     def asked_by(self, who: str, what: str, since_s: int) -> int:

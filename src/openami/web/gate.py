@@ -26,6 +26,7 @@ from ..store.people import People, Person
 from ..store.proposals import KeptAnswers, Proposals
 from ..store.rows import Rows
 from ..store.sessions import Session, Sessions, form_token, is_form_token
+from ..store.webhooks import Webhooks
 from .access import Right, Role, Who, reach_of, rights_of
 from .tokens import Tokens
 
@@ -77,6 +78,7 @@ class Gate:
     public_url: str = ""
     clock: Callable[[], float] = time.time
     tokens: Tokens | None = None
+    webhook_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.tokens is None:
@@ -113,6 +115,10 @@ class Gate:
     @property
     def trail(self) -> AuditTrail:
         return AuditTrail(self.backing.rows)
+
+    @property
+    def webhooks(self) -> Webhooks:
+        return Webhooks(self.backing.rows, self.backing.master)
 
     @property
     def lookup(self) -> Lookup:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from . import external, oauth
+from .api import create_api
 from .app import create_app
 from .demo_people import make_demo_people
 from .gate import Gate
@@ -19,7 +21,12 @@ def open_house(town: LakeTown) -> FastAPI:
         gate.tokens.external = settings.external
     if gate.demo:
         make_demo_people(gate)
-    return create_app(town, gate, code_sender(settings.send_codes))
+    gate.webhook_hosts = settings.webhook_hosts
+    app = create_app(town, gate, code_sender(settings.send_codes))
+    app.include_router(oauth.router)
+    app.include_router(external.router)
+    app.mount("/api/v1", create_api(town, lambda: town.site, gate))
+    return app
 
 
 __all__ = ["open_house"]

@@ -36,7 +36,8 @@ Sender = Callable[[str, str], None]
 @router.get("/sign-in")
 @router.head("/sign-in", include_in_schema=False)
 def sign_in_page(request: Request, lang: str = "") -> Response:
-    return _page(request, "sign_in.html", problem="", onward=safe_path(request.query_params.get("next", "/")))
+    problem = "external" if request.query_params.get("problem") == "external" else ""
+    return _page(request, "sign_in.html", problem=problem, onward=safe_path(request.query_params.get("next", "/")))
 
 
 @router.post("/sign-in")
@@ -47,7 +48,7 @@ def sign_in(request: Request, name: Text = "", password: Text = "", code: Text =
         return _page(request, "sign_in.html", 429, problem="often", again_s=60, onward=safe_path(onward))
     attempt = gate.people.sign_in(name.strip(), password, code or None, gate.now_s)
     if attempt.outcome is SignIn.DONE and attempt.person is not None:
-        return _entered(request, gate, attempt.person, "password", onward)
+        return entered(request, gate, attempt.person, "password", onward)
     return _refused(request, gate, "sign_in.html", attempt, onward)
 
 
@@ -58,7 +59,7 @@ def sign_in_demo(request: Request, person: Text = "", form: Text = "", onward: N
     if not shows_demo(gate, request) or person not in DEMO_PEOPLE:
         raise NotThere("page", "")
     gate.check_form(request, None, form)
-    return _entered(request, gate, enter_as(gate, person), "demo", onward)
+    return entered(request, gate, enter_as(gate, person), "demo", onward)
 
 
 @router.get("/sign-in/phone")
@@ -98,7 +99,7 @@ def sign_in_by_code(request: Request, phone: Text = "", code: Text = "", form: T
     except InputError:
         raise NotUsable("phone", phone) from None
     if attempt.outcome is SignIn.DONE and attempt.person is not None:
-        return _entered(request, gate, attempt.person, "one-time code", "/")
+        return entered(request, gate, attempt.person, "one-time code", "/")
     return _refused(request, gate, "phone.html", attempt, "/", phone=phone)
 
 
@@ -192,7 +193,7 @@ def sign_in_for(request: Request, language: str) -> Response:
     return RedirectResponse(f"/sign-in{onward}", 303)
 
 
-def _entered(request: Request, gate: Gate, person: Person, how: str, onward: str) -> Response:
+def entered(request: Request, gate: Gate, person: Person, how: str, onward: str) -> Response:
     """A new session, under a new token: one that was there before is ended."""
     before = request.cookies.get("openami-session")
     if before:

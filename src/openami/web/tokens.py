@@ -18,6 +18,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet
 
 from ..store.clients import Clients
+from ..store.rows import Rows
 
 ACCESS_LIVES_S, ID_LIVES_S = 600, 600
 EXTERNAL_ALGORITHMS = ["ES256", "ES384", "RS256", "PS256", "EdDSA"]
@@ -61,13 +62,13 @@ class Tokens:
         self._lock = threading.Lock()
         self._external_keys: tuple[float, KeySet] | None = None
         self._about: dict[str, Any] | None = None
-        self._own: tuple[Clients, list[ECKey]] | None = None
+        self._own: tuple[Rows, float, list[ECKey]] | None = None
 
     def jwks(self) -> dict[str, Any]:
         """Our public keys."""
         return {"keys": [key.as_dict(private=False) | {"use": "sig", "alg": "ES256"} for key in self._keys()]}
 
-    def access(self, issuer: str, subject: str, client: str, scopes: tuple[str, ...]) -> str:
+    def access(self, issuer: str, subject: str, client: str, scopes: tuple[str, ...], lives_s: int = ACCESS_LIVES_S) -> str:
         now_s = int(self._clock())
         claims = {
             "iss": issuer,
@@ -77,7 +78,7 @@ class Tokens:
             "scope": " ".join(scopes),
             "jti": secrets.token_hex(12),
         }
-        return self._sign({"typ": "at+jwt"}, claims | {"iat": now_s, "exp": now_s + ACCESS_LIVES_S})
+        return self._sign({"typ": "at+jwt"}, claims | {"iat": now_s, "exp": now_s + lives_s})
 
     def identity(self, issuer: str, subject: str, client: str, nonce: str, role: str) -> str:
         now_s = int(self._clock())
@@ -150,15 +151,20 @@ class Tokens:
         return jwt.encode({"alg": "ES256", "kid": key.kid} | header, claims, key, algorithms=["ES256"])
 
     def _keys(self) -> list[ECKey]:
-        """Newest first; the first one is made when there is none."""
+        """Newest first; the first one is made when there is none. Kept for a minute, as long as the database is the same one."""
         clients = self._clients()
         with self._lock:
+            kept = self._own
+            if kept is not None and kept[0] is clients.rows and self._clock() - kept[1] < KEYS_AGAIN_S:
+                return kept[2]
             stored = clients.signing_keys()
             if not stored:
                 made = ECKey.generate_key("P-256", {"kid": secrets.token_hex(8)}, private=True)
                 clients.add_signing_key(str(made.kid), made.as_pem(private=True), int(self._clock()))
                 stored = clients.signing_keys()
-            return [ECKey.import_key(pem, {"kid": kid}) for kid, pem in stored]
+            keys = [ECKey.import_key(pem, {"kid": kid}) for kid, pem in stored]
+            self._own = (clients.rows, self._clock(), keys)
+            return keys
 
 
 def _fetch(url: str) -> dict[str, Any]:

@@ -95,6 +95,21 @@ ROLE_NAMES = {
 
 PURPOSE_NAMES = {"readings": _mark("readings of the meter"), "bills": _mark("balance, statements and payments")}
 
+SCOPE_NAMES = {
+    "openid": _mark("who you are"),
+    "offline_access": _mark("also while you are away"),
+    "town": _mark("balance of feeders and transformers"),
+    "frames": _mark("frames in quarantine"),
+    "meters": _mark("meters, readings and events"),
+    "accounts": _mark("balance, statements and payments"),
+    "orders": _mark("orders and how they stand"),
+    "orders:write": _mark("ask for orders"),
+    "consents": _mark("give and end consents"),
+    "audit": _mark("the audit trail"),
+    "people": _mark("who may sign in"),
+    "webhooks": _mark("who is told what happens"),
+}
+
 LINE_REASONS = {
     "energy": _mark("for the units that you used"),
     "time_of_use": _mark("cheaper or dearer by the hour in which you used them"),

@@ -1,0 +1,18 @@
+"""The API, `/api/v1`: everything the consoles know, for programs; described by OpenAPI 3.1 at `/api/v1/openapi.json`.
+
+    app.py       the application: failures, limits, ETags, its description
+    words.py     what all routes share: problems, pages by cursor, parameters
+    network.py   usage points, meters, losses, service levels, quarantine
+    readings.py  readings as JSON, CSV and Arrow, quality, events
+    money.py     accounts, statements, explanations, payments, tariffs
+    work.py      orders, proposals, the audit trail
+    sharing.py   who I am, people, consents, webhooks
+    live.py      server-sent events
+
+What always holds: a token or a session stands behind every request; a request that changes something is written into the audit trail, and one
+that makes something carries an idempotency key; what went wrong is `application/problem+json`; what is out of reach is answered as not there.
+"""
+
+from .app import create_api
+
+__all__ = ["create_api"]

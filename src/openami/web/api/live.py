@@ -1,0 +1,69 @@
+"""What happens, as it happens: server-sent events (text/event-stream).
+
+`figures` every few seconds, when one has changed; `order.step` for each step of an order. A stream ends after the time that was asked for and
+says when to come back; with `Last-Event-ID` it goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from ...day import Site
+from ...store.lookup import Lookup
+from ..access import Right, Who
+from ..gate import gate_of
+from ..hooks import STEPS_AT_ONCE, figures, step_event
+from .words import Refused, api_needs, cursor_of, documented, key_of, site_of
+
+router = APIRouter()
+SeesTown = Annotated[Who, Depends(api_needs(Right.TOWN))]
+EVERY_S = 2.0
+COME_BACK_MS = 3000
+EVENT = {"type": "object", "properties": {name: {"type": "string"} for name in ("event", "data", "id")}, "description": "`data` is JSON."}
+
+
+@router.get(
+    "/live",
+    response_class=StreamingResponse,
+    responses=documented(404, success={200: {"description": "Events.", "content": {"text/event-stream": {"schema": EVENT}}}}),
+)
+async def live(
+    request: Request,
+    who: SeesTown,
+    seconds: Annotated[int, Query(ge=0, le=3600, description="For how long; 0 = what there is now.")] = 60,
+    last: Annotated[str | None, Header(alias="Last-Event-ID", pattern=r"^[A-Za-z0-9_-]{1,400}$")] = None,
+) -> StreamingResponse:
+    """Figures and steps of orders as server-sent events."""
+    gate = gate_of(request)
+    key = key_of(last, int, str, int)
+    position = (gate.now_s, "", 0) if key is None else (key[0], key[1], key[2])
+    if not who.reach.everything:
+        raise Refused(403, "whole-deployment", "live figures are of the whole deployment; your reach is a part of it")
+    events = _events(request, site_of(request), gate.lookup, position, seconds)
+    return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+
+async def _events(request: Request, site: Site, lookup: Lookup, position: tuple[int, str, int], seconds: int) -> AsyncIterator[str]:
+    gate = gate_of(request)
+    yield f"retry: {COME_BACK_MS}\n\n"
+    before: dict[str, object] = {}
+    ends_s = gate.clock() + seconds
+    while True:
+        now = await run_in_threadpool(figures, gate, site)
+        if {**now, "at_s": 0} != {**before, "at_s": 0}:
+            yield f"event: figures\ndata: {json.dumps(now)}\n\n"
+            before = now
+        for row in await run_in_threadpool(lookup.steps_after, *position, STEPS_AT_ONCE):
+            position = (row["at_s"], row["order_id"], row["number"])
+            kind, _, data = step_event(row)
+            yield f"event: {kind}\nid: {cursor_of(*position)}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+        if gate.clock() >= ends_s or await request.is_disconnected():
+            return
+        await asyncio.sleep(min(EVERY_S, max(0.0, ends_s - gate.clock())))

@@ -1,0 +1,294 @@
+"""Accounts, statements and why they say so, payments, tariffs."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import Field
+
+from ...billing.charge import segment
+from ...billing.explain import Account as ToExplain
+from ...billing.explain import explain_day
+from ...billing.tariff import load_tariffs
+from ...billing.tou import tou_index
+from ...day import Site
+from ...day.lines import usage_by_period
+from ...readings import CHANNEL_BY_NAME, ESTIMATED_BITS, MISSING
+from ..access import STAFF, Right, Who
+from ..gate import gate_of
+from .network import Name
+from .readings import From, To, read_series
+from .words import (
+    NAME,
+    NOT_MODIFIED,
+    Answer,
+    Cursor,
+    Day,
+    Limit,
+    Page,
+    Refused,
+    api_needs,
+    day_range,
+    documented,
+    key_of,
+    missing,
+    page_of,
+    site_of,
+    town_of,
+)
+
+router = APIRouter()
+Number = Annotated[str, Path(pattern=NAME, max_length=40)]
+SeesAccounts = Annotated[Who, Depends(api_needs(Right.ACCOUNTS))]
+SignedIn = Annotated[Who, Depends(api_needs())]
+STATEMENT_DAYS_MOST = 31
+
+
+class Account(Answer):
+    """A consumer's account at a usage point. No name: that is on the consumer's own page alone."""
+
+    number: str
+    usage_point: str
+    meter: str
+    feeder: str
+    transformer: str | None
+    tariff: str
+    payment_mode: str
+    language: str
+    since: date
+    mode_since: date
+
+
+class AccountNow(Account):
+    """And how it stands after the latest closed day."""
+
+    balance_paise: int | None
+    balance_as_of: str | None
+    days_left: int | None = Field(description="For how many days the balance lasts at the present use; null = cannot be told.")
+    low: bool | None
+
+
+class Line(Answer):
+    """One line of a day's charge; > 0 owed, < 0 rebate. verify: what is unconfirmed about it."""
+
+    line: str
+    title_en: str
+    title_hi: str
+    amount_paise: int
+    verify: str | None
+
+
+class Statement(Answer):
+    """A day: closing = opening + recharges - charges - adjustments. wh: null = unknown."""
+
+    day: date
+    opening_paise: int
+    recharges_paise: list[int]
+    charge_paise: int
+    adjustments_paise: int
+    lines: list[Line]
+    closing_paise: int
+    wh: int | None
+    estimated_wh: int
+    missing_intervals: int
+
+
+class Step(Answer):
+    """One step of the derivation of a charge; it is the sum of its children, if it has any."""
+
+    code: str
+    en: str
+    hi: str
+    amount_paise: int
+    quantities: dict[str, int | float | str]
+    source: str | None
+    verify: str | None
+    children: list[Step]
+
+
+class Payment(Answer):
+    """A row of the account's ledger: `amount_paise` moved from `debit` to `credit`."""
+
+    number: int
+    transfer_id: str
+    day: date
+    kind: str
+    debit: str
+    credit: str
+    amount_paise: int
+
+
+class Tariff(Answer):
+    """A tariff as it holds on a day."""
+
+    name: str
+    title_en: str
+    title_hi: str
+    since: date
+    until: date
+    periods: list[str]
+    lines: list[str]
+    verify: list[str]
+
+
+@router.get("/accounts", responses=documented(404, success=NOT_MODIFIED))
+def accounts(
+    request: Request,
+    who: SeesAccounts,
+    payment_mode: Annotated[str | None, Query(pattern=r"^(prepaid|postpaid)$")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[Account]:
+    """Accounts that may be seen, in order of number."""
+    after = key_of(cursor, str)
+    rows = gate_of(request).lookup.accounts(who.reach, after[0] if after else "", limit + 1, mode=payment_mode or "")
+    kept, onward = page_of(rows, limit, lambda row: (row["number"],))
+    return Page(items=[Account(**_fields(row, Account)) for row in kept], next=onward)
+
+
+@router.get("/accounts/{number}", responses=documented(404, success=NOT_MODIFIED))
+def account(request: Request, who: SeesAccounts, number: Number) -> AccountNow:
+    row = _own(request, who, number)
+    town = town_of(request)
+    days = town.days()
+    found = town.consumer(number, days[-1]) if days else None
+    return AccountNow(
+        **_fields(row, Account),
+        balance_paise=found.balance_paise if found else None,
+        balance_as_of=found.balance_as_of.isoformat() if found else None,
+        days_left=found.days_left if found else None,
+        low=found.low if found else None,
+    )
+
+
+@router.get("/accounts/{number}/statements", responses=documented(404, success=NOT_MODIFIED))
+def statements(request: Request, who: SeesAccounts, number: Number, first: From = None, to: To = None) -> list[Statement]:
+    """The statements from day to day, oldest first; at most 31 days at once. Days that are not charged are left out."""
+    row, town = _own(request, who, number), town_of(request)
+    days = day_range(first, to, town.days(), STATEMENT_DAYS_MOST)
+    found = (town.consumer(number, day) for day in days if day >= row["since"])
+    return [
+        Statement(
+            day=s.day,
+            opening_paise=s.opening_paise,
+            recharges_paise=list(s.recharges_paise),
+            charge_paise=s.charge_paise,
+            adjustments_paise=s.adjustments_paise,
+            lines=[
+                Line(line=x.line, title_en=x.label.en, title_hi=x.label.hi, amount_paise=x.amount_paise, verify=x.verify) for x in s.lines
+            ],
+            closing_paise=s.closing_paise,
+            wh=s.wh,
+            estimated_wh=s.estimated_wh,
+            missing_intervals=s.missing_intervals,
+        )
+        for c in found
+        if c is not None and (s := c.statement) is not None
+    ]
+
+
+@router.get("/accounts/{number}/statements/{day}/explanation", responses=documented(404, success=NOT_MODIFIED))
+def explanation(request: Request, who: SeesAccounts, number: Number, day: Annotated[Day, Path()]) -> Step:
+    """Why the day cost what it did: the whole derivation, in both languages."""
+    row, site = _own(request, who, number), site_of(request)
+    found = _explained(site, gate_of(request).lookup.meter(who.reach, row["meter"]) or row, row, number, day)
+    if found is None:
+        raise missing("charged day", str(day))
+    return found
+
+
+@router.get("/accounts/{number}/payments", responses=documented(404, success=NOT_MODIFIED))
+def payments(request: Request, who: SeesAccounts, number: Number, limit: Limit = 100, cursor: Cursor = None) -> Page[Payment]:
+    """The account's ledger, latest first: recharges, payments and what else moved money."""
+    _own(request, who, number)
+    before = key_of(cursor, int)
+    rows = gate_of(request).lookup.transfers(number, before[0] if before else None, limit + 1)
+    kept, onward = page_of(rows, limit, lambda row: (row["number"],))
+    return Page(items=[Payment(**_fields(row, Payment)) for row in kept], next=onward)
+
+
+@router.get("/tariffs", responses=documented(success=NOT_MODIFIED))
+def tariffs(who: SignedIn, day: Annotated[Day, Query(description="The day on which they hold.")]) -> list[Tariff]:
+    """All tariffs that hold on a day."""
+    book = load_tariffs()
+    return [_tariff(one) for name in book.names for one in book.versions(name) if one.since <= day < one.until]
+
+
+@router.get("/tariffs/{name}", responses=documented(404, success=NOT_MODIFIED))
+def tariff(who: SignedIn, name: Name) -> list[Tariff]:
+    """One tariff through time, oldest version first."""
+    book = load_tariffs()
+    if name not in book.names:
+        raise missing("tariff", name)
+    return [_tariff(one) for one in book.versions(name)]
+
+
+def _own(request: Request, who: Who, number: str) -> dict[str, Any]:
+    """The account's row, if it may be seen; a member of staff who looks at it stands in the audit trail."""
+    gate = gate_of(request)
+    found = gate.lookup.account(who.reach, number)
+    if found is None:
+        raise missing("account", number)
+    if who.role in STAFF:
+        gate.note(who, request, "account.read", number)
+    return found
+
+
+def _explained(site: Site, meter: dict[str, Any], row: dict[str, Any], number: str, day: date) -> Step | None:
+    if day not in site.lake.days("usage") or day < row["since"] or "shard" not in meter:
+        return None
+    usage = {r["period"]: r for r in usage_by_period(site.lake, day, meter["shard"]).to_pylist() if r["account"] == number}
+    if not usage:
+        return None
+    part = segment(load_tariffs(), row["tariff"], day).starting(max(row["since"], row["mode_since"]))
+    if any(period not in usage for period in part.tariff.periods):
+        raise Refused(
+            409, "explanation", f"the account's tariff on {day} was another one than it has now; it cannot be explained from here"
+        )
+    series = read_series(site, meter["shard"], meter["index"], CHANNEL_BY_NAME[part.tariff.channel], [day], "validated")
+    index, values = tou_index(part.tariff, site.calendar, day), np.array(series.values)
+    marked = (np.array(series.quality, np.uint32) & ESTIMATED_BITS != 0) & (values != MISSING)
+    estimated = [int(values[marked & (index == k)].sum()) for k in range(len(part.tariff.periods))]
+    now = [(usage[p]["day_wh"], usage[p]["to_date_wh"]) for p in part.tariff.periods]
+    facts = ToExplain(
+        tuple(to_date - own for own, to_date in now),
+        tuple(own for own, _ in now),
+        tuple(min(e, own) for e, (own, _) in zip(estimated, now, strict=True)),
+        meter["connected_load_w"],
+        row["payment_mode"] == "prepaid",
+    )
+    return _step(explain_day(part, day, facts).to_json())
+
+
+def _step(node: dict[str, Any]) -> Step:
+    plain = {"code", "en", "hi", "amount_paise", "source", "verify", "children"}
+    return Step(
+        code=node["code"],
+        en=node["en"],
+        hi=node["hi"],
+        amount_paise=node["amount_paise"],
+        quantities={name: value for name, value in node.items() if name not in plain},
+        source=node.get("source"),
+        verify=node.get("verify"),
+        children=[_step(child) for child in node.get("children", [])],
+    )
+
+
+def _tariff(one: Any) -> Tariff:
+    return Tariff(
+        name=one.name,
+        title_en=one.title_en,
+        title_hi=one.title_hi,
+        since=one.since,
+        until=one.until,
+        periods=list(one.periods),
+        lines=list(one.line_names),
+        verify=[f"{line.name}: {line.verify}" for line in one.lines if line.verify],
+    )
+
+
+def _fields(row: dict[str, Any], model: type[Answer]) -> dict[str, Any]:
+    return {name: row[name] for name in model.model_fields}

@@ -1,0 +1,222 @@
+"""Usage points, meters, feeders and transformers with their balance, service levels, quarantine."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import Field
+
+from ...headend.levels import service_levels
+from ..access import Right, Who
+from ..gate import gate_of
+from ..townbook import FeederNode, NodeFigures, TransformerNode
+from .words import (
+    NAME,
+    NOT_MODIFIED,
+    Answer,
+    Cursor,
+    Day,
+    Limit,
+    Page,
+    api_needs,
+    documented,
+    key_of,
+    missing,
+    page_of,
+    town_of,
+)
+
+router = APIRouter()
+Name = Annotated[str, Path(pattern=NAME, max_length=40)]
+SeesMeters = Annotated[Who, Depends(api_needs(Right.METERS))]
+SeesTown = Annotated[Who, Depends(api_needs(Right.TOWN))]
+SeesFrames = Annotated[Who, Depends(api_needs(Right.FRAMES))]
+OnFeeder = Annotated[str | None, Query(pattern=NAME, max_length=40, description="Only what is on this feeder.")]
+Under = Annotated[str | None, Query(pattern=NAME, max_length=40, description="Only what hangs on this transformer.")]
+OnDay = Annotated[Day | None, Query(description="A closed day; left out = the latest one.")]
+
+
+class UsagePoint(Answer):
+    """Where a meter hangs (IEC 61968-9 UsagePoint). account: of a consumer, null = none."""
+
+    name: str
+    kind: str
+    meter: str
+    feeder: str
+    transformer: str | None
+    phase: str
+    connected_load_w: int = Field(description="Sanctioned load [W]; 0 = unknown.")
+    since: date
+    account: str | None
+
+
+class Meter(Answer):
+    """An end device and the usage point at which it hangs; never its keys."""
+
+    serial: str
+    maker: str
+    model: str
+    phases: int
+    usage_point: str
+    kind: str
+    feeder: str
+    transformer: str | None
+    phase: str
+    connected_load_w: int
+    since: date
+    account: str | None
+
+
+class Balance(Answer):
+    """Of a feeder or transformer over a closed day; null = unknown. A loss is never given without its coverage."""
+
+    kind: str
+    name: str
+    feeder: str
+    day: date
+    in_wh: int | None
+    out_wh: int | None
+    loss_wh: int | None = Field(description="in - out; may be negative, is never clamped.")
+    coverage: float = Field(description="Share of the energy that was truly metered, 0 to 1.")
+    estimated_share: float | None
+
+
+class ServiceLevel(Answer):
+    """What the provider is held to. verify: what of it is not confirmed, null = nothing."""
+
+    name: str
+    kind: str
+    share: float
+    within_s: int
+    verify: str | None
+
+
+class QuarantinedFrame(Answer):
+    """A frame that could not be taken. octets: as it was received, in hex."""
+
+    number: str
+    received: datetime
+    cause: str
+    detail: str
+    serial: str | None
+    octets: str
+
+
+@router.get("/usage-points", responses=documented(404, success=NOT_MODIFIED))
+def usage_points(
+    request: Request, who: SeesMeters, feeder: OnFeeder = None, transformer: Under = None, limit: Limit = 100, cursor: Cursor = None
+) -> Page[UsagePoint]:
+    """Usage points that may be seen, in order of name."""
+    after = key_of(cursor, str)
+    rows = gate_of(request).lookup.usage_points(
+        who.reach, after[0] if after else "", limit + 1, on_feeder=feeder or "", under=transformer or ""
+    )
+    kept, onward = page_of(rows, limit, lambda row: (row["name"],))
+    return Page(items=[_point(row) for row in kept], next=onward)
+
+
+@router.get("/usage-points/{name}", responses=documented(404, success=NOT_MODIFIED))
+def usage_point(request: Request, who: SeesMeters, name: Name) -> UsagePoint:
+    found = gate_of(request).lookup.usage_point(who.reach, name)
+    if found is None:
+        raise missing("usage point", name)
+    return _point(found)
+
+
+@router.get("/meters", responses=documented(404, success=NOT_MODIFIED))
+def meters(
+    request: Request, who: SeesMeters, feeder: OnFeeder = None, transformer: Under = None, limit: Limit = 100, cursor: Cursor = None
+) -> Page[Meter]:
+    """Meters that may be seen, in order of serial number."""
+    after = key_of(cursor, str)
+    rows = gate_of(request).lookup.meters(who.reach, after[0] if after else "", limit + 1, on_feeder=feeder or "", under=transformer or "")
+    kept, onward = page_of(rows, limit, lambda row: (row["serial"],))
+    return Page(items=[_meter(row) for row in kept], next=onward)
+
+
+@router.get("/meters/{serial}", responses=documented(404, success=NOT_MODIFIED))
+def meter(request: Request, who: SeesMeters, serial: Name) -> Meter:
+    found = gate_of(request).lookup.meter(who.reach, serial)
+    if found is None:
+        raise missing("meter", serial)
+    return _meter(found)
+
+
+@router.get("/losses", responses=documented(404, success=NOT_MODIFIED))
+def losses(
+    request: Request,
+    who: SeesTown,
+    day: OnDay = None,
+    kind: Annotated[str | None, Query(pattern=r"^(feeder|transformer)$")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[Balance]:
+    """The balance of each feeder and transformer over a day, by name."""
+    town = town_of(request)
+    days = town.days()
+    if not days or (day is not None and day not in days):
+        raise missing("closed day", str(day or ""))
+    asked = day or days[-1]
+    after = key_of(cursor, str, str)
+    own = [feeder for feeder in town.overview(asked).feeders if who.sees_feeder(feeder.name)]
+    rows = [_balance("feeder", f, f.name, asked) for f in own]
+    rows += [_balance("transformer", t, f.name, asked) for f in own for t in f.transformers]
+    wanted = sorted((r for r in rows if kind in (None, r.kind)), key=lambda r: (r.kind, r.name))
+    behind = [r for r in wanted if after is None or (r.kind, r.name) > after]
+    kept, onward = page_of(behind[: limit + 1], limit, lambda r: (r.kind, r.name))
+    return Page(items=kept, next=onward)
+
+
+@router.get("/service-levels", responses=documented(success=NOT_MODIFIED))
+def levels(who: SeesTown) -> list[ServiceLevel]:
+    """What the provider of the metering is held to."""
+    return [
+        ServiceLevel(name=one.name, kind=one.kind, share=one.share, within_s=one.within_s, verify=one.verify or None)
+        for one in service_levels()
+    ]
+
+
+@router.get("/quarantine", responses=documented(404, success=NOT_MODIFIED))
+def quarantine(
+    request: Request,
+    who: SeesFrames,
+    cause: Annotated[str | None, Query(pattern=r"^[a-z_]{1,40}$")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[QuarantinedFrame]:
+    """Frames that could not be taken, latest first; `next` counts from the latest, so new ones shift it."""
+    after = key_of(cursor, int)
+    offset = max(0, after[0]) if after else 0
+    found = town_of(request).quarantine(cause, offset, limit + 1)
+    kept = found.rows[:limit]
+    items = [
+        QuarantinedFrame(number=f.number, received=f.received, cause=f.cause, detail=f.detail, serial=f.serial, octets=f.octets.hex())
+        for f in kept
+    ]
+    onward = page_of(found.rows, limit, lambda _: (offset + limit,))[1]
+    return Page(items=items, next=onward)
+
+
+def _balance(kind: str, node: FeederNode | TransformerNode, feeder: str, day: date) -> Balance:
+    figures: NodeFigures = node.figures
+    return Balance(
+        kind=kind,
+        name=node.name,
+        feeder=feeder,
+        day=day,
+        in_wh=figures.in_wh,
+        out_wh=figures.out_wh,
+        loss_wh=figures.loss_wh,
+        coverage=figures.coverage,
+        estimated_share=figures.estimated_share,
+    )
+
+
+def _point(row: dict[str, Any]) -> UsagePoint:
+    return UsagePoint(**{name: row[name] for name in UsagePoint.model_fields})
+
+
+def _meter(row: dict[str, Any]) -> Meter:
+    return Meter(**{name: row[name] for name in Meter.model_fields})

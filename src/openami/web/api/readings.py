@@ -1,0 +1,291 @@
+"""Readings of one meter as JSON, CSV or an Arrow stream; what is known against them; events.
+
+What always holds: a value is an integer in its channel's unit x 10^scaler, null where there is none; an interval is named by its end; raw is
+what the meter sent, validated what stands after checks and estimates, and the quality says which is which.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pyarrow as pa
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import Field
+
+from ...day import Site
+from ...readings import CHANNEL_BY_NAME, CHANNELS, MISSING, Channel, Quality
+from ...store.history import History
+from ..access import Right, Who
+from ..gate import gate_of
+from .network import Name, SeesMeters
+from .words import (
+    NOT_MODIFIED,
+    Answer,
+    Cursor,
+    Day,
+    Limit,
+    Page,
+    api_needs,
+    day_range,
+    documented,
+    key_of,
+    missing,
+    page_of,
+    site_of,
+)
+
+router = APIRouter()
+CHANNEL_CHOICE = "^(" + "|".join(channel.name for channel in CHANNELS) + ")$"
+ChannelName = Annotated[str, Query(pattern=CHANNEL_CHOICE)]
+From = Annotated[Day | None, Query(alias="from", description="First day.")]
+To = Annotated[Day | None, Query(description="Last day, included.")]
+Table = Annotated[str, Query(pattern=r"^(validated|raw)$")]
+Form = Annotated[str, Query(pattern=r"^(json|csv|arrow)$", description="json, csv, or arrow (an Arrow IPC stream).")]
+ARROW, CSV = "application/vnd.apache.arrow.stream", "text/csv; charset=utf-8"
+WORDS = {int(bit): str(bit.name).lower() for bit in Quality if bit}
+
+
+class Reading(Answer):
+    """One interval. quality: what is known against it, empty for a plain valid value."""
+
+    end: datetime
+    value: int | None
+    quality: list[str]
+
+
+class Readings(Answer):
+    """Readings of one channel of one meter; value x 10^scaler is in unit."""
+
+    meter: str
+    channel: str
+    unit: str
+    scaler: int
+    table: str
+    interval_minutes: int
+    readings: list[Reading]
+
+
+class Event(Answer):
+    """Something a meter told about itself. code: IS 15959's event number, null where only its bit of the status word is known."""
+
+    meter: str
+    at: datetime
+    code: int
+    occurred: bool = Field(description="true = began, false = is over.")
+    text: str
+    received: datetime
+
+
+@dataclass
+class Series:
+    """ends: UTC seconds; values: int32, MISSING where there is none; quality: `Quality` bits. All of the same length."""
+
+    channel: Channel
+    ends: list[int]
+    values: list[int]
+    quality: list[int]
+
+
+@router.get(
+    "/meters/{serial}/readings",
+    response_model=Readings,
+    responses=documented(
+        404,
+        success=NOT_MODIFIED
+        | {
+            200: {
+                "description": "The readings, in the form asked for.",
+                "content": {"text/csv": {"schema": {"type": "string"}}, ARROW: {"schema": {"type": "string", "format": "binary"}}},
+            }
+        },
+    ),
+)
+def readings(
+    request: Request,
+    who: SeesMeters,
+    serial: Name,
+    channel: ChannelName = "import_wh",
+    first: From = None,
+    to: To = None,
+    table: Table = "validated",
+    format: Form = "json",
+) -> Response:
+    """Readings of a meter from day to day; at most 366 days at once."""
+    series = _series(request, who, serial, channel, first, to, table)
+    stem = f"{serial}-{channel}-{table}"
+    if format == "csv":
+        return StreamingResponse(_csv(series), media_type=CSV, headers={"content-disposition": f'attachment; filename="{stem}.csv"'})
+    if format == "arrow":
+        return StreamingResponse(_arrow(series, serial), media_type=ARROW)
+    zone = site_of(request).calendar
+    rows = [
+        {"end": zone.local(end).isoformat(), "value": None if value == MISSING else value, "quality": _words(bits)}
+        for end, value, bits in zip(series.ends, series.values, series.quality, strict=True)
+    ]
+    body = {
+        "meter": serial,
+        "channel": channel,
+        "unit": series.channel.unit,
+        "scaler": series.channel.scaler,
+        "table": table,
+        "interval_minutes": zone.interval_minutes,
+        "readings": rows,
+    }
+    return Response(json.dumps(body), media_type="application/json")
+
+
+@router.get("/meters/{serial}/quality", responses=documented(404, success=NOT_MODIFIED))
+def quality(
+    request: Request, who: SeesMeters, serial: Name, channel: ChannelName = "import_wh", first: From = None, to: To = None
+) -> list[Reading]:
+    """Only the intervals that are not plain valid."""
+    series, local = _series(request, who, serial, channel, first, to, "validated"), site_of(request).calendar.local
+    return [
+        Reading(end=local(end), value=None if value == MISSING else value, quality=_words(bits))
+        for end, value, bits in zip(series.ends, series.values, series.quality, strict=True)
+        if bits
+    ]
+
+
+@router.get("/meters/{serial}/events", responses=documented(404, success=NOT_MODIFIED))
+def meter_events(request: Request, who: SeesMeters, serial: Name, limit: Limit = 100, cursor: Cursor = None) -> Page[Event]:
+    """What the meter told about itself, latest first."""
+    if gate_of(request).lookup.meter(who.reach, serial) is None:
+        raise missing("meter", serial)
+    return _events(request, who, serial, limit, cursor)
+
+
+@router.get("/events", responses=documented(404, success=NOT_MODIFIED))
+def events(
+    request: Request, who: Annotated[Who, Depends(api_needs(Right.METERS))], limit: Limit = 100, cursor: Cursor = None
+) -> Page[Event]:
+    """What meters told about themselves, latest first."""
+    return _events(request, who, "", limit, cursor)
+
+
+def _events(request: Request, who: Who, serial: str, limit: int, cursor: str | None) -> Page[Event]:
+    rows = gate_of(request).lookup.events(who.reach, key_of(cursor, int, str, int, int, bool), limit + 1, serial=serial)
+    kept, onward = page_of(rows, limit, lambda r: (r["at_s"], r["serial"], r["code"], r["bit"], bool(r["occurred"])))
+    local = site_of(request).calendar.local
+    return Page(
+        items=[
+            Event(
+                meter=r["serial"],
+                at=local(r["at_s"]),
+                code=r["code"],
+                occurred=r["occurred"],
+                text=r["text"],
+                received=local(r["received_s"]),
+            )
+            for r in kept
+        ],
+        next=onward,
+    )
+
+
+def _series(request: Request, who: Who, serial: str, channel: str, first: date | None, to: date | None, table: str) -> Series:
+    gate, site = gate_of(request), site_of(request)
+    found = gate.lookup.meter(who.reach, serial)
+    if found is None:
+        raise missing("meter", serial)
+    closed = tuple(site.lake.days("validated"))
+    days = day_range(first, to, closed)
+    own_from = who.reach.first_day(found["usage_point"], found["feeder"])
+    days = [day for day in days if own_from is None or day >= own_from]
+    return read_series(site, found["shard"], found["index"], CHANNEL_BY_NAME[channel], days, table)
+
+
+@dataclass
+class _Kept:
+    """The history of one site, and which (day, shard)s it does not have, as of a version of `validated`."""
+
+    history: History
+    version: int = -1
+    behind: set[tuple[date, int]] = field(default_factory=set)
+
+
+_kept: WeakKeyDictionary[Any, _Kept] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def read_series(site: Site, shard: int, meter: int, channel: Channel, days: list[date], table: str) -> Series:
+    """The days of a meter, from the meter-ordered history where it is up to date, else from the day blocks."""
+    series = Series(channel, [], [], [])
+    by_day = _from_history(site, shard, meter, channel, days) if table == "validated" else {}
+    for day in days:
+        values, bits = by_day.get(day) or _from_block(site, shard, meter, channel, day, table)
+        series.ends += [site.calendar.stamp(day, slot) for slot in range(len(values))]
+        series.values += values
+        series.quality += bits
+    return series
+
+
+def _from_history(site: Site, shard: int, meter: int, channel: Channel, days: list[date]) -> dict[date, tuple[list[int], list[int]]]:
+    if not days:
+        return {}
+    with _lock:
+        kept = _kept.setdefault(site.lake, _Kept(History(site.lake)))
+        version = site.lake.version("validated")
+        if kept.version != version:
+            kept.behind, kept.version = set(kept.history.behind()), version
+    wanted = [day for day in days if (day, shard) not in kept.behind]
+    if not wanted:
+        return {}
+    found = kept.history.meter(channel.name, shard, meter, wanted[0], wanted[-1])
+    if found.quality is None:
+        return {}
+    rows = zip(found.days, found.slots, found.values, found.quality, strict=True)
+    return {day: (values[:slots].tolist(), bits[:slots].tolist()) for day, slots, values, bits in rows if day in set(wanted)}
+
+
+def _from_block(site: Site, shard: int, meter: int, channel: Channel, day: date, table: str) -> tuple[list[int], list[int]]:
+    block = site.lake.read_blocks(table, day, shard).get(channel.name)
+    slots = site.calendar.slots(day)
+    if block is None or meter >= block.values.shape[1]:
+        return [int(MISSING)] * slots, [int(Quality.MISSING)] * slots
+    return block.values[:, meter].tolist(), block.quality[:, meter].tolist()
+
+
+def _words(bits: int) -> list[str]:
+    return [word for bit, word in WORDS.items() if bits & bit]
+
+
+def _csv(series: Series) -> Iterator[str]:
+    """interval_end in UTC; value in the channel's unit x 10^scaler, empty = none."""
+    yield f"interval_end,{series.channel.name}_e{series.channel.scaler},quality\r\n"
+    for at in range(0, len(series.ends), 4096):
+        text = io.StringIO()
+        own = slice(at, at + 4096)
+        csv.writer(text).writerows(
+            (datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "" if value == MISSING else value, " ".join(_words(bits)))
+            for end, value, bits in zip(series.ends[own], series.values[own], series.quality[own], strict=True)
+        )
+        yield text.getvalue()
+
+
+def _arrow(series: Series, serial: str) -> Iterator[bytes]:
+    """An IPC stream: end (UTC), value (null = none; its field's metadata names channel, unit and scaler), quality (bits)."""
+    values = np.array(series.values, np.int32)
+    about = {"meter": serial, "channel": series.channel.name, "unit": series.channel.unit, "scaler": str(series.channel.scaler)}
+    table = pa.table(
+        [
+            pa.array(series.ends, pa.int64()).cast(pa.timestamp("s", "UTC")),
+            pa.array(values, mask=values == MISSING),
+            pa.array(series.quality, pa.uint32()),
+        ],
+        schema=pa.schema([("end", pa.timestamp("s", "UTC")), pa.field("value", pa.int32(), metadata=about), ("quality", pa.uint32())]),
+    )
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, 4096)
+    yield sink.getvalue()

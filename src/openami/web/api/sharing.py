@@ -1,0 +1,239 @@
+"""What is one's own: who I am, consents; and what an administrator keeps: people, webhooks."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import socket
+from datetime import datetime
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...store.consents import PURPOSES, Consent
+from ..access import Right, Role, Who
+from ..gate import gate_of
+from ..hooks import EVENTS
+from .words import NAME, NOT_MODIFIED, Answer, Refused, Whole, api_needs, documented, missing, town_of
+from .work import Key, once
+
+router = APIRouter()
+SignedIn = Annotated[Who, Depends(api_needs())]
+Shares = Annotated[Who, Depends(api_needs(Right.CONSENTS))]
+KeepsPeople = Annotated[Who, Depends(api_needs(Right.PEOPLE))]
+KeepsHooks = Annotated[Who, Depends(api_needs(Right.WEBHOOKS))]
+PURPOSE_CHOICE = "^(" + "|".join(PURPOSES) + ")$"
+EVENT_CHOICE = "^(" + "|".join(event.replace(".", r"\.") for event in EVENTS) + ")$"
+CONSENT_DAYS_MOST = 366
+
+
+class Me(Answer):
+    """Who is asking, and what they may."""
+
+    name: str
+    role: str
+    program: str | None
+    rights: list[str]
+    everything: bool
+    feeders: list[str]
+    usage_points: list[str]
+    accounts: list[str]
+
+
+class PersonRow(Answer):
+    name: str
+    role: str
+    since: datetime
+    second_factor: bool
+    disabled: bool
+    grants: list[str]
+
+
+class GivenConsent(BaseModel):
+    """account: one's own; partner: the program that may see it; purposes: what; days: for how long."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    account: str = Field(pattern=NAME)
+    partner: str = Field(pattern=r"^[A-Za-z0-9._@-]{1,60}$")
+    purposes: list[Annotated[str, Field(pattern=PURPOSE_CHOICE)]] = Field(min_length=1, max_length=len(PURPOSES))
+    days: Whole = Field(ge=1, le=CONSENT_DAYS_MOST)
+
+
+class ConsentRow(Answer):
+    """ended: when it was taken back, null = it was not."""
+
+    id: str
+    account: str
+    partner: str
+    purposes: list[str]
+    given: datetime
+    until: datetime
+    ended: datetime | None
+    holds: bool
+
+
+class WantedHook(BaseModel):
+    """url: https, and not an address inside our own network unless `sign_in.toml` allows it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    url: str = Field(min_length=10, max_length=500, pattern=r"^https?://[^\s\x00-\x20\x7f]+$")
+    events: list[Annotated[str, Field(pattern=EVENT_CHOICE)]] = Field(min_length=1, max_length=len(EVENTS))
+
+
+class HookRow(Answer):
+    id: str
+    url: str
+    events: list[str]
+    made_by: str
+    made: datetime
+
+
+class NewHook(HookRow):
+    secret: str = Field(description="Signs what is sent (Standard Webhooks, whsec_...); shown this once.")
+
+
+@router.get("/me", responses=documented(success=NOT_MODIFIED))
+def me(who: SignedIn) -> Me:
+    """Who is asking, and what they may."""
+    return Me(
+        name=who.name,
+        role=str(who.role),
+        program=who.program or None,
+        rights=sorted(str(right) for right in who.rights if who.may(right)),
+        everything=who.reach.everything,
+        feeders=sorted(who.reach.feeders),
+        usage_points=sorted(who.reach.points),
+        accounts=sorted(who.reach.accounts),
+    )
+
+
+@router.get("/people", responses=documented(success=NOT_MODIFIED))
+def people(request: Request, who: KeepsPeople) -> list[PersonRow]:
+    """Everybody who may sign in. They are added and changed with `openami people`, on the machine itself."""
+    gate, local = gate_of(request), town_of(request).calendar.local
+    return [
+        PersonRow(
+            name=p.name,
+            role=p.role,
+            since=local(p.since_s),
+            second_factor=p.totp,
+            disabled=p.disabled,
+            grants=[f"{k}:{s}" for k, s in gate.people.grants(p.name)],
+        )
+        for p in gate.people.all()
+    ]
+
+
+@router.get("/consents", responses=documented(success=NOT_MODIFIED))
+def consents(request: Request, who: Shares) -> list[ConsentRow]:
+    """The consents over one's own accounts, latest first; ended ones too."""
+    return [_consent(request, one) for one in gate_of(request).consents.of_accounts(sorted(who.reach.accounts))]
+
+
+@router.post("/consents", status_code=201, response_model=ConsentRow, responses=documented(400, 404, 409))
+def give_consent(request: Request, who: Shares, given: GivenConsent, key: Key) -> Response:
+    """Let a partner see an account of one's own."""
+    return once(request, who, key, given.model_dump(), 201, lambda: _give(request, who, given))
+
+
+@router.post("/consents/{number}/end", responses=documented(404))
+def end_consent(request: Request, who: Shares, number: Annotated[str, Path(pattern=r"^C[0-9a-f]{16}$")]) -> ConsentRow:
+    """Take a consent back; at once, and for good."""
+    gate = gate_of(request)
+    found = gate.consents.find(number)
+    if found is None or found.account not in who.reach.accounts:
+        raise missing("consent", number)
+    gate.consents.end(number, gate.now_s)
+    gate.note(who, request, "consent.end", number)
+    after = gate.consents.find(number)
+    return _consent(request, after or found)
+
+
+@router.get("/webhooks", responses=documented(success=NOT_MODIFIED))
+def webhooks(request: Request, who: KeepsHooks) -> list[HookRow]:
+    """Who is told what happens."""
+    local = town_of(request).calendar.local
+    return [
+        HookRow(id=w.id, url=w.url, events=list(w.events), made_by=w.made_by, made=local(w.made_s)) for w in gate_of(request).webhooks.all()
+    ]
+
+
+@router.post("/webhooks", status_code=201, response_model=NewHook, responses=documented(400, 409))
+def add_webhook(request: Request, who: KeepsHooks, wanted: WantedHook, key: Key) -> Response:
+    """Tell an address what happens, signed."""
+    return once(request, who, key, wanted.model_dump(), 201, lambda: _subscribe(request, who, wanted))
+
+
+@router.delete("/webhooks/{number}", status_code=204, responses=documented(404))
+def end_webhook(request: Request, who: KeepsHooks, number: Annotated[str, Path(pattern=r"^W[0-9a-f]{16}$")]) -> Response:
+    """Tell it nothing more."""
+    gate = gate_of(request)
+    if not gate.webhooks.end(number, gate.now_s):
+        raise missing("webhook", number)
+    gate.note(who, request, "webhook.end", number)
+    return Response(status_code=204)
+
+
+def _give(request: Request, who: Who, given: GivenConsent) -> ConsentRow:
+    gate = gate_of(request)
+    if given.account not in who.reach.accounts:
+        raise missing("account", given.account)
+    partner = gate.people.find(given.partner)
+    if partner is None or partner.role != Role.PARTNER or partner.disabled:
+        raise missing("partner", given.partner)
+    purposes = tuple(sorted(set(given.purposes)))
+    made = gate.consents.give(given.account, given.partner, purposes, who.name, gate.now_s, gate.now_s + 86_400 * given.days)
+    gate.note(who, request, "consent.give", made.id, f"{given.partner}: {' '.join(purposes)}, {given.days} days")
+    return _consent(request, made)
+
+
+def _subscribe(request: Request, who: Who, wanted: WantedHook) -> NewHook:
+    gate = gate_of(request)
+    if why := forbidden_address(wanted.url, gate.webhook_hosts):
+        raise Refused(403, "webhook-address", why)
+    made, secret = gate.webhooks.add(wanted.url, tuple(sorted(set(wanted.events))), who.acts, gate.now_s)
+    gate.note(who, request, "webhook.add", made.id, ", ".join(made.events))
+    return NewHook(
+        id=made.id,
+        url=made.url,
+        events=list(made.events),
+        made_by=made.made_by,
+        made=town_of(request).calendar.local(made.made_s),
+        secret="whsec_" + base64.b64encode(secret).decode(),
+    )
+
+
+def forbidden_address(url: str, allowed: tuple[str, ...]) -> str | None:
+    """Why nothing may be sent there; None = it may. Only https, and only addresses of the open Internet, but for those that are allowed by name."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "this is not an address; give https://host/path"
+    if host in allowed:
+        return None
+    if parts.scheme != "https" or not host or parts.username or parts.password or (port is not None and port not in (443, 8443)):
+        return "webhooks go to https addresses on port 443 or 8443, without a name or password in them"
+    try:
+        found = {ipaddress.ip_address(info[4][0]) for info in socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)}
+    except (OSError, ValueError, UnicodeError):
+        return f"the host {host[:80]} cannot be found; give one that is in the DNS"
+    if any(not address.is_global for address in found):
+        return f"the host {host[:80]} is inside a private network; allow it in sign_in.toml (webhook_hosts) if that is meant"
+    return None
+
+
+def _consent(request: Request, one: Consent) -> ConsentRow:
+    local = town_of(request).calendar.local
+    return ConsentRow(
+        id=one.id,
+        account=one.account,
+        partner=one.partner,
+        purposes=list(one.purposes),
+        given=local(one.given_s),
+        until=local(one.until_s),
+        ended=None if one.ended_s is None else local(one.ended_s),
+        holds=one.holds(gate_of(request).now_s),
+    )

@@ -1,0 +1,207 @@
+"""What all routes of the API share: problems (RFC 9457), pages by cursor, parameters with their bounds, and what a route documents.
+
+What always holds: an answer that is not a success is `application/problem+json` with one clear sentence; a parameter that a route does not know
+is refused, never passed over; a cursor is opaque, and one that was not made here is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from datetime import date
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from ...day import Site
+from ..access import Right, Who
+from ..gate import SAFE_METHODS, gate_of, needs
+from ..townbook import TownReader
+
+T = TypeVar("T")
+PROBLEM = "application/problem+json"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"
+CURSOR = r"^[A-Za-z0-9_-]{1,400}$"
+PAGE_MOST = 500
+DAYS_MOST = 366
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+Limit = Annotated[int, Query(ge=1, le=PAGE_MOST, description="How many at most.")]
+Cursor = Annotated[str | None, Query(pattern=CURSOR, description="`next` of the page before.")]
+
+
+def _plain_day(given: object) -> object:
+    """Only a date as it is written, 2026-01-31: no number of seconds, no time behind it."""
+    if isinstance(given, str) and not DAY.fullmatch(given):
+        raise ValueError("write a day as 2026-01-31")
+    return given
+
+
+def _whole(given: object) -> object:
+    """237.0 is an integer in JSON as 237 is; "237" and true are not."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
+
+
+Day = Annotated[date, BeforeValidator(_plain_day)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
+class Answer(BaseModel):
+    """Of every answer: exactly the fields that are documented."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Problem(Answer):
+    """What went wrong, and what would be right (RFC 9457)."""
+
+    type: str = Field(description="A stable word for the kind of problem, as a URI reference.")
+    title: str
+    status: int
+    detail: str = Field(description="One sentence: what is wrong here, and the way out.")
+    errors: list[dict[str, str]] = Field(default=[], description="Where in the request: `where` and `why`.")
+
+
+class Page(Answer, Generic[T]):
+    """Some rows, and the cursor of the next page."""
+
+    items: list[T]
+    next: str | None = Field(description="Give it as `cursor` to go on; null = this was the last page.")
+
+
+class Refused(Exception):
+    """An answer that is not a success. kind: the problem's word; detail: the sentence."""
+
+    def __init__(
+        self, status: int, kind: str, detail: str, headers: dict[str, str] | None = None, errors: list[dict[str, str]] | None = None
+    ):
+        super().__init__(detail)
+        self.status, self.kind, self.detail, self.headers, self.errors = status, kind, detail, headers, errors
+
+
+TITLES = {
+    400: "Cannot be read",
+    401: "Not signed in",
+    403: "Not for this role",
+    404: "Not there",
+    405: "Not possible here",
+    406: "Not in this form",
+    409: "Not in this state",
+    413: "Too much at once",
+    415: "Not in this form",
+    422: "Cannot be used",
+    428: "A header is missing",
+    429: "Too often",
+    500: "Our mistake",
+    503: "Not available now",
+}
+
+
+def problem(refused: Refused) -> JSONResponse:
+    body: dict[str, Any] = {"type": f"urn:openami:problem:{refused.kind}", "title": TITLES.get(refused.status, "Not possible")}
+    body |= {"status": refused.status, "detail": refused.detail, "errors": refused.errors or []}
+    return JSONResponse(body, refused.status, media_type=PROBLEM, headers=refused.headers)
+
+
+def documented(*statuses: int, success: dict[int | str, dict[str, Any]] | None = None) -> dict[int | str, dict[str, Any]]:
+    """The responses of a route: its own problems beside those that every route has."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    every = {401, 403, 422, 429, 503} | set(statuses)
+    found: dict[int | str, dict[str, Any]] = {s: {"description": TITLES[s], "content": {PROBLEM: schema}} for s in sorted(every)}
+    return found | (success or {})
+
+
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "As it was: the ETag still holds."}}
+
+
+def missing(kind: str, name: str) -> Refused:
+    """The same sentence for what is not there and for what is somebody else's."""
+    return Refused(404, "not-there", f"there is no {kind} {name} here for you; look at the list")
+
+
+# -- who ------------------------------------------------------------------------------------------------------------------------------
+
+
+def api_needs(*rights: Right) -> Any:
+    """As `gate.needs`, and: a session's own request to change something brings its form token in `X-Form-Token`."""
+    check = needs(*rights)
+
+    def checked(request: Request) -> Who:
+        who = check(request)
+        if request.method not in SAFE_METHODS and who.session:
+            gate_of(request).check_form(request, who, request.headers.get("x-form-token", ""))
+        return who
+
+    return checked
+
+
+def town_of(request: Request) -> TownReader:
+    town: TownReader = request.app.state.town
+    return town
+
+
+def site_of(request: Request) -> Site:
+    site: Site = request.app.state.site()
+    return site
+
+
+def only_known_parameters(request: Request) -> None:
+    """Refuses a query parameter that the route does not have: a misspelt filter must not answer with everything."""
+    route = request.scope["route"]
+    known = {field.alias for field in route.dependant.query_params}
+    if unknown := sorted(set(request.query_params) - known):
+        raise Refused(
+            422, "unknown-parameter", f"there is no parameter {unknown[0][:60]!r} here; known are {', '.join(sorted(known)) or 'none'}"
+        )
+    if twice := [name for name in request.query_params if len(request.query_params.getlist(name)) > 1]:
+        raise Refused(422, "parameter-twice", f"the parameter {twice[0]!r} comes more than once; give it once")
+
+
+# -- pages ----------------------------------------------------------------------------------------------------------------------------
+
+
+def cursor_of(*key: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(key, default=str).encode()).decode().rstrip("=")
+
+
+def key_of(cursor: str | None, *kinds: type) -> tuple[Any, ...] | None:
+    """What a cursor holds; None for none. Refused where it is not one of this list's."""
+    if cursor is None:
+        return None
+    try:
+        found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not isinstance(found, list) or [type(part) for part in found] != list(kinds):
+            raise ValueError
+        if any(isinstance(part, int) and not -(2**62) < part < 2**62 for part in found) or "\x00" in json.dumps(found).replace(
+            "\\u0000", "\x00"
+        ):
+            raise ValueError
+    except (ValueError, UnicodeDecodeError):
+        raise Refused(404, "cursor", "there is no page behind this cursor: it is not one of this list; begin without one") from None
+    return tuple(found)
+
+
+def page_of(rows: Sequence[T], limit: int, key: Any) -> tuple[list[T], str | None]:
+    """(at most `limit` rows, the cursor behind them); `rows` was asked for with one more than the limit. key: row -> what to go on from."""
+    kept = list(rows[:limit])
+    return kept, cursor_of(*key(kept[-1])) if len(rows) > limit else None
+
+
+def day_range(first: date | None, last: date | None, days: tuple[date, ...], most: int = DAYS_MOST) -> list[date]:
+    """The closed days from `first` to `last`, both included; the latest one where neither is given. Refused where the range is upside down, or
+    holds more than `most` closed days."""
+    if first is None and last is None:
+        return list(days[-1:])
+    begin, end = first or last, last or first
+    if begin is None or end is None:
+        return []
+    if end < begin:
+        raise Refused(404, "range", f"there is no day here: `to` {end} is before `from` {begin}; give them in order")
+    found = [day for day in days if begin <= day <= end]
+    if len(found) > most:
+        raise Refused(422, "range", f"from {begin} to {end} are {len(found)} days, {most} can be given at once; ask for them in parts")
+    return found

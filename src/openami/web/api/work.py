@@ -1,0 +1,324 @@
+"""Orders to meters, proposals that a second person decides on, and the audit trail.
+
+What always holds: an order needs a reason and an idempotency key, so that a request sent twice acts once; whoever asks for more than a few
+disconnections within an hour only proposes them, and another person agrees or not; the guard is asked for every disconnection all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...control.order import END, Event, Order, State, What, advance
+from ...errors import RequestError
+from ...store.lookup import Reach
+from ...store.order_book import NOT_LEFT, OrderBook
+from ...store.proposals import PROPOSAL_LIVES_S, Proposal
+from ..access import DISCONNECTS_ALONE, DISCONNECTS_WINDOW_S, Right, Who
+from ..gate import gate_of
+from .words import (
+    NAME,
+    NOT_MODIFIED,
+    Answer,
+    Cursor,
+    Limit,
+    Page,
+    Refused,
+    api_needs,
+    documented,
+    key_of,
+    missing,
+    page_of,
+    town_of,
+)
+
+router = APIRouter()
+OrderId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$", max_length=100)]
+ProposalId = Annotated[str, Path(pattern=r"^P[0-9a-f]{16}$")]
+Key = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key", pattern=r"^[A-Za-z0-9_-]{8,64}$", description="New for each new request, the same when it is sent again."
+    ),
+]
+SeesOrders = Annotated[Who, Depends(api_needs(Right.ORDERS))]
+MakesOrders = Annotated[Who, Depends(api_needs(Right.ORDER))]
+SeesAudit = Annotated[Who, Depends(api_needs(Right.AUDIT))]
+METERS_MOST = 1000
+ASKABLE = "^(" + "|".join(str(what) for what in (What.DISCONNECT, What.CONNECT, What.CLOCK)) + ")$"
+STATE_CHOICE = "^(" + "|".join(str(state) for state in State) + ")$"
+
+
+class Asked(BaseModel):
+    """What is asked for. why: the reason, for the audit trail and for whoever agrees."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    what: str = Field(pattern=ASKABLE)
+    meters: list[Annotated[str, Field(pattern=NAME)]] = Field(min_length=1, max_length=METERS_MOST)
+    why: str = Field(min_length=5, max_length=300, pattern=r"^[^\x00]*\S[^\x00]*$")
+
+
+class Decided(BaseModel):
+    """approve: false refuses the proposal."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    approve: bool
+
+
+class Withdrawn(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    why: str = Field(min_length=5, max_length=300, pattern=r"^[^\x00]*\S[^\x00]*$")
+
+
+class StepOfOrder(Answer):
+    at: datetime
+    event: str
+    state: str
+    note: str
+
+
+class OrderSummary(Answer):
+    """An order to a meter, and how it stands."""
+
+    order_id: str
+    what: str
+    meter: str
+    usage_point: str
+    account: str | None
+    state: str
+    requested: datetime
+    who: str
+    why: str
+    problem: str | None = Field(description="Why the last attempt led nowhere; null = nothing to tell.")
+
+
+class OrderWhole(OrderSummary):
+    steps: list[StepOfOrder]
+
+
+class ProposalRow(Answer):
+    """What somebody proposed. state: waiting, approved, refused, expired."""
+
+    id: str
+    what: str
+    meters: list[str]
+    who: str
+    why: str
+    made: datetime
+    state: str
+    decided_by: str | None
+    decided: datetime | None
+
+
+class Taken(Answer):
+    """What came of asking: the orders, or the proposal that a second person must agree to."""
+
+    orders: list[str]
+    proposal: str | None
+
+
+class Trail(Answer):
+    """A line of the audit trail."""
+
+    number: int
+    at: datetime
+    who: str
+    role: str
+    action: str
+    subject: str
+    why: str
+    address: str
+    outcome: str
+
+
+@router.get("/orders", responses=documented(404, success=NOT_MODIFIED))
+def orders(
+    request: Request,
+    who: SeesOrders,
+    meter: Annotated[str | None, Query(pattern=NAME, max_length=40)] = None,
+    state: Annotated[str | None, Query(pattern=STATE_CHOICE)] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[OrderSummary]:
+    """Orders to meters that may be seen, latest first."""
+    rows = gate_of(request).lookup.orders(who.reach, key_of(cursor, int, str), limit + 1, serial=meter or "", state=state or "")
+    kept, onward = page_of(rows, limit, lambda row: (row["requested_s"], row["order_id"]))
+    return Page(items=[OrderSummary(**_order(request, row)) for row in kept], next=onward)
+
+
+@router.get("/orders/{order_id}", responses=documented(404, success=NOT_MODIFIED))
+def order(request: Request, who: SeesOrders, order_id: OrderId) -> OrderWhole:
+    """One order with all that has happened to it."""
+    found = gate_of(request).lookup.order(who.reach, order_id)
+    if found is None:
+        raise missing("order", order_id)
+    local = town_of(request).calendar.local
+    steps = [StepOfOrder(at=local(s["at_s"]), event=s["event"], state=s["state"], note=s["note"]) for s in found["steps"]]
+    return OrderWhole(**_order(request, found), steps=steps)
+
+
+@router.post("/orders", status_code=202, response_model=Taken, responses=documented(400, 404, 409))
+def ask(request: Request, who: MakesOrders, asked: Asked, key: Key) -> Response:
+    """Ask for an order to each of the meters. All of them are written down, or none; more than ten disconnections of one person within an hour
+    become a proposal for a second person."""
+    return once(request, who, key, asked.model_dump(), 202, lambda: _ask(request, who, asked))
+
+
+@router.post("/orders/{order_id}/withdraw", responses=documented(400, 404, 409))
+def withdraw(request: Request, who: MakesOrders, order_id: OrderId, given: Withdrawn) -> OrderWhole:
+    """Take an order back that has not left for its meter yet."""
+    gate = gate_of(request)
+    if gate.lookup.order(who.reach, order_id) is None:
+        raise missing("order", order_id)
+    book = OrderBook(gate.backing.rows)
+    standing = book.order(order_id)
+    if standing.state in END or standing.state not in NOT_LEFT:
+        raise Refused(409, "order-state", f"order {order_id} is {standing.state}: what has left or ended cannot be withdrawn")
+    try:
+        book.record(standing, advance(standing, Event.WITHDRAW, max(gate.now_s, _last_s(standing)), f"{who.acts}: {given.why}"))
+    except RequestError as error:
+        raise Refused(409, "order-state", str(error)) from error
+    gate.note(who, request, "order.withdraw", order_id, given.why)
+    return order(request, who, order_id)
+
+
+@router.get("/proposals", responses=documented(404, success=NOT_MODIFIED))
+def proposals(request: Request, who: MakesOrders, limit: Limit = 100, cursor: Cursor = None) -> Page[ProposalRow]:
+    """What waits for a second person, and what was decided, latest first; only those whose meters are all within the reach."""
+    gate = gate_of(request)
+    kept, onward = page_of(gate.proposals.page(key_of(cursor, int, str), limit + 1), limit, lambda p: (p.made_s, p.id))
+    return Page(items=[_proposal(request, p) for p in kept if _sees_all(request, who, p)], next=onward)
+
+
+@router.post("/proposals/{number}/decision", responses=documented(400, 404, 409))
+def decide(request: Request, who: MakesOrders, number: ProposalId, given: Decided) -> ProposalRow:
+    """Agree to another person's proposal, or refuse it."""
+    gate = gate_of(request)
+    found = gate.proposals.find(number)
+    if found is None or not _sees_all(request, who, found):
+        raise missing("proposal", number)
+    if who.program:
+        raise Refused(403, "person-wanted", "a program cannot be the second person; sign in and decide yourself")
+    try:
+        after = gate.proposals.decide(number, given.approve, who.name, gate.now_s)
+    except RequestError as error:
+        raise Refused(409, "proposal-state", str(error)) from error
+    gate.note(who, request, "proposal.approve" if given.approve else "proposal.refuse", number, after.why)
+    if given.approve:
+        _write(request, What(after.what), list(after.subjects), f"{after.who}, agreed by {who.name}", after.why, number)
+    return _proposal(request, after)
+
+
+@router.get("/audit", responses=documented(404, success=NOT_MODIFIED))
+def audit(
+    request: Request,
+    reader: SeesAudit,
+    who: Annotated[str | None, Query(max_length=60, pattern=r"^[^\x00]*$")] = None,
+    subject: Annotated[str | None, Query(max_length=100, pattern=r"^[^\x00]*$")] = None,
+    action: Annotated[str | None, Query(max_length=40, pattern=r"^[^\x00]*$")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[Trail]:
+    """The audit trail, latest first."""
+    before = key_of(cursor, int)
+    found = gate_of(request).trail.latest(limit + 1, before[0] if before else None, who, action, subject)
+    kept, onward = page_of(found, limit, lambda line: (line[0],))
+    local = town_of(request).calendar.local
+    return Page(
+        items=[
+            Trail(
+                number=n,
+                at=local(e.at_s),
+                who=e.who,
+                role=e.role,
+                action=e.action,
+                subject=e.subject,
+                why=e.why,
+                address=e.address,
+                outcome=e.outcome,
+            )
+            for n, e in kept
+        ],
+        next=onward,
+    )
+
+
+def once(request: Request, who: Who, key: str, given: Any, status: int, act: Callable[[], Answer]) -> Response:
+    """`act` done once for an idempotency key; sent again, the same answer with `Idempotency-Replayed: true`."""
+    gate = gate_of(request)
+    digest = hashlib.sha256(f"{request.url.path}\n{json.dumps(given, sort_keys=True)}".encode()).digest()
+    try:
+        kept = gate.answers.find(who.name, key, digest, gate.now_s)
+    except RequestError as error:
+        raise Refused(409, "idempotency-key", str(error)) from error
+    if kept is not None:
+        return JSONResponse(kept[1], kept[0], headers={"idempotency-replayed": "true"})
+    body = act().model_dump(mode="json")
+    gate.answers.keep(who.name, key, digest, status, body, gate.now_s)
+    return JSONResponse(body, status)
+
+
+def _ask(request: Request, who: Who, asked: Asked) -> Taken:
+    gate = gate_of(request)
+    what, serials = What(asked.what), list(dict.fromkeys(asked.meters))
+    there = {row["serial"] for row in gate.lookup.meters_named(who.reach, serials)}
+    if absent := [serial for serial in serials if serial not in there]:
+        raise missing("meter", absent[0])
+    if what is What.DISCONNECT:
+        already = gate.lookup.asked_by(who.acts, what, gate.now_s - DISCONNECTS_WINDOW_S)
+        if already + len(serials) > DISCONNECTS_ALONE:
+            made = gate.proposals.make(what, tuple(serials), who.name, asked.why, gate.now_s)
+            gate.note(who, request, f"order.{what}", made.id, f"{len(serials)} meters: {asked.why}", "waiting")
+            return Taken(orders=[], proposal=made.id)
+    return Taken(orders=_write(request, what, serials, who.acts, asked.why), proposal=None)
+
+
+def _write(request: Request, what: What, serials: list[str], who: str, why: str, under: str = "") -> list[str]:
+    """The orders themselves, which the head-end's desk takes from the book."""
+    gate = gate_of(request)
+    rows = {row["serial"]: row for row in gate.lookup.meters_named(Reach(everything=True), serials)}
+    book, made = OrderBook(gate.backing.rows), []
+    for serial in serials:
+        number = f"{under or 'A' + secrets.token_hex(6)}:{serial}"[:100]
+        book.ask(Order(number, what, rows[serial]["account"] or "", serial, gate.now_s, who=who, why=why))
+        gate.note(gate.who(request), request, f"order.{what}", number, why)
+        made.append(number)
+    return made
+
+
+def _sees_all(request: Request, who: Who, found: Proposal) -> bool:
+    return who.reach.everything or len(gate_of(request).lookup.meters_named(who.reach, list(found.subjects))) == len(found.subjects)
+
+
+def _last_s(standing: Order) -> int:
+    return standing.steps[-1].at_s if standing.steps else standing.requested_s
+
+
+def _order(request: Request, row: dict[str, Any]) -> dict[str, Any]:
+    plain = {name: row[name] for name in ("order_id", "what", "meter", "usage_point", "state", "who", "why")}
+    requested = town_of(request).calendar.local(row["requested_s"])
+    return plain | {"account": row["account"] or None, "requested": requested, "problem": row["problem"] or None}
+
+
+def _proposal(request: Request, found: Proposal) -> ProposalRow:
+    local, now_s = town_of(request).calendar.local, gate_of(request).now_s
+    state = "expired" if found.state == "waiting" and now_s - found.made_s > PROPOSAL_LIVES_S else found.state
+    return ProposalRow(
+        id=found.id,
+        what=found.what,
+        meters=list(found.subjects),
+        who=found.who,
+        why=found.why,
+        made=local(found.made_s),
+        state=state,
+        decided_by=found.decided_by,
+        decided=None if found.decided_s is None else local(found.decided_s),
+    )

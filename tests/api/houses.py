@@ -1,0 +1,120 @@
+"""A small town with two closed days, its whole web app, and clients in whose hands the tokens of its people lie."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from fastapi.testclient import TestClient
+
+from fastapi import FastAPI
+
+from day.sites import DAYS, FIRST, make_site, pushes
+from openami.control.order import Order, What
+from openami.day import Site, close_all, collect
+from openami.fleet.town import build_town, measure
+from openami.store.deployment import Folder
+from openami.store.lookup import Reach
+from openami.store.order_book import OrderBook
+from openami.store.people import GrantKind
+from openami.web.access import Right
+from openami.web.gate import Gate
+from openami.web.house import open_house
+from openami.web.reader import LakeTown
+from openami.web.tokens import ACCESS_LIVES_S
+
+BASE = "http://testserver"
+EVERYTHING = tuple(str(right) for right in Right)
+FRAMES_LOST = 40
+CONSUMERS = 40
+"""Enough for two feeders."""
+
+
+@dataclass
+class House:
+    """app: the whole web app; own, other: two accounts with their meters and usage points, on different feeders."""
+
+    app: FastAPI
+    gate: Gate
+    site: Site
+    folder: Path
+    own: dict[str, str]
+    other: dict[str, str]
+
+    def token(
+        self, name: str, scopes: tuple[str, ...] = EVERYTHING, program: str = "", issuer: str = BASE, lives_s: int = ACCESS_LIVES_S
+    ) -> str:
+        assert self.gate.tokens is not None
+        return self.gate.tokens.access(issuer, name, program, scopes, lives_s)
+
+    @property
+    def api(self) -> FastAPI:
+        """The API, as it is mounted."""
+        mounted: FastAPI = next(route.app for route in self.app.routes if getattr(route, "path", "") == "/api/v1")  # type: ignore[attr-defined]
+        return mounted
+
+    def unlimited(self) -> House:
+        """For whoever asks a thousand times: the rate limit is another test's."""
+        self.api.state.limit.burst = self.api.state.limit.per_minute = 10**9
+        return self
+
+    def client(self, name: str = "", **how: bool) -> TestClient:
+        """A client with the token of `name`; "" = nobody's."""
+        made = TestClient(self.app, base_url=BASE, follow_redirects=False, **how)
+        if name:
+            made.headers["authorization"] = f"Bearer {self.token(name)}"
+        return made
+
+
+def build(root: Path) -> House:
+    """As `openami demo` leaves it, but without sockets; people of every role, and an order, a proposal and a consent to look at."""
+    town = build_town(5, CONSUMERS, FIRST, DAYS, ("BR-DS2", "BR-DS2-TOU"))
+    measure(town)
+    site = make_site(root, town, pushes(town, lambda number, slot: number == 3 and slot < FRAMES_LOST))
+    collect(site)
+    close_all(site)
+    house = enter(root)
+    _people(house.gate, house.own, house.other)
+    for k, held in enumerate((house.own, house.other)):
+        OrderBook(site.rows).ask(
+            Order(f"O-{k}", What.CONNECT, held["account"], held["meter"], house.gate.now_s - 60, who="test", why="to look at")
+        )
+        house.gate.proposals.make("disconnect", (held["meter"],), "operator-second", "to look at", house.gate.now_s)
+    return house
+
+
+def enter(root: Path) -> House:
+    """The web app over a folder that `build` has made."""
+    town = LakeTown(Folder(root))
+    app = open_house(town)
+    gate: Gate = app.state.gate
+    rows = gate.lookup.accounts(Reach(everything=True), "", 1000)
+    elsewhere = next(row for row in rows if row["feeder"] != rows[0]["feeder"])
+    own, other = (
+        {"account": r["number"], "meter": r["meter"], "point": r["usage_point"], "feeder": r["feeder"]} for r in (rows[0], elsewhere)
+    )
+    return House(app, gate, town.site, root, own, other)
+
+
+def _people(gate: Gate, own: dict[str, str], other: dict[str, str]) -> None:
+    people, now_s = gate.people, gate.now_s
+    people.set_division("own", [own["feeder"]])
+    people.set_division("other", [other["feeder"]])
+    for which, held in (("own", own), ("other", other)):
+        for role, kind, subject in (
+            ("consumer", GrantKind.ACCOUNT, held["account"]),
+            ("installer", GrantKind.JOB, held["point"]),
+            ("operator", GrantKind.DIVISION, which),
+        ):
+            people.add(f"{role}-{which}", role, now_s)
+            people.grant(f"{role}-{which}", kind, subject)
+        people.add(f"partner-{which}", "partner", now_s)
+        gate.consents.give(held["account"], f"partner-{which}", ("bills", "readings"), f"consumer-{which}", now_s, now_s + 86_400)
+    for role in ("operator", "auditor", "admin"):
+        people.add(role, role, now_s)
+        people.grant(role, GrantKind.ALL)
+    people.add("operator-second", "operator", now_s)
+    people.grant("operator-second", GrantKind.ALL)
