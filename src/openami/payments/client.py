@@ -42,16 +42,9 @@ class GatewayClient:
         """Ask how every payment stands that has been open for so long, and take what is answered; the open ones stay open. A gateway that
         does not answer is asked again at the next poll."""
         now = self._desk.now_s()
-        events = []
+        events: list[Event] = []
         for payment_id, account, _ in self._desk.open_payments(self._gateway.name, now - older_than_s):
-            told = self._ask("/status", {"payment_id": payment_id})
-            if told.get("kind") in list(Kind):
-                kind = Kind(told["kind"])
-                happened = told.get("happened_s") if isinstance(told.get("happened_s"), int) else now
-                amount = told.get("amount_paise")
-                if isinstance(amount, int):
-                    name = f"poll:{payment_id}:{kind}"
-                    events.append(Event(self._gateway.name, name, payment_id, kind, account, amount, int(happened or now)))
+            events += _told(self._gateway.name, payment_id, account, self._ask("/status", {"payment_id": payment_id}), now)
         return self._desk.take_all(events) if events else []
 
     def _ask(self, path: str, message: dict[str, Any]) -> dict[str, Any]:
@@ -64,3 +57,12 @@ class GatewayClient:
                 f"gateway {self._gateway.name} does not answer {path} ({type(error).__name__}); ask again", "gateway"
             ) from None
         return told if isinstance(told, dict) else {}
+
+
+def _told(gateway: str, payment_id: str, account: str, status: dict[str, Any], now: int) -> list[Event]:
+    """The events that a status stands for; a payment that was taken back was paid before. None where it says nothing that we know."""
+    kind, amount, happened = status.get("kind"), status.get("amount_paise"), status.get("happened_s", now)
+    if kind not in list(Kind) or type(amount) is not int or type(happened) is not int:
+        return []
+    kinds = [Kind.PAID, Kind.REVERSED] if kind == Kind.REVERSED else [Kind(kind)]
+    return [Event(gateway, f"poll:{payment_id}:{each}", payment_id, each, account, amount, happened) for each in kinds]

@@ -28,6 +28,7 @@ from ..store.sql import Database, upsert
 from .event import AMOUNT_MAX_PAISE, Event, Kind, State, meaning
 
 log = logging.getLogger(__name__)
+FAILED_STAYS_S = 3 * 86_400
 REFUSALS = {
     "account": "there is no such account",
     "amount": "the amount is not the one that was asked for",
@@ -183,11 +184,13 @@ class PaymentDesk:
         return None if found is None else State(found)
 
     def open_payments(self, gateway: str, asked_before_s: int, limit: int = 1000) -> list[tuple[str, str, int]]:
-        """(payment id, account, paise) of payments that are still pending, the longest first: what the poll asks about."""
-        own = (payment.c.gateway == gateway, payment.c.state == State.PENDING.value, payment.c.asked_s <= asked_before_s)
-        query = sa.select(payment.c.payment_id, payment.c.account, payment.c.amount_paise).where(*own).order_by(payment.c.asked_s)
+        """(payment id, account, paise) of payments that may still be paid, the longest first: what the poll asks about. A failed one is asked
+        about for three days: money has come behind a failure before."""
+        own, recent = payment.c.gateway == gateway, payment.c.asked_s > asked_before_s - FAILED_STAYS_S
+        waits = sa.or_(payment.c.state == State.PENDING.value, sa.and_(payment.c.state == State.FAILED.value, recent))
+        query = sa.select(payment.c.payment_id, payment.c.account, payment.c.amount_paise).order_by(payment.c.asked_s)
         with self.database.begin() as connection:
-            return [tuple(row) for row in connection.execute(query.limit(limit))]
+            return [tuple(row) for row in connection.execute(query.where(own, waits, payment.c.asked_s <= asked_before_s).limit(limit))]
 
     def payable(self, account: str) -> Payable:
         """What an account may pay now; RequestError where there is no such account."""
