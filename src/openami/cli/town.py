@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -56,6 +57,8 @@ def close(
     data: DataOption = DEMO_FOLDER,
     day: Annotated[list[str] | None, typer.Option(help="Only this day, as 2025-12-01; may be given again.")] = None,
     shard: Annotated[list[int] | None, typer.Option(help="Only this shard; may be given again.")] = None,
+    engine: Annotated[str, typer.Option(help="embedded: threads here. spark: an Apache Spark cluster.")] = "embedded",
+    master: Annotated[str | None, typer.Option(help="Spark's master, as spark://host:7077; left out = this machine alone.")] = None,
 ) -> None:
     """Close the days of a data folder: journal to raw, checked, billed, told, balanced. Safe to repeat; the head-end may go on.
 
@@ -65,17 +68,22 @@ def close(
     from ..day import Site, close_all, collect
     from ..day import close as close_one
     from ..day.closes import is_closed
+    from ..day.stages import CloseStage, OpenFolder
     from ..demo.table import stages
+    from ..engine import open_engine
     from ..store.deployment import Folder
 
+    runner = open_engine(engine, master)
     site = Site.open(Folder(data))
     days = [day_of(one) for one in day] if day else list(site.deployment.open_days)
     shards = shard or site.rows.shards()
     _only_known(site.deployment.open_days, days, site.rows.shards(), shards)
-    with stages(quiet=False) as stage:
+    close_there = CloseStage(OpenFolder(data.resolve()))
+    with runner, stages(quiet=False) as stage:
         causes = collect(site, stage("Decode the journal into day grids", site.journal_frames()))
         again = [(d, s) for d in days for s in shards if day and is_closed(site.lake, d, s)]
-        done = close_all(site, stage("Validate, bill, balance", len(days) * len(shards)), days=days, shards=shards)
+        told = stage("Validate, bill, balance", len(days) * len(shards))
+        done = close_all(site, told, days=days, shards=shards, elsewhere=None if engine == "embedded" else partial(runner.run, close_there))
         for d, s in again:
             done.update(reckoned=1, adjustments=close_one(site, d, s))
     refused = ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items())) or "none"
