@@ -15,6 +15,7 @@ closed again, or a rebuild that was stopped, has left stale.
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ ABOUT = b"openami.history"
 FOLDER = "history"
 MADE = f"{FOLDER}/made"
 KEEP_UP_DAYS = 7
+COLUMNS = ["values.list.element", "quality.list.element"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,10 @@ class Month:
 
     @property
     def proof(self) -> str:
-        return f"{MADE}/{self.month:%Y-%m}.{self.shard}.json"
+        return f"{MADE}/{self.month.isoformat()[:7]}.{self.shard}.json"
 
     def part(self, number: int) -> str:
-        return f"{FOLDER}/channel={self.channel}/month={self.month:%Y-%m}/shard={self.shard}/part={number:03d}.parquet"
+        return f"{FOLDER}/channel={self.channel}/month={self.month.isoformat()[:7]}/shard={self.shard}/part={number:03d}.parquet"
 
 
 class History:
@@ -205,12 +207,12 @@ class _OpenPart:
         self._lock = Lock()
 
     def between(self, first: date, last: date) -> slice | None:
-        own = [k for k, day in enumerate(self.days) if first <= day <= last]
-        return slice(own[0], own[-1] + 1) if own else None
+        low, high = bisect_left(self.days, first), bisect_right(self.days, last)
+        return slice(low, high) if low < high else None
 
     def read(self, meter: int, days: slice, with_quality: bool) -> MeterDays:
         group, place = divmod(meter, GROUP_METERS)
-        columns = ["values.list.element", "quality.list.element"][: 1 + with_quality]
+        columns = COLUMNS[: 1 + with_quality]
         try:
             with self._lock:
                 rows = self._file.read_row_group(group, columns=columns, use_threads=False)
@@ -231,7 +233,8 @@ class _OpenPart:
 def _unfold(lists: pa.ChunkedArray, out: Int32) -> None:
     """Lists of numbers into the rows of `out`; a null list leaves its row as it is."""
     column = lists.combine_chunks() if lists.num_chunks != 1 else lists.chunk(0)
-    flat = to_numbers(column.flatten())
+    edges = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    flat = to_numbers(column.values)[edges[0] : edges[-1]]
     if flat.size == out.size:
         out[:] = flat.reshape(out.shape)
         return
