@@ -1,7 +1,8 @@
-"""Frames -> day grid -> raw: the journal replayed into day blocks.
+"""Frames -> day grid -> raw: the journal read on into day blocks.
 
-What always holds: frames are judged exactly as the head-end judged them, so the same journal gives the same `raw`; a reading that cannot be
-used is in quarantine with its cause and its frame's bytes, and stops no other.
+What always holds: frames are judged exactly as the head-end judged them, so the same journal gives the same `raw`, whether it is read in one
+go or a little at a time, with stops anywhere; a reading that cannot be used is in quarantine with its cause and its frame's bytes, and stops
+no other.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from ..cosem.bulk import Verdict as Bulk
 from ..cosem.push import read_push
@@ -18,40 +20,47 @@ from ..headend.admission import Admission, correspondents, one_behind_the_other
 from ..headend.process import headend_title
 from ..headend.pulled import BLOCK_LOAD_PROFILE, read_pulled
 from ..readings import MISSING, MISSING64, Int32, Int64
-from ..store.grid import COLUMN, DayGrid
+from ..store.grid import COLUMN, DayGrid, together
 from ..store.journal import Batch, Pulled, Refusal
 from ..store.journal_at import open_journal
 from ..store.keys import load_master_key
+from .gathered import SOURCES, Gathered
 from .site import Site
 
 PACK_FRAMES = 16_384
 """Journal batches are decoded together from this many frames on: enough to feed the compiled loops, little enough for any memory."""
+SAVE_FRAMES = 8_000_000
+"""After so many frames what was collected is put away: a stop costs no more than these."""
 
 
-def collect(site: Site, progress: Callable[[int], None] | None = None) -> Counter[str]:
-    """Replay the journal, frames first and behind them what was read from meters, and write `raw` for every open day and shard that has a
-    reading; gives the refusals by cause. DataError where there is none at all.
+def collect(site: Site, progress: Callable[[int], None] | None = None, save_frames: int = SAVE_FRAMES) -> Counter[str]:
+    """Read what the journal has got since the last time, frames first and behind them what was read from meters, and write `raw` of every day and
+    shard that changed; gives the refusals by cause, of all frames so far. DataError where no reading of an open day was ever heard.
 
-    Frames are judged again exactly as the head-end judged them: by the bulk decoder, and where that hands a frame back, by admission. A genuine
+    Frames are judged exactly as the head-end judged them: by the bulk decoder, and where that hands a frame back, by admission. A genuine
     frame whose reading cannot be used (off the grid or outside the open days: out_of_day; not in its model's layout: layout) goes to
-    quarantine here.
+    quarantine here. `raw` is the same however often it is collected, and whenever.
     """
     journal = open_journal(site.folder, site.deployment)
-    replay = _Replay(site)
-    for pack in _packs(journal.batches()):
-        journal.refuse(replay.take(pack))
-        if progress:
-            progress(sum(len(batch.frames) for batch in pack))
-    for pulled in journal.pulled():
-        journal.refuse(replay.take_pulled(pulled))
-    journal.close()
-    written = 0
-    for grid in replay.grids.values():
-        for day in site.deployment.open_days:
-            if blocks := grid.blocks(day):
-                site.lake.write_blocks("raw", blocks)
-                written += 1
-    if not written:
+    try:
+        with Gathered.open(site.folder.root / "grid") as kept:
+            replay = _Replay(site, kept, journal.frames())
+            since = 0
+            for pack in _packs(journal.batches(replay.position.batch)):
+                before = replay.position.frames
+                journal.refuse(replay.take(pack))
+                since += replay.position.frames - before
+                if progress:
+                    progress(replay.position.frames - before)
+                if since >= save_frames:
+                    replay.save(site, kept)
+                    since = 0
+            for pulled in journal.pulled(replay.position.pulled):
+                journal.refuse(replay.take_pulled(pulled))
+            replay.save(site, kept)
+    finally:
+        journal.close()
+    if replay.position.last_heard is None:
         raise DataError(
             f"the journal of {site.folder.root} holds no reading of an open day; is the head-end running, are its meters registered?"
         )
@@ -63,7 +72,7 @@ def _packs(batches: Iterable[Batch]) -> Iterator[list[Batch]]:
     frames = 0
     for batch in batches:
         pack.append(batch)
-        frames += len(batch.frames)
+        frames += len(batch)
         if frames >= PACK_FRAMES:
             yield pack
             pack, frames = [], 0
@@ -75,13 +84,36 @@ class _Pack:
     """The frames of some journal batches, one behind the other, and the way back to where each came from."""
 
     def __init__(self, batches: list[Batch]) -> None:
-        self.frames = [octets for batch in batches for octets in batch.frames]
-        self._origin = [(batch, position) for batch in batches for position in range(len(batch.frames))]
-        self.buffer, self.offsets = one_behind_the_other(self.frames)
+        self._batches = batches
+        self._first = np.cumsum([0, *map(len, batches)])
+        parts = [batch.arrays() for batch in batches]
+        self.buffer = np.concatenate([octets for octets, _ in parts])
+        ends = np.cumsum([0, *(len(octets) for octets, _ in parts)])
+        starts = [offsets[:-1] + end for (_, offsets), end in zip(parts, ends[:-1], strict=True)]
+        self.offsets = np.concatenate([*starts, ends[-1:]]).astype(np.int64)
+        if not _all_wrapped(self.buffer, self.offsets):
+            self.buffer, self.offsets = one_behind_the_other([octets for batch in batches for octets in batch.frames])
+
+    def octets(self, frame: int) -> bytes:
+        """One frame as it came."""
+        batch, position = self._origin(frame)
+        return batch.frames[position]
 
     def refusal(self, frame: int, cause: str, detail: str, serial: str | None) -> Refusal:
-        batch, position = self._origin[frame]
-        return Refusal(batch.seq, position, cause, detail, serial, batch.received_us, self.frames[frame])
+        batch, position = self._origin(frame)
+        return Refusal(batch.seq, position, cause, detail, serial, batch.received_us, batch.frames[position])
+
+    def _origin(self, frame: int) -> tuple[Batch, int]:
+        at = int(np.searchsorted(self._first, frame, "right")) - 1
+        return self._batches[at], frame - int(self._first[at])
+
+
+def _all_wrapped(buffer: npt.NDArray[np.uint8], offsets: Int64) -> bool:
+    """Whether every frame begins as a wrapper does."""
+    if len(buffer) < 2:
+        return False
+    at = np.minimum(offsets[:-1], len(buffer) - 2)
+    return bool(((np.diff(offsets) > 1) & (buffer[at] == 0) & (buffer[at + 1] == 1)).all())
 
 
 class _Pull:
@@ -96,19 +128,54 @@ class _Pull:
 
 
 class _Replay:
-    """Frames in journal order to day grids. `causes` counts every refusal, admission's and those of readings that cannot be used."""
+    """Frames in journal order to day grids, from where it was left. `causes` counts every refusal, admission's and those of readings that cannot be
+    used. What was pushed and what was read from meters lie in grids of their own: the push was first wherever both speak of a slot."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, kept: Gathered, frames: int) -> None:
         known = correspondents(site.rows.meters(), site.rows.wrapped_keys(), load_master_key(site.folder.master_key))
-        self._admission = Admission(known, headend_title(site.deployment))
+        title = headend_title(site.deployment)
+        self.position = kept.position(site.deployment, list(known.values()), title, frames)
+        self._admission = Admission(known, title, self.position.counters)
         self._decoder, self._peers = self._admission.decoder, self._admission.peers
         self._shard = np.array([peer.meter.shard for peer in self._peers], np.int64)
         self._index = np.array([peer.meter.index for peer in self._peers], np.int64)
         first, days = site.deployment.first_day, site.deployment.days
-        self.grids = {s: DayGrid(s, site.rows.shard_index(s, first).meters, site.calendar, first, days) for s in site.rows.shards()}
+        meters = {s: site.rows.shard_index(s, first).meters for s in site.rows.shards()}
+        self._pushed, self._pulled = (
+            {
+                s: DayGrid(s, count, site.calendar, first, days, kept.blocks(source, s), self.position.channels.get(source, {}).get(s, ()))
+                for s, count in meters.items()
+            }
+            for source in SOURCES
+        )
         self._row = {peer.meter.serial: row for row, peer in enumerate(self._peers)}
         self._learnt: set[tuple[int, int]] = set()
-        self.causes: Counter[str] = Counter()
+        self.causes: Counter[str] = Counter(self.position.causes)
+
+    def save(self, site: Site, kept: Gathered) -> None:
+        """Write `raw` of what changed, put the grids away, and last the position: a stop before that costs only reading the same frames again."""
+        touched = {day for grids in (self._pushed, self._pulled) for grid in grids.values() for day in grid.touched}
+        last = max((day for day in (*touched, self.position.last_heard) if day is not None), default=None)
+        self.position.last_heard = last
+        for day in site.deployment.open_days:
+            if last is None or day > last:
+                break
+            with site.lake.draft(day) as draft:
+                for shard, grid in self._pushed.items():
+                    other = self._pulled[shard]
+                    grown = {SOURCES[0]: grid.channels, SOURCES[1]: other.channels} != self.position.channels_of(shard)
+                    wanted = grown or day in grid.touched | other.touched or not site.lake.has("raw", day, shard)
+                    if wanted and (blocks := together(grid.blocks(day), other.blocks(day))):
+                        draft.write_blocks("raw", blocks)
+                draft.commit()
+        for source, grids in zip(SOURCES, (self._pushed, self._pulled), strict=True):
+            for shard, grid in grids.items():
+                for day in sorted(grid.touched):
+                    kept.put(source, shard, day, grid.blocks(day))
+                self.position.channels.setdefault(source, {})[shard] = grid.channels
+                grid.settle()
+        self.position.counters, self.position.causes = self._admission.counters, dict(self.causes)
+        kept.remember(self.position)
 
     def take(self, batches: list[Batch]) -> list[Refusal]:
         """Write what the frames say into the grids; gives the readings that cannot be used."""
@@ -122,11 +189,13 @@ class _Replay:
             if count := int((found.verdict == verdict).sum()):
                 self.causes[verdict.name.lower()] += count
         self.causes.update(refusal.cause for refusal in refused)
+        self.position.batch, self.position.frames = batches[-1].seq, self.position.frames + pack.offsets.size - 1
         return refused
 
     def take_pulled(self, pulled: Pulled) -> list[Refusal]:
         """Write what was read from a meter into the grids, behind all frames: where both speak of a slot, the push was first. Gives what cannot
         be used; rows that were not asked for, as some meters send, are no readings of ours."""
+        self.position.pulled = pulled.seq
         row = self._row.get(pulled.serial)
         source = _Pull(pulled)
         if pulled.profile != BLOCK_LOAD_PROFILE:
@@ -151,7 +220,7 @@ class _Replay:
     def _judge(self, pack: _Pack, frame: int, row: int) -> list[Refusal]:
         """A frame that the bulk decoder handed back, judged in its place; its form is learnt for the frames to come."""
         serial = self._peers[row].meter.serial if row >= 0 else None
-        verdict = self._admission.judge(pack.frames[frame])
+        verdict = self._admission.judge(pack.octets(frame))
         if verdict.cause is not None or verdict.notification is None or serial is None:
             self.causes[verdict.cause or "malformed"] += 1
             return []
@@ -182,7 +251,7 @@ class _Replay:
     def _write(self, pack: _Pack | _Pull, frame: Int64, row: Int32, stamp_s: Int64, values: Int32) -> list[Refusal]:
         """Readings [n] into their shards' grids; gives those that no open day has a slot for."""
         refused = []
-        for shard, grid in self.grids.items():
+        for shard, grid in (self._pushed if isinstance(pack, _Pack) else self._pulled).items():
             own = np.flatnonzero(self._shard[row] == shard)
             inside = grid.write(stamp_s[own], self._index[row[own]], values[own])
             for at in own[~inside].tolist():
