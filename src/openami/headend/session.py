@@ -46,6 +46,8 @@ from ..errors import InputError, MeterError, RequestError
 PUBLIC, READER, UTILITY, FIRMWARE = 16, 32, 48, 80
 COUNTER_OBIS = {READER: "0.0.43.1.2.255", UTILITY: "0.0.43.1.3.255", FIRMWARE: "0.0.43.1.5.255"}
 """Where IS 15959 part 2 lets the public client read the invocation counter of each ciphered association."""
+COMMON_COUNTER = "0.0.43.1.0.255"
+"""Where a meter that is not of India keeps it (Blue Book, "Invocation counter objects")."""
 HDLC_RETRIES = 2
 HDLC_OFFER = HdlcParameters(MAX_INFORMATION_BYTES, MAX_INFORMATION_BYTES, 7, 7)
 """What we can do on a data link; a meter answers with what it can, and both keep to the less."""
@@ -454,12 +456,18 @@ async def _opened(session: MeterSession) -> MeterSession:
 
 
 async def read_counter(address: MeterAddress, client: int, patience: Patience, trace: Trace | None = None) -> int:
-    """The last invocation counter that the meter has seen from `client`, read as the public client (IS 15959 part 2)."""
-    obis = COUNTER_OBIS.get(client)
-    if obis is None:
-        raise InputError(f"client {client} has no invocation counter that the public client may read; give --counter")
+    """The last invocation counter that the meter has seen from `client`, read as the public client: where IS 15959 part 2 keeps it, else
+    at the one place that the Blue Book knows. Denied with the way out where the meter tells neither."""
+    places = [COUNTER_OBIS[client], COMMON_COUNTER] if client in COUNTER_OBIS else [COMMON_COUNTER]
     async with await open_session(address, Credentials(), patience, trace) as session:
-        value = (await session.get(Item(Ref(1, obis, 2)))).value
+        given = [(obis, await session.get_each(Item(Ref(1, obis, 2)))) for obis in places[:1]]
+        if not isinstance(given[0][1][0], Data) and len(places) > 1:
+            given.append((places[1], await session.get_each(Item(Ref(1, places[1], 2)))))
+    obis, (last,) = given[-1]
+    if not isinstance(last, Data):
+        said = f"{address} does not tell the public client its invocation counter ({', '.join(places)}: {code_name(last)})"
+        raise Denied(f"{said}; give --counter, higher than any that was used with this key", code_name(last))
+    value = last.value
     if not isinstance(value, int) or not 0 <= value < 0xFFFFFFFF:
         raise MeterError(f"{address} gives an invocation counter that is none ({obis}: {value})", "layout")
     return value
