@@ -133,16 +133,47 @@ class Data:
             self._from_blocks(found, table, own, column, [(k, day) for k, day in enumerate(chosen) if day in left], edges)
         return found
 
+    def delta(self, table: str = "validated", version: int | None = None) -> DeltaTable:
+        """A table for other tools, also where it lies in an object store: `data.delta().to_pyarrow_dataset()`, `.file_uris()`, `.history()`. version:
+        as it was then. DataError where there is no such table or version."""
+        return self.lake.opened(table, version)
+
     def long_view(self, connection: Any, table: str = "validated", name: str = "readings") -> None:
-        """A view of long rows in a DuckDB connection: day, shard, channel, meter, slot, value (in unit x 10**scaler; no row = missing).
-        It shows the table's version of this moment."""
-        dataset = DeltaTable(self.lake.place.uri(table), storage_options=self.lake.place.options).to_pyarrow_dataset()
+        """Views of long rows in a DuckDB connection, of the table's version of this moment; no row = missing:
+
+        name             day, shard, channel, meter (index in the shard), slot, value (in unit x 10**scaler, as stored)
+        name + "_told"   the same with serial, stamp (end of the interval, UTC), value in the channel's unit, unit, and quality (0 = plain valid);
+                         it joins, so ask it for a few days or meters"""
+        dataset = self.delta(table).to_pyarrow_dataset()
         slots = [column for column in dataset.schema.names if SLOT.fullmatch(column)]
         connection.register(f"{name}_blocks", dataset)
         connection.execute(
             f"create or replace temp view {name} as select day, shard, channel, meter, cast(substr(slot, 2) as smallint) as slot, value "  # noqa: S608
             f"from (unpivot {name}_blocks on {', '.join(slots)} into name slot value value)"
         )
+        connection.register(f"{name}_quality", self.delta(f"{table}_quality").to_pyarrow_dataset())
+        connection.register(f"{name}_meters", self._meter_rows())
+        connection.register(f"{name}_channels", _channel_rows())
+        connection.register(f"{name}_stamps", self._stamp_rows(table))
+        connection.execute(
+            f"create or replace temp view {name}_told as select r.day, r.shard, r.channel, m.serial, r.slot, s.stamp, "  # noqa: S608
+            f"r.value * c.step as value, c.unit, coalesce(q.quality, 0) as quality from {name} r "
+            f"join {name}_meters m using (shard, meter) join {name}_channels c using (channel) join {name}_stamps s using (day, slot) "
+            f"left join {name}_quality q using (day, shard, channel, meter, slot)"
+        )
+
+    def _meter_rows(self) -> pa.Table:
+        own = self.rows.meters()
+        shard, index = ([getattr(meter, name) for meter in own] for name in ("shard", "index"))
+        return pa.table(
+            {"shard": pa.array(shard, pa.int32()), "meter": pa.array(index, pa.int32()), "serial": [meter.serial for meter in own]}
+        )
+
+    def _stamp_rows(self, table: str) -> pa.Table:
+        places = [(day, slot) for day in self.lake.days(table) for slot in range(self.calendar.slots(day))]
+        stamps = pa.array([self.calendar.stamp(*place) for place in places], pa.int64()).cast(pa.timestamp("s", "UTC"))
+        day, slot = ([place[k] for place in places] for k in (0, 1))
+        return pa.table({"day": pa.array(day, pa.date32()), "slot": pa.array(slot, pa.int16()), "stamp": stamps})
 
     def _meters(self, meters: str | Sequence[str] | None) -> list[Meter]:
         known = self.rows.meters()
@@ -195,6 +226,12 @@ class Data:
                 rows = np.arange(edges[k], edges[k + 1])[:, None]
                 found.values[rows, column[there]] = values[: len(rows), index[there]]
                 found.quality[rows, column[there]] = quality[: len(rows), index[there]]
+
+
+def _channel_rows() -> pa.Table:
+    """The channels: name, unit, and what one step of a stored number is in it."""
+    known = list(CHANNEL_BY_NAME.values())
+    return pa.table({"channel": [c.name for c in known], "unit": [c.unit for c in known], "step": [10.0**c.scaler for c in known]})
 
 
 def _date(day: Day) -> date:

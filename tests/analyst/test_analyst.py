@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -132,6 +133,52 @@ def test_sql_sees_long_rows(data: Data) -> None:
         found = connection.execute(query, [LAST]).fetchall()
     raw = block(LAST, 1).values[:, 4]
     assert found == [(slot, value) for slot, value in enumerate(raw.tolist()) if value != MISSING]
+
+
+def test_sql_sees_serial_stamp_unit_and_quality(data: Data) -> None:
+    values = block(LAST, 1, VOLTAGE_V).values[:, 4]
+    doubted = int(np.flatnonzero(values != MISSING)[3])
+    marked = replace(block(LAST, 1, VOLTAGE_V), quality=block(LAST, 1, VOLTAGE_V).quality.copy())
+    marked.quality[doubted, 4] = Quality.DUPLICATE
+    data.lake.write_blocks("validated", [block(LAST, 1), marked])
+    with duckdb.connect() as connection:
+        data.long_view(connection)
+        where = "day = ? and serial = ? and channel = 'voltage_v'"
+        query = f"select slot, epoch(stamp), value, unit, quality from readings_told where {where} order by slot"
+        found = connection.execute(query, [LAST, serial(1, 4)]).fetchall()
+    data.lake.write_blocks("validated", [block(LAST, 1), block(LAST, 1, VOLTAGE_V)])
+    assert [row[0] for row in found] == np.flatnonzero(values != MISSING).tolist()
+    assert [row[1] for row in found] == [data.calendar.stamp(LAST, slot) for slot, *_ in found]
+    np.testing.assert_allclose([row[2] for row in found], values[values != MISSING] / 100)
+    assert {row[3] for row in found} == {"V"}
+    assert {row[0]: row[4] for row in found if row[4]} == {doubted: int(Quality.DUPLICATE)}
+
+
+def test_the_one_liners_of_pandas_and_polars_work(root: Path) -> None:
+    pytest.importorskip("pandas")
+    frame = DeltaTable(f"{root}/lake/validated").to_pandas(filters=[("day", "=", date(2025, 12, 1))])
+    assert len(frame) == 2 * 2 * METERS
+    polars = pytest.importorskip("polars")
+    assert len(polars.read_delta(f"{root}/lake/validated")) == 2 * 2 * METERS * DAYS
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java, which is not here")
+def test_the_one_liner_of_spark_works_without_any_package_from_the_network(root: Path) -> None:
+    sql = pytest.importorskip("pyspark.sql")
+    spark = (
+        sql.SparkSession.builder.master("local[1]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.sql.shuffle.partitions", "1")
+        .getOrCreate()
+    )
+    try:
+        files = openami.open(root).delta("validated").file_uris()
+        frame = spark.read.option("basePath", f"{root}/lake/validated").parquet(*files)
+        (total,) = frame.where("channel = 'import_wh' and day = '2025-12-01'").selectExpr("sum(s00)").first()
+    finally:
+        spark.stop()
+    slots = [block(date(2025, 12, 1), shard).values[0] for shard in (0, 1)]
+    assert total == sum(int(slot[slot != MISSING].sum()) for slot in slots)
 
 
 def test_the_one_liner_of_the_documentation_works(root: Path) -> None:
