@@ -72,6 +72,7 @@ def close(
     from ..demo.table import stages
     from ..engine import open_engine
     from ..store.deployment import Folder
+    from ..store.history import History
 
     runner = open_engine(engine, master)
     site = Site.open(Folder(data))
@@ -86,6 +87,8 @@ def close(
         done = close_all(site, told, days=days, shards=shards, elsewhere=None if engine == "embedded" else partial(runner.run, close_there))
         for d, s in again:
             done.update(reckoned=1, adjustments=close_one(site, d, s))
+        if closed := site.lake.days("closes"):
+            History(site.lake).keep_up(closed[-1])
     refused = ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items())) or "none"
     print(
         f"{data}: {len(days)} days from {days[0]}: {done['closed']:,} closed, {done['reckoned']:,} reckoned again, "
