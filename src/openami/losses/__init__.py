@@ -13,6 +13,8 @@ on another transformer (`wrong_transformers`), to be registered short (`understa
     atc.py         AT&C loss by the year's method; quarterly.py: the quarterly energy account as a file
     outages.py     gasps, breaths and silence to outages; reliability.py: SAIFI, SAIDI, CAIDI, MAIFI, and intervals for VEE
     mapping.py     on which transformer and phase a meter really hangs
+    features.py    what can be said of each consumer; suspects.py: whom to visit first, why, and what else it could be
+    loading.py     loading against rating, unbalance, power factor, voltage, headroom; forecast.py: the day ahead with quantiles
     rollup.py      demand per slot of transformers, feeders, divisions and the company; peak, load factor, completeness
     suspicion.py   first suspicions, each with its evidence, never a verdict
 

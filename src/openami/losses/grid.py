@@ -110,6 +110,20 @@ def flow(grid: Grid, p_w: Float64, q_var: Float64) -> Flow:
     return Flow(*(np.concatenate([getattr(part, name) for part in parts]) for name in Flow.__slots__))
 
 
+def wire_losses(grid: Grid, p_w: Float64, q_var: Float64, group: Int32) -> Float64:
+    """What the wires of each group lose, float64 [slot, group] in W; group: int32 [wire], -1 = of none."""
+    groups = int(group.max(initial=-1)) + 1
+    parts = []
+    for first in range(0, len(p_w), BATCH):
+        solved, _ = _solve(grid, p_w[first : first + BATCH], q_var[first : first + BATCH])
+        lost = solved["line"]["p_from"] + solved["line"]["p_to"]
+        lost = lost if lost.ndim == 2 else lost.sum(axis=2)
+        total = np.zeros((groups, len(lost)))
+        np.add.at(total, group[group >= 0], lost.T[group >= 0])
+        parts.append(total.T)
+    return np.concatenate(parts)
+
+
 def voltages(grid: Grid, p_w: Float64, q_var: Float64) -> Float64:
     """Each load's voltage [V], line to neutral (line to line / sqrt 3 for three-phase loads), float64 [slot, load]."""
     parts = []
