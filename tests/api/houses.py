@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from openami.store.deployment import Folder
 from openami.store.lookup import Reach
 from openami.store.order_book import OrderBook
 from openami.store.people import GrantKind
+from openami.store.sessions import form_token
 from openami.web.access import Right
 from openami.web.gate import Gate
 from openami.web.house import open_house
@@ -56,6 +58,35 @@ class House:
         mounted: FastAPI = next(route.app for route in self.app.routes if getattr(route, "path", "") == "/api/v1")  # type: ignore[attr-defined]
         return mounted
 
+    def browser(self, name: str = "", **how: bool) -> TestClient:
+        """A browser in which `name` has signed in; "" = nobody."""
+        made = TestClient(self.app, base_url=BASE, follow_redirects=False, **how)
+        if name:
+            token = self.gate.sessions.begin(name, self.gate.now_s, "testclient")
+            made.cookies.set("openami-session", token)
+            made.headers["x-form-token"] = form_token(token)
+        return made
+
+    def made_for(self, method: str, path: str, held: dict[str, str]) -> dict[str, str]:
+        """A thing of its own for a route that uses one up."""
+        gate = self.gate
+        if method == "POST" and path.endswith("/withdraw"):
+            number = f"T-{secrets.token_hex(4)}"
+            OrderBook(self.site.rows).ask(
+                Order(number, What.CLOCK, held["account"], held["meter"], gate.now_s, who="test", why="to withdraw")
+            )
+            return {"order": number}
+        if path.endswith("/decision"):
+            return {"id": gate.proposals.make("disconnect", (held["meter"],), "operator-second", "to decide on", gate.now_s).id}
+        if "/consents/" in path:
+            of = "own" if held is self.own else "other"
+            return {
+                "id": gate.consents.give(held["account"], f"partner-{of}", ("bills",), f"consumer-{of}", gate.now_s, gate.now_s + 60).id
+            }
+        if "/webhooks/" in path:
+            return {"id": gate.webhooks.add("https://example.org/", ("day.closed",), "test", gate.now_s)[0].id}
+        return {}
+
     def unlimited(self) -> House:
         """For whoever asks a thousand times: the rate limit is another test's."""
         self.api.state.limit.burst = self.api.state.limit.per_minute = 10**9
@@ -91,10 +122,12 @@ def enter(root: Path) -> House:
     town = LakeTown(Folder(root))
     app = open_house(town)
     gate: Gate = app.state.gate
+    gate.webhook_hosts = ("127.0.0.1",)
     rows = gate.lookup.accounts(Reach(everything=True), "", 1000)
     elsewhere = next(row for row in rows if row["feeder"] != rows[0]["feeder"])
     own, other = (
-        {"account": r["number"], "meter": r["meter"], "point": r["usage_point"], "feeder": r["feeder"]} for r in (rows[0], elsewhere)
+        {"account": r["number"], "meter": r["meter"], "point": r["usage_point"], "feeder": r["feeder"], "transformer": r["transformer"]}
+        for r in (rows[0], elsewhere)
     )
     return House(app, gate, town.site, root, own, other)
 

@@ -137,7 +137,7 @@ class Gate:
     def _by_session(self, request: Request) -> Who | None:
         token = request.cookies.get(cookie_name(request))
         found: Session | None = self.sessions.find(token, self.now_s) if token else None
-        if found is None or token is None:
+        if found is None or token is None or found.person.role == Role.PARTNER:
             return None
         return replace(self.described(found.person), address=address_of(request), session=token)
 

@@ -48,7 +48,9 @@ def sign_in(request: Request, name: Text = "", password: Text = "", code: Text =
         return _page(request, "sign_in.html", 429, problem="often", again_s=60, onward=safe_path(onward))
     attempt = gate.people.sign_in(name.strip(), password, code or None, gate.now_s)
     if attempt.outcome is SignIn.DONE and attempt.person is not None:
-        return entered(request, gate, attempt.person, "password", onward)
+        if attempt.person.role != Role.PARTNER:
+            return entered(request, gate, attempt.person, "password", onward)
+        attempt = Attempt(SignIn.WRONG)  # programs come with tokens, never through a page
     return _refused(request, gate, "sign_in.html", attempt, onward)
 
 

@@ -1,0 +1,171 @@
+"""Who gets what: every route asked by every kind of person, compared with the table in docs/access.md, which this test also writes.
+
+    OPENAMI_WRITE_TABLE=1 pytest tests/api/test_access.py
+
+`own` and `other` stand for what lies within and outside of the asker's reach; "-" where the route names nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from openami.web import external, oauth, sign_in
+from openami.web.api.app import PARTS
+
+from .houses import House
+
+TABLE = Path(__file__).resolve().parents[2] / "docs" / "access.md"
+ASKERS = {
+    "nobody": "",
+    "consumer": "consumer-own",
+    "installer": "installer-own",
+    "partner": "partner-own",
+    "division": "operator-own",
+    "operator": "operator",
+    "auditor": "auditor",
+    "admin": "admin",
+}
+BODIES = {
+    "/orders": {"what": "clock", "meters": ["{meter}"], "why": "to compare with the table"},
+    "/orders/{order_id}/withdraw": {"why": "to compare with the table"},
+    "/proposals/{number}/decision": {"approve": False},
+    "/consents": {"account": "{account}", "partner": "partner-own", "purposes": ["bills"], "days": 3},
+    "/webhooks": {"url": "http://127.0.0.1:9/", "events": ["day.closed"]},
+}
+FORMS = {"/me/consents": {"account": "{account}", "partner": "partner-own", "purpose": "bills", "days": "3"}}
+NOBODYS = {"/api/v1/tariffs/{name}", "/static/{name}", "/api/v1/webhooks/{number}"}
+"""Routes that name what belongs to no consumer."""
+PAGES_THAT_DO = {"/sign-in", "/sign-in/demo", "/sign-in/phone", "/sign-in/code", "/oauth/token", "/oauth/revoke"}
+"""POST routes that nobody signed in is meant to use; they have tests of their own."""
+HEAD = """# Who gets what
+
+Written by `tests/api/test_access.py` from real answers, and compared with them on every run. Rows are routes, columns are who asks: **own** is what
+lies within the asker's reach, **other** what does not; a dash stands where a route names nothing of its own. 200, 201, 202 and 204: done. 303: sent
+to the sign-in page, or to one's own. 401: not signed in. 403: not for this role. 404: not there, or not for you: nobody can tell which.
+409, 422: allowed, and refused for another reason (nothing to withdraw, one's own proposal, an address that may not be told).
+"""
+NAMED = re.compile(r"{(\w+)}")
+
+
+def _rows() -> list[tuple[str, str]]:
+    """(method, path) of every route of the API, under its mount."""
+    return sorted(
+        (f"{method}", f"/api/v1{route.path}")
+        for part in PARTS
+        for route in part.router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+    )
+
+
+def _console(app: FastAPI) -> list[tuple[str, str]]:
+    """(method, path) of every page, HEAD and what is the API's left out."""
+    routes = [*app.routes, *sign_in.router.routes, *oauth.router.routes, *external.router.routes]
+    found = {(m, r.path) for r in routes if isinstance(r, APIRoute) for m in r.methods if m != "HEAD"}
+    return sorted(found, key=lambda one: (one[1], one[0]))
+
+
+@pytest.fixture(scope="module")
+def table(house: House) -> str:
+    house.unlimited()
+    lines = [HEAD, "## The API", "", _heading()]
+    lines += [_row(house, method, path, api=True) for method, path in _rows()]
+    lines += ["", "## Pages", "", _heading()]
+    lines += [_row(house, method, path, api=False) for method, path in _console(house.app) if path not in PAGES_THAT_DO or method == "GET"]
+    return "\n".join(lines) + "\n"
+
+
+def _heading() -> str:
+    names = " | ".join(ASKERS)
+    return f"| route | what | {names} |\n|---|---|{'---|' * len(ASKERS)}"
+
+
+def _row(house: House, method: str, path: str, *, api: bool) -> str:
+    sent = BODIES.get(path.removeprefix("/api/v1"), "") if method == "POST" else ""
+    named = (NAMED.search(path) is not None and path not in NOBODYS) or "{" in str(sent) or path in FORMS
+    lines = []
+    for which in ("own", "other") if named else ("-",):
+        answers = [str(_ask(house, method, path, who, which, api=api)) for who in ASKERS.values()]
+        lines.append(f"| {method} {path} | {which} | {' | '.join(answers)} |")
+    return "\n".join(lines)
+
+
+def _ask(house: House, method: str, path: str, who: str, which: str, *, api: bool) -> int:
+    held = house.other if which == "other" else house.own
+    fresh = house.made_for(method, path, held)
+    names = held | fresh
+    values = {
+        "serial": names["meter"],
+        "number": fresh.get("id", names["account"]),
+        "account": names["account"],
+        "order_id": fresh.get("order", "O-0" if held is house.own else "O-1"),
+        "day": "2025-12-02",
+        "name": _name(path, held),
+    }
+    url = NAMED.sub(lambda found: values[found[1]], path)
+    if url.endswith("/tariffs"):
+        url += "?day=2025-12-01"
+    if url.endswith("/live"):
+        url += "?seconds=0"
+    body = BODIES.get(path.removeprefix("/api/v1"))
+    client = house.client(who) if api else house.browser(who)
+    given = {"json": _filled(body, names), "headers": {"idempotency-key": os.urandom(8).hex()}} if body and method == "POST" else {}
+    if method == "POST" and not api:
+        given = {"data": _filled(FORMS.get(path, {}), names) | {"form": client.headers.get("x-form-token", "")}}
+    return client.request(method, url, **given).status_code
+
+
+def _name(path: str, held: dict[str, str]) -> str:
+    if "usage-points" in path:
+        return held["point"]
+    if "transformers" in path:
+        return held["transformer"]
+    return "BR-DS2" if "tariffs" in path else held["feeder"] if "feeders" in path else "openami.css"
+
+
+def _filled(body: Any, names: dict[str, str]) -> Any:
+    if isinstance(body, dict):
+        return {key: _filled(value, names) for key, value in body.items()}
+    if isinstance(body, list):
+        return [_filled(value, names) for value in body]
+    return body.format(**names) if isinstance(body, str) else body
+
+
+def test_every_route_answers_every_role_as_the_table_says(table: str) -> None:
+    if os.environ.get("OPENAMI_WRITE_TABLE"):
+        TABLE.write_text(table, encoding="utf-8")
+    known = TABLE.read_text(encoding="utf-8").splitlines()
+    assert [line for line in table.splitlines() if line not in known] == [], (
+        "docs/access.md is behind; write it anew and read the difference"
+    )
+    assert [line for line in known if line not in table.splitlines()] == []
+
+
+def test_nobody_gets_anything_but_the_door(table: str) -> None:
+    open_to_all = ("/health", "/static/", "/sign-in", "/.well-known/", "/oauth/jwks")
+    for line in table.splitlines():
+        found = re.match(r"\| \w+ (\S+) \| \S+ \| (\d+) ", line)
+        if found and not found[1].startswith(open_to_all):
+            assert found[2] in ("303", "401"), line
+
+
+def test_what_is_somebody_elses_is_not_there_for_a_consumer(table: str) -> None:
+    """404, never 403, wherever the consumer's role has the route at all."""
+    others = [line.split(" | ") for line in table.splitlines() if " | other | " in line]
+    checked = 0
+    for cells, own in ((c, o) for c in others for o in [_of_own(table, c[0])]):
+        if own is not None and own[3] in ("200", "201", "202"):
+            assert cells[3] == "404", cells[0]
+            checked += 1
+    assert checked >= 12
+
+
+def _of_own(table: str, route: str) -> list[str] | None:
+    return next((line.split(" | ") for line in table.splitlines() if line.startswith(f"{route} | own | ")), None)
