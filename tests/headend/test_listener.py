@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -304,7 +305,7 @@ def test_batches_that_a_killed_predecessor_left_unjudged_are_judged_first(journa
             assert journal.settled() == 2
             assert journal.counters() == {AUTHENTICATED.serial: 8, OTHER.serial: 1}
             peer = await dial(port)
-            peer.send(push(AUTHENTICATED, 8), push(AUTHENTICATED, 9))
+            peer.send(push(AUTHENTICATED, 7), push(AUTHENTICATED, 9))
             assert simulated(AUTHENTICATED).confirms((await peer.answers(1))[0], 9)
         assert [(r.seq, r.position, r.cause) for r in journal.quarantine()] == [(2, 1, "replayed_counter"), (3, 0, "replayed_counter")]
 
@@ -400,10 +401,12 @@ def test_a_steady_drip_does_not_keep_the_headend_from_stopping(tmp_path: Path) -
         port = await listener.start("127.0.0.1", 0)
         peer = await dial(port)
 
+        counter = itertools.count(1)
+
         async def dripping() -> None:
             while not peer.writer.is_closing():
                 if not listener._inbox:
-                    peer.send(push(AUTHENTICATED, 1))
+                    peer.send(sealed(AUTHENTICATED, notify(), next(counter)))
                 await asyncio.sleep(0)
 
         work = asyncio.create_task(dripping())
@@ -414,5 +417,60 @@ def test_a_steady_drip_does_not_keep_the_headend_from_stopping(tmp_path: Path) -
             work.cancel()
         assert listener.tally.frames == journal.frames()
         journal.close()
+
+    run(scenario)
+
+
+# A frame that comes again
+
+
+def test_the_last_frame_again_gets_the_same_confirmation_and_is_stored_once(journal: Journal) -> None:
+    async def scenario() -> None:
+        async with listening(journal) as (listener, port):
+            peer = await dial(port)
+            frame = push(AUTHENTICATED, 5)
+            peer.send(frame)
+            (first,) = await peer.answers(1)
+            peer.send(frame)
+            (second,) = await peer.answers(1)
+            assert first == second
+            assert (listener.tally.frames, listener.tally.again) == (1, 1)
+        assert stored(journal) == [frame]
+        assert journal.quarantine() == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("meter", [ENCRYPTED, AUTHENTICATED])
+def test_another_frame_with_the_last_counter_is_a_replay(journal: Journal, meter: Any) -> None:
+    """Also where only one bit differs: nothing but the very same bytes is confirmed again."""
+
+    async def scenario() -> None:
+        async with listening(journal) as (listener, port):
+            peer = await dial(port)
+            frame = push(meter, 5)
+            peer.send(frame)
+            await peer.answers(1)
+            peer.send(sealed(meter, notify(77), 5), push(meter, 6))
+            (answer,) = await peer.answers(1)
+            assert simulated(meter).confirms(answer, 6)
+            assert (dict(listener.tally.refused), listener.tally.again) == ({"replayed_counter": 1}, 0)
+
+    run(scenario)
+
+
+def test_after_a_restart_the_last_frame_is_known_again(journal: Journal) -> None:
+    frame = push(AUTHENTICATED, 5)
+
+    async def scenario() -> None:
+        async with listening(journal) as (_, port):
+            peer = await dial(port)
+            peer.send(frame)
+            (first,) = await peer.answers(1)
+        async with listening(journal, journal.counters()) as (listener, port):
+            peer = await dial(port)
+            peer.send(frame)
+            assert await peer.answers(1) == [first]
+            assert listener.tally.frames == 0
 
     run(scenario)

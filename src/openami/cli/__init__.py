@@ -29,6 +29,7 @@ USAGE_ERROR: type[Exception] = next(each for each in typer.BadParameter.__mro__ 
 def main() -> None:
     """The console script: runs the command, turns our errors and wrong words into one sentence and exit code 2."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # that tables are brought forward is not told step by step
     terminated = False
 
     def terminate(signum: int, frame: object) -> None:

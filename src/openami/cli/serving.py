@@ -23,18 +23,22 @@ class Role(StrEnum):
 @app.command()
 def serve(
     data: DataOption = DEMO_FOLDER,
-    role: Annotated[Role, typer.Option(help="web: the console. headend: the push listener for meters.")] = Role.WEB,
+    role: Annotated[Role, typer.Option(help="web: the console. headend: pushes taken, gaps read, orders carried out.")] = Role.WEB,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port; 0 = any free one. Default 8080 for web, 4059 for headend.")] = None,
+    udp: Annotated[bool, typer.Option("--udp", help="headend: take pushes over UDP too, on the same port.")] = False,
     until_input_ends: Annotated[bool, typer.Option("--until-input-ends", hidden=True)] = False,
 ) -> None:
-    """Serve a data folder: the console, or the head-end that takes meters' pushes."""
+    """Serve a data folder: the console, or the head-end that takes meters' pushes, reads what they lack and carries out orders."""
     from ..store.deployment import Folder
 
     if role is Role.HEADEND:
+        from ..day.guarding import folder_guard
         from ..headend.process import run_headend
+        from ..headend.whole import Wish
 
-        run_headend(Folder(data), host, 4059 if port is None else port, until_input_ends=until_input_ends)
+        folder = Folder(data)
+        run_headend(folder, Wish(host, 4059 if port is None else port, udp), folder_guard(folder), until_input_ends=until_input_ends)
     else:
         serve_console(data, host, 8080 if port is None else port)
 

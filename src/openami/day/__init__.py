@@ -5,12 +5,14 @@ frame  --headend-->  journal  --collect-->  raw  --vee-->  validated  --billing-
 
 site.py      an open data folder: settings, registry, lake
 collect.py   the journal read on into day grids, written as `raw`
+gathered.py  what was collected so far, put away: a stop costs only what came after
 close.py     one (day, shard) from raw to the last rupee and the last Wh of loss
 validate.py  raw readings, days before and registry to validated day blocks
 known.py     what VEE is told beside raw: whose rules, facts, people's edits
 edit.py      a person corrects a reading, and the day is reckoned again
 roll.py      the accounts of a shard as arrays
 charge.py    the money part of closing: month to date, charge lines, the daily statement
+guarding.py  the disconnection guard as the head-end asks it, on the facts of the moment
 tell.py      after the statements: low-balance notices, and who would be due for disconnection
 balance.py   the loss of transformers and feeders as rows
 adjust.py    readings that come after the close: reckoned again, charged as adjustments

@@ -6,12 +6,14 @@ What always holds:
 - a counter moves only for a frame whose tag holds (0x30) or whose plain text is a whole data-notification (0x20 has no tag: no proof of
   origin, so a wrong key shows as bytes that make no sense);
 - counters strictly grow (Green Book 9.2.7.2.4.3): a genuine frame with an equal or lower one is a replay and is refused;
+- a meter whose push key is being changed is heard under the old key and, from the first push that only the new one opens, under the new one
+  alone; its counter begins anew there;
 - the verdict depends on the journal's order alone, never on time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +40,11 @@ CONFIRMED = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Correspondent:
-    """A registered meter and its keys, unwrapped in memory only."""
+    """A registered meter and its push keys, unwrapped in memory only. later: those that it got since, in order; the last may still be under way."""
 
     meter: Meter
     keys: Keys
+    later: tuple[Keys, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +59,32 @@ class Verdict:
     confirm: bytes | None = None
 
 
-def correspondents(meters: Iterable[Meter], wrapped: dict[str, tuple[bytes, bytes]], master: MasterKey) -> dict[bytes, Correspondent]:
-    """system title -> meter and keys. DataError names a meter without keys."""
+def correspondents(
+    meters: Iterable[Meter],
+    wrapped: dict[str, tuple[bytes, bytes]],
+    master: MasterKey,
+    changed: Mapping[str, Sequence[tuple[bytes, bytes]]] | None = None,
+) -> dict[bytes, Correspondent]:
+    """system title -> meter and keys. changed: serial -> the push keys that followed, wrapped, in order. DataError names a meter without keys."""
     known = {}
     for meter in meters:
         if meter.serial not in wrapped:
             raise DataError(f"meter {meter.serial} has no keys in the registry; import them before the head-end starts")
-        ek, ak = wrapped[meter.serial]
-        known[meter.system_title] = Correspondent(meter, Keys(master.unwrap(ek), master.unwrap(ak)))
+        first, *later = [
+            Keys(master.unwrap(ek), master.unwrap(ak)) for ek, ak in (wrapped[meter.serial], *(changed or {}).get(meter.serial, ()))
+        ]
+        known[meter.system_title] = Correspondent(meter, first, tuple(later))
     return known
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A batch: its verdicts in order, and the intervals of block load that came by a known form: row int [n] of `Admission.peers`, stamp_s int64
+    [n]. What came in another form has its `notification` in its verdict."""
+
+    verdicts: list[Verdict]
+    row: Int32
+    stamp_s: Int64
 
 
 class Admission:
@@ -82,6 +102,11 @@ class Admission:
         self.layout = _layout_of(self.peers, self.layouts)
         self.decoder = _bulk_decoder(self.peers, self.layouts, self.layout)
         self._row = {peer.meter.serial: row for row, peer in enumerate(self.peers)}
+        self._row_of_title = {peer.meter.system_title: row for row, peer in enumerate(self.peers)}
+        self._later = {row: list(peer.later) for row, peer in enumerate(self.peers) if peer.later}
+        self._keys: dict[int, Keys] = {}
+        self.proved: list[str] = []
+        """Meters whose keys under way have opened a push, since somebody looked."""
         for serial, counter in (counters or {}).items():
             if serial in self._row:
                 self.decoder.counters[self._row[serial]] = counter
@@ -95,17 +120,42 @@ class Admission:
         """The last accepted invocation counter of one registered meter, -1 = none."""
         return int(self.decoder.counters[self._row[serial]])
 
+    def row(self, serial: str) -> int:
+        """A registered meter's place in `peers`."""
+        return self._row[serial]
+
+    def expect_keys(self, serial: str, keys: Keys) -> None:
+        """New push keys are on their way to this meter; the old ones hold until it pushes under these."""
+        self._later.setdefault(self._row[serial], []).append(keys)
+
+    def is_changing(self, serial: str) -> bool:
+        """Whether this meter has keys under way that it has not used yet."""
+        return bool(self._later.get(self._row[serial]))
+
+    def same_counter(self, octets: bytes) -> int | None:
+        """The row of the meter of which this wrapper frame has the last accepted counter: it is that very frame again, or a forgery."""
+        if len(octets) < 24 or octets[9] != 8 or octets[18] >= 0x80:
+            return None
+        row = self._row_of_title.get(octets[10:18])
+        if row is None or self.decoder.counters[row] != int.from_bytes(octets[20:24], "big"):
+            return None
+        return row
+
     def judge_all(self, frames: Sequence[bytes]) -> list[Verdict]:
         """The verdicts of a batch, in its order. A frame that is taken in by its known form has no `notification` in its verdict."""
+        return self.judge_batch(frames).verdicts
+
+    def judge_batch(self, frames: Sequence[bytes]) -> Judged:
+        """The same, with the intervals that came."""
         if len(frames) < BULK_FRAMES_MIN:
-            return [self.judge(octets) for octets in frames]
+            return Judged([self.judge(octets) for octets in frames], np.empty(0, np.int32), np.empty(0, np.int64))
         found = self.decoder.decode(*one_behind_the_other(frames))
         verdicts = []
         for octets, code, row, counter, invoke in zip(
             frames, found.verdict.tolist(), found.meter.tolist(), found.counter.tolist(), found.invoke.tolist(), strict=True
         ):
-            verdicts.append(self._taken(octets, self.peers[row], counter, invoke) if code == Bulk.TAKEN else self.judge(octets))
-        return verdicts
+            verdicts.append(self._taken(octets, row, counter, invoke) if code == Bulk.TAKEN else self.judge(octets))
+        return Judged(verdicts, found.meter[found.frame], found.stamp_s)
 
     def judge(self, octets: bytes) -> Verdict:
         """`octets`: one wrapper frame as it came. Never raises for what a peer sent."""
@@ -127,33 +177,92 @@ class Admission:
         demanded = peer.meter.security_control & 0x30
         if control & demanded != demanded or sealed.tag != ciphering.GENERAL_GLO:
             return Verdict("policy", f"protected with 0x{control:02x}, this meter's push policy demands 0x{demanded:02x}", serial)
-        try:
-            plain = ciphering.open_sealed(sealed, peer.keys)
-        except MeterError as error:
-            return Verdict(error.cause, str(error), serial)
-        try:
-            push = notification.DataNotification.decode(plain)
-        except MeterError as error:
-            cause = "malformed" if control.authenticated else "undecipherable"
-            return Verdict(cause, f"no data-notification after deciphering: {error}", serial)
+        row = self._row[serial]
+        opened = _opened(sealed, self._keys.get(row, peer.keys))
+        if isinstance(opened, MeterError):
+            later = self._later.get(row)
+            under_new = _opened(sealed, later[0]) if later else opened
+            if isinstance(under_new, MeterError) or not later:
+                return Verdict(opened.cause, str(opened), serial)
+            self._move(row, later.pop(0))
+            opened = under_new
+        plain, push = opened
         if sealed.invocation_counter <= self.counter(serial):
             return Verdict("replayed_counter", f"invocation counter {sealed.invocation_counter} is not above the last accepted one", serial)
-        self.decoder.counters[self._row[serial]] = sealed.invocation_counter
-        confirm = self._confirm(octets, peer, control, sealed.invocation_counter, plain[1:5]) if push.confirmed else None
+        self.decoder.counters[row] = sealed.invocation_counter
+        confirm = self._confirm(octets, row, control, sealed.invocation_counter, plain[1:5]) if push.confirmed else None
         return Verdict(None, serial=serial, notification=push, meter=peer.meter, confirm=confirm)
 
-    def _taken(self, octets: bytes, peer: Correspondent, counter: int, invoke: int) -> Verdict:
-        """The verdict on a frame that the bulk decoder has taken in."""
-        confirm = self._confirm(octets, peer, _control(octets), counter, invoke.to_bytes(4, "big")) if invoke & CONFIRMED else None
-        return Verdict(None, serial=peer.meter.serial, meter=peer.meter, confirm=confirm)
+    def confirm_again(self, octets: bytes) -> bytes | None:
+        """The confirmation of a frame that was taken in before, byte for byte this one: the same bytes as then. None = it asked for none."""
+        sealed = ciphering.parse_sealed(wrapper.unwrap(octets)[0].apdu)
+        row = self._row_of_title[sealed.system_title]
+        opened = _opened(sealed, self._keys.get(row, self.peers[row].keys))
+        if isinstance(opened, MeterError) or not opened[1].confirmed:
+            return None
+        return self._confirm(octets, row, sealed.security_control, sealed.invocation_counter, opened[0][1:5])
 
-    def _confirm(self, octets: bytes, peer: Correspondent, control: int, counter: int, invoke: bytes) -> bytes:
+    def opens(self, octets: bytes) -> bool:
+        """Whether a frame of a registered meter opens under the keys that hold, whatever its counter."""
+        try:
+            sealed = ciphering.parse_sealed(wrapper.unwrap(octets)[0].apdu)
+        except (MeterError, IndexError):
+            return False
+        row = self._row_of_title.get(sealed.system_title)
+        return row is not None and not isinstance(_opened(sealed, self._keys.get(row, self.peers[row].keys)), MeterError)
+
+    def genuine(self, octets: bytes) -> bool:
+        """Whether a frame would be taken in, judged by itself; nothing moves. Asked of senders that send too much of what is refused."""
+        try:
+            frames = wrapper.unwrap(octets)
+            sealed = ciphering.parse_sealed(frames[0].apdu)
+        except (MeterError, IndexError):
+            return False
+        row = self._row_of_title.get(sealed.system_title)
+        if row is None or len(frames) != 1 or sealed.tag != ciphering.GENERAL_GLO:
+            return False
+        demanded = self.peers[row].meter.security_control & 0x30
+        if sealed.security_control & demanded != demanded:
+            return False
+        known = self._keys.get(row, self.peers[row].keys)
+        if sealed.invocation_counter > self.decoder.counters[row] and not isinstance(_opened(sealed, known), MeterError):
+            return True
+        return any(not isinstance(_opened(sealed, keys), MeterError) for keys in self._later.get(row, ())[:1])
+
+    def _move(self, row: int, keys: Keys) -> None:
+        """From here on this meter's pushes are under `keys`, and its counter begins anew."""
+        self._keys[row] = keys
+        self.decoder.rekey(row, keys)
+        self.decoder.counters[row] = -1
+        self.proved.append(self.peers[row].meter.serial)
+
+    def _taken(self, octets: bytes, row: int, counter: int, invoke: int) -> Verdict:
+        """The verdict on a frame that the bulk decoder has taken in."""
+        meter = self.peers[row].meter
+        confirm = self._confirm(octets, row, _control(octets), counter, invoke.to_bytes(4, "big")) if invoke & CONFIRMED else None
+        return Verdict(None, serial=meter.serial, meter=meter, confirm=confirm)
+
+    def _confirm(self, octets: bytes, row: int, control: int, counter: int, invoke: bytes) -> bytes:
         """The confirmation of the push in the wrapper frame `octets`, protected as the push was (`control`). Its invocation counter is the
         push's own: accepted ones strictly grow, so the nonce (this title, that counter) comes once for a key
         (`docs/decisions/0003-confirming-pushes.md`)."""
         answer = bytes((notification.CONFIRM_TAG,)) + invoke + b"\x00"
-        apdu = ciphering.seal(ciphering.GENERAL_GLO, self._title, control, counter, peer.keys, answer)
+        keys = self._keys.get(row) or self.peers[row].keys
+        apdu = ciphering.seal(ciphering.GENERAL_GLO, self._title, control, counter, keys, answer)
         return octets[:2] + octets[4:6] + octets[2:4] + len(apdu).to_bytes(2, "big") + apdu
+
+
+def _opened(sealed: ciphering.Sealed, keys: Keys) -> tuple[bytes, notification.DataNotification] | MeterError:
+    """The plain bytes and the push in them, or why there is none under these keys."""
+    try:
+        plain = ciphering.open_sealed(sealed, keys)
+    except MeterError as error:
+        return error
+    try:
+        return plain, notification.DataNotification.decode(plain)
+    except MeterError as error:
+        cause = "malformed" if sealed.security_control.authenticated else "undecipherable"
+        return MeterError(f"no data-notification after deciphering: {error}", cause)
 
 
 def _control(octets: bytes) -> int:

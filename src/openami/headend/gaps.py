@@ -13,7 +13,7 @@ from datetime import date
 import numpy as np
 
 from ..readings import MISSING, Bool, Calendar, Int64
-from ..store.journal import Journal
+from ..store.journal import FrameJournal
 from ..store.lake import Lake
 from ..store.rows import Rows
 from .pulled import BLOCK_LOAD_PROFILE
@@ -90,7 +90,7 @@ class Missing:
 def site_gaps(
     lake: Lake,
     rows: Rows,
-    journal: Journal,
+    journal: FrameJournal,
     calendar: Calendar,
     days: list[date],
     now_s: int,

@@ -52,7 +52,12 @@ def service_levels() -> tuple[Level, ...]:
 def standing(level: Level, since_s: int, due: int, arrived_s: Iterable[int], now_s: int) -> Standing:
     """How `level` stands at `now_s` for what was due at `since_s` (UTC seconds): `due` of them, which arrived at `arrived_s`, each once."""
     end_s = since_s + level.within_s
-    done = sum(1 for at in arrived_s if at <= min(end_s, now_s))
+    return standing_of(level, since_s, due, sum(1 for at in arrived_s if at <= min(end_s, now_s)), now_s)
+
+
+def standing_of(level: Level, since_s: int, due: int, done: int, now_s: int) -> Standing:
+    """The same, of so many that were done in time."""
+    end_s = since_s + level.within_s
     needed = -(-due * round(level.share * 10_000) // 10_000)
     lacking = max(0, needed - done)
     left_s = end_s - now_s

@@ -9,13 +9,14 @@ hold, then with those under way, and the first time that it takes the latter the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 
 from ..cosem.acse import Mechanism
 from ..cosem.ciphering import Keys
 from ..cosem.protection import Form
 from ..errors import InputError
-from ..store.contacts import Contacts, MeterLine, WrappedKeys
+from ..store.contacts import PUSH_CLIENT, Contacts, MeterLine, WrappedKeys
 from ..store.keys import MasterKey
 from ..store.rows import Rows
 from .session import PUBLIC, READER, CounterBook, Credentials, Denied, KeptCounters, MeterAddress, MeterSession, Patience, open_session
@@ -64,15 +65,22 @@ class CountersInHand:
 
 
 class Lines:
-    """Opens conversations. `patience`: their time limits."""
+    """Opens conversations. `patience`: their time limits. under_way: told of new keys before they leave; pushed_old_s: serial -> when a meter whose
+    push keys are being changed last pushed under the old ones (the listener writes it)."""
 
     def __init__(self, rows: Rows, master: MasterKey, own_title: bytes, patience: Patience | None = None) -> None:
         self.contacts = Contacts(rows)
         self.patience = patience or Patience()
+        self.under_way: Callable[[str, int, Keys], None] = lambda serial, client, keys: None
+        self.pushed_old_s: dict[str, int] = {}
         self._master, self._title = master, own_title
         self._counters = CountersInHand(self.contacts)
         self._lines, self._wrapped = self.contacts.lines(), rows.wrapped_keys()
         self._models = {meter.serial: f"{meter.maker} {meter.model}" for meter in rows.meters()}
+
+    def reload(self) -> None:
+        """Lines that were added or changed since."""
+        self._lines = self.contacts.lines()
 
     def close(self) -> None:
         """Give back what was taken in hand. Without it nothing goes wrong, but counters are left unused."""
@@ -135,8 +143,17 @@ class Lines:
     def new_keys(self, serial: str, client: int, fresh: Keys, order_id: str) -> Keys:
         """Keys for a change, kept (wrapped) before they are sent: `fresh`, or those of this order that are kept already."""
         proposed = WrappedKeys(self._master.wrap(fresh.ek), self._master.wrap(fresh.ak))
-        kept = self.contacts.propose_keys(serial, client, proposed, order_id)
-        return self._unwrapped(kept)
+        keys = self._unwrapped(self.contacts.propose_keys(serial, client, proposed, order_id))
+        self.under_way(serial, client, keys)
+        return keys
+
+    def push_keys_used(self, serial: str, order_id: str, since_s: int) -> bool | None:
+        """Whether a meter pushes under the push keys that `order_id` brought: False = it has pushed under the old ones later than `since_s`, None =
+        it has not pushed since."""
+        own, _ = self.contacts.association_keys(serial, PUSH_CLIENT)
+        if own is not None and own.order_id == order_id:
+            return True
+        return False if self.pushed_old_s.get(serial, -1) > since_s else None
 
     async def _open(self, serial: str, client: int, wrapped: WrappedKeys | None) -> MeterSession:
         line = self.line(serial)

@@ -11,43 +11,36 @@ frames are in the journal; if the journal cannot be written the listener stops, 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 from ..cosem.wrapper import WrapperReader, wrap
 from ..errors import MeterError, OpenAMIError
-from ..store.journal import Journal, Refusal
+from ..store.journal import FrameJournal
 from .admission import Admission, Verdict
+from .intake import SETTLE_EVERY_S, Intake, Notes, Tally
 
 MAX_APDU_BYTES = 16_384
 INBOX_FRAMES = 20_000
 INBOX_BYTES = 32 * 2**20
-SETTLE_EVERY_S = 1.0
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the listener has done since it started: frames journalled, confirmed, refused by cause, batches."""
-
-    frames: int = 0
-    confirmed: int = 0
-    batches: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
 
 
 class PushListener:
     """Listens on one port, TCP and, if asked, UDP, until `stop`. The journal is this process's own for writing."""
 
-    def __init__(self, journal: Journal, admission: Admission, watch: Callable[[bytes, Verdict], None] | None = None) -> None:
-        """watch: told of every frame and its verdict, on the journal's thread, after the frame is stored."""
-        self.journal, self.admission, self._watch = journal, admission, watch
-        self.tally = Tally()
+    def __init__(
+        self,
+        journal: FrameJournal,
+        admission: Admission,
+        watch: Callable[[bytes, Verdict], None] | None = None,
+        notes: Notes | None = None,
+    ) -> None:
+        """watch: told of every frame and its verdict, on the journal's thread, after the frame is stored. notes: where what is said is noted."""
+        self.intake = Intake(journal, admission, notes, watch)
         self.failed: OpenAMIError | None = None
-        self._inbox: list[tuple[_Connection | _Sender, bytes]] = []
+        self._inbox: list[tuple[_Connection | _Datagram, bytes]] = []
         self._inbox_bytes = 0
         self._paused = False
         self._datagrams: asyncio.DatagramTransport | None = None
@@ -56,15 +49,26 @@ class PushListener:
         self._wake = asyncio.Event()
         self._stopping = False
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._refusals: list[Refusal] = []
-        self._moved: dict[str, int] = {}
-        self._judged = 0
-        self._settled_at = time.monotonic()
+
+    @property
+    def tally(self) -> Tally:
+        """What it has done since it started."""
+        return self.intake.tally
+
+    @property
+    def connections(self) -> int:
+        """Held open now."""
+        return len(self._connections)
+
+    @property
+    def waiting(self) -> int:
+        """Frames that have come and are not stored yet."""
+        return len(self._inbox)
 
     async def start(self, host: str, port: int, *, udp: bool = False) -> int:
         """Judge what a stopped predecessor left unjudged, open the port (over UDP too if asked), begin; gives the port number. OSError where
         it is occupied."""
-        await asyncio.get_running_loop().run_in_executor(self._disk, self._catch_up)
+        await asyncio.get_running_loop().run_in_executor(self._disk, self.intake.catch_up)
         self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), host, port, backlog=4096)
         actual = int(self._server.sockets[0].getsockname()[1])
         if udp:
@@ -97,7 +101,7 @@ class PushListener:
         """Returns when the flusher has ended: after `stop`, or because the journal refused (`failed` says why)."""
         await asyncio.shield(self._flusher)
 
-    def take(self, connection: _Connection | _Sender, octets: bytes) -> None:
+    def take(self, connection: _Connection | _Datagram, octets: bytes) -> None:
         self._inbox.append((connection, octets))
         self._inbox_bytes += len(octets)
         if self.crowded and not self._paused:
@@ -132,7 +136,7 @@ class PushListener:
             leaving, self._leaving = self._leaving, []
             self._wake.clear()
             try:
-                confirms = await loop.run_in_executor(self._disk, self._store_and_judge, [octets for _, octets in batch])
+                confirms = await loop.run_in_executor(self._disk, self.intake.take, [(peer.host, octets) for peer, octets in batch])
             except OpenAMIError as error:
                 self.failed = error
                 break
@@ -146,7 +150,7 @@ class PushListener:
                 for connection in self._connections:
                     connection.transport.resume_reading()
         if self.failed is None:
-            await loop.run_in_executor(self._disk, self._settle)
+            await loop.run_in_executor(self._disk, lambda: self.intake.settle(everything=True))
         else:
             self._server.close()
             for connection in list(self._connections):
@@ -155,51 +159,10 @@ class PushListener:
     async def _wait_for_work(self) -> None:
         """Until something came, or until verdicts have waited long enough to be remembered."""
         try:
-            async with asyncio.timeout(SETTLE_EVERY_S if self._refusals or self._moved else None):
+            async with asyncio.timeout(SETTLE_EVERY_S if self.intake.unsettled else None):
                 await self._wake.wait()
         except TimeoutError:
             return
-
-    def _store_and_judge(self, frames: list[bytes]) -> list[bytes | None]:
-        """On the journal's own thread: store and sync, then judge; gives each frame's confirmation."""
-        confirms: list[bytes | None] = []
-        if frames:
-            received_us = time.time_ns() // 1000
-            seq = self.journal.append(frames, received_us)
-            confirms = self._judge(seq, received_us, frames)
-            self.tally.batches += 1
-        if time.monotonic() - self._settled_at > SETTLE_EVERY_S:
-            self._settle()
-        return confirms
-
-    def _judge(self, seq: int, received_us: int, frames: list[bytes] | tuple[bytes, ...]) -> list[bytes | None]:
-        confirms: list[bytes | None] = []
-        verdicts = [self.admission.judge(octets) for octets in frames] if self._watch else self.admission.judge_all(frames)
-        for position, (octets, verdict) in enumerate(zip(frames, verdicts, strict=True)):
-            if self._watch:
-                self._watch(octets, verdict)
-            confirms.append(verdict.confirm)
-            self.tally.frames += 1
-            if verdict.cause is not None:
-                self.tally.refused[verdict.cause] += 1
-                self._refusals.append(Refusal(seq, position, verdict.cause, verdict.detail, verdict.serial, received_us, octets))
-            elif verdict.serial is not None:
-                self._moved[verdict.serial] = self.admission.counter(verdict.serial)
-                self.tally.confirmed += verdict.confirm is not None
-        self._judged = seq
-        return confirms
-
-    def _settle(self) -> None:
-        if self._refusals or self._moved:
-            self.journal.settle(self._judged, self._moved.items(), self._refusals)
-            self._refusals, self._moved = [], {}
-        self._settled_at = time.monotonic()
-
-    def _catch_up(self) -> None:
-        """After a crash: judge the batches that were stored but whose verdicts were not yet remembered."""
-        for batch in self.journal.batches(after=self.journal.settled()):
-            self._judge(batch.seq, batch.received_us, batch.frames)
-        self._settle()
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -214,15 +177,19 @@ class _Datagrams(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if not self._listener.crowded:
-            self._listener.take(_Sender(self._transport, addr), data)
+            self._listener.take(_Datagram(self._transport, addr), data)
 
 
 @dataclass(frozen=True, slots=True)
-class _Sender:
+class _Datagram:
     """Who sent one datagram."""
 
     transport: asyncio.DatagramTransport
     address: tuple[str, int]
+
+    @property
+    def host(self) -> str:
+        return self.address[0]
 
     def reply(self, octets: bytes) -> None:
         if not self.transport.is_closing():
@@ -239,6 +206,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self.host = str((transport.get_extra_info("peername") or ("", 0))[0])
         self._listener.meet(self)
 
     def reply(self, octets: bytes) -> None:

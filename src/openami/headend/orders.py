@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from ..control.guard import Decision
 from ..control.order import END, RELAY, Event, Order, State, What, advance, decided
 from ..errors import InputError, MeterError, RequestError
-from ..store.order_book import SETTLED, Due, OrderBook
+from ..store.order_book import SETTLED, Due, OrderBook, Waiting
 from .images import ImageProcedure
 from .lines import Lines, Talk
 from .procedures import CalendarProcedure, ClockProcedure, KeysProcedure, LoadLimitProcedure, Procedure, RelayProcedure
@@ -83,9 +83,9 @@ class OrderDesk:
                 )
         return self.book.ask(order)
 
-    def due(self) -> list[Order]:
-        """What should be carried now, oldest first."""
-        return self.book.unsettled(self._now_s())
+    def due(self) -> list[Waiting]:
+        """What should be carried now, the longest wanted first."""
+        return self.book.due_now(self._now_s())
 
     async def carry(self, order_id: str) -> Order:
         """Do for an order all that can be done now; gives it as it stands then. Never raises for what the meter does. One order of a meter at

@@ -20,14 +20,17 @@ from ..cosem.objects import read_scaler_unit, stamp_of
 from ..cosem.operations import KeyId, key_transfer
 from ..cosem.push import obis_text
 from ..errors import InputError, MeterError
+from ..store.contacts import PUSH_CLIENT
 from .lines import Talk
 from .session import UTILITY, Denied, MeterSession, code_name
 
 RELAY, LIMITER, CLOCK, CALENDAR = "0.0.96.3.10.255", "0.0.17.0.0.255", "0.0.1.0.0.255", "0.0.13.0.0.255"
-SECURITY_SETUPS = {32: "0.0.43.0.2.255", 48: "0.0.43.0.3.255", 80: "0.0.43.0.5.255"}
-"""Security setup of each ciphered association that is asked (IS 15959 part 2, as the simulated meters have them [verify])."""
+SECURITY_SETUPS = {32: "0.0.43.0.2.255", 48: "0.0.43.0.3.255", 64: "0.0.43.0.4.255", 80: "0.0.43.0.5.255"}
+"""Security setup of each ciphered association that is asked, and of pushes (IS 15959 part 2, as the simulated meters have them [verify])."""
 CLOCK_TOLERANCE_S = 5
 DEVIATION_MINUTES = -330
+PUSH_UNDER_WAY_S = 300
+"""How long behind a key change a push under the old keys may still have been on its way."""
 NOTHING = Data(Tag.INTEGER, 0)
 
 
@@ -37,8 +40,9 @@ class Procedure(Protocol):
     client: int
     settle_s: int
 
-    async def read(self, talk: Talk, order: Order) -> tuple[Event, str]:
-        """How the meter stands against the order: READ_AS_ASKED, READ_OTHERWISE, READ_READY; and a note for the record."""
+    async def read(self, talk: Talk, order: Order) -> tuple[Event | None, str]:
+        """How the meter stands against the order: READ_AS_ASKED, READ_OTHERWISE, READ_READY, None = it cannot be told yet; and a note for the
+        record."""
 
     async def send(self, talk: Talk, order: Order) -> None:
         """Ask for it, once. Denied: the meter has refused it; any other error: nobody knows."""
@@ -150,14 +154,21 @@ class CalendarProcedure:
 
 class KeysProcedure:
     """{"client": 48}: new global keys for one association, made here, kept beside the old ones, wrapped for the journey under the meter's own
-    transfer key. Done is an association with the new ones; a meter that takes only the old ones has not got them."""
+    transfer key. Done is an association with the new ones; a meter that takes only the old ones has not got them. Pushes (client 64) have no
+    association: done is a push under the new keys, and one under the old ones, a while behind the sending, says that they were not taken."""
 
     client, settle_s = UTILITY, 0
 
-    async def read(self, talk: Talk, order: Order) -> tuple[Event, str]:
+    async def read(self, talk: Talk, order: Order) -> tuple[Event | None, str]:
         if not order.sent_before:
             return Event.READ_OTHERWISE, "new keys were never sent"
         client = self._of(order)
+        if client == PUSH_CLIENT:
+            sent_s = max(step.at_s for step in order.steps if step.event is Event.SEND)
+            used = talk.lines.push_keys_used(order.meter, order.order_id, sent_s + PUSH_UNDER_WAY_S)
+            if used is None:
+                return None, "no push since the new keys were sent"
+            return (Event.READ_AS_ASKED if used else Event.READ_OTHERWISE), f"it pushes under the {'new' if used else 'old'} keys"
         await talk.hang_up()
         if await talk.lines.proves_new_keys(order.meter, client, order.order_id):
             return Event.READ_AS_ASKED, f"client {client} is taken with the new keys"

@@ -17,6 +17,7 @@ from ..readings import CHANNEL_BY_OBIS, Channel
 from .reader import ProfileLayout
 
 BLOCK_LOAD_PROFILE, DAILY_LOAD_PROFILE, BILLING_PROFILE = "1.0.99.1.0.255", "1.0.99.2.0.255", "1.0.98.1.0.255"
+INSTANTANEOUS_PROFILE = "1.0.94.91.0.255"
 VERSION = 1
 _INT32_MAX = 2**31 - 1
 

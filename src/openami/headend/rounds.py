@@ -8,25 +8,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import partial
 
 from ..errors import InputError, MeterError
 from ..readings import Calendar
 from ..store.contacts import Contact
-from ..store.journal import Journal
+from ..store.journal import FrameJournal
 from ..store.lake import Lake
 from ..store.rows import Rows
 from .gaps import Gap, site_gaps
 from .lines import Lines
 from .orders import OrderDesk
 from .plan import Plan, Priority, Task
-from .pulled import BILLING_PROFILE, BLOCK_LOAD_PROFILE, DAILY_LOAD_PROFILE, pulled
-from .reader import ProfileLayout, read_rows
+from .pulled import BILLING_PROFILE, BLOCK_LOAD_PROFILE, DAILY_LOAD_PROFILE, INSTANTANEOUS_PROFILE, pulled
+from .reader import ProfileLayout, RawProfile, read_rows
 from .session import READER
 
-PROFILES = {"block_load": BLOCK_LOAD_PROFILE, "daily_load": DAILY_LOAD_PROFILE, "billing": BILLING_PROFILE}
-IDLE_S, ORDERS_EVERY_S, CONTACTS_EVERY_S = 5.0, 1.0, 2
+Taken = Callable[[Task, RawProfile, int, int], None]
+"""Told of what was read, once it is in the journal: the task, the rows, the pull's seq, when it came (UTC seconds)."""
+PROFILES = {
+    "block_load": BLOCK_LOAD_PROFILE,
+    "daily_load": DAILY_LOAD_PROFILE,
+    "billing": BILLING_PROFILE,
+    "instantaneous": INSTANTANEOUS_PROFILE,
+    **{f"events_{number}": f"0.0.99.98.{number}.255" for number in range(7)},
+}
+"""Kind of task -> the profile that is read."""
+IDLE_S, ORDERS_EVERY_S, CONTACTS_EVERY_S = 5.0, 0.1, 2
 """How long a round without anything due sleeps at most; how often it looks for new orders; how often it writes contacts down."""
 
 
@@ -53,7 +64,14 @@ def routine_tasks(serials: Iterable[str], cell: Callable[[str], str], calendar: 
 
 
 async def fill_gaps(
-    lines: Lines, lake: Lake, rows: Rows, journal: Journal, calendar: Calendar, days: list[date], now_s: Callable[[], float], until_s: float
+    lines: Lines,
+    lake: Lake,
+    rows: Rows,
+    journal: FrameJournal,
+    calendar: Calendar,
+    days: list[date],
+    now_s: Callable[[], float],
+    until_s: float,
 ) -> Tally:
     """Read what `raw` lacks of `days` from the meters whose lines are known, into the journal, until nothing lacks or `until_s` (UTC seconds) is
     there; collect afterwards. Meters without a line are left out: nobody knows where they listen."""
@@ -78,18 +96,23 @@ class Tally:
 
 
 class Rounds:
-    """Carries a plan out. now_s: UTC seconds; sleep: waits that many seconds (asyncio.sleep, or a test's own); client: who reads."""
+    """Carries a plan out. now_s: UTC seconds; sleep: waits that many seconds (asyncio.sleep, or a test's own); client: who reads; taken: told of what
+    was read; resident: goes on when nothing is left to do. The journal is used on a thread of its own."""
 
     def __init__(
         self,
         plan: Plan,
         lines: Lines,
-        journal: Journal,
+        journal: FrameJournal,
         now_s: Callable[[], float],
         desk: OrderDesk | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         client: int = READER,
+        taken: Taken | None = None,
+        resident: bool = False,
     ) -> None:
+        self._taken, self._resident = taken, resident
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="pulls")
         self.plan, self._lines, self._journal, self._now_s, self._desk, self._sleep = plan, lines, journal, now_s, desk, sleep
         self._client = client
         self._layouts: dict[str, dict[str, ProfileLayout]] = {}
@@ -106,7 +129,7 @@ class Rounds:
             while not until():
                 self._take_orders()
                 running |= {asyncio.create_task(self._carry(task)) for task in self.plan.take(self._now_s())}
-                if not running and not len(self.plan):
+                if not running and not len(self.plan) and not self._resident:
                     return
                 running = await self._wait(running)
             if running:
@@ -117,11 +140,13 @@ class Rounds:
             raise
         finally:
             self._write_contacts()
+            self._disk.shutdown(wait=True)
 
     async def _wait(self, running: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
         """Until a conversation has ended or a sleeping task wakes; gives those that go on."""
         wakes_s = self.plan.next_s()
-        pause_s = IDLE_S if wakes_s is None else min(IDLE_S, max(0.0, wakes_s - self._now_s()))
+        longest_s = IDLE_S if self._desk is None else ORDERS_EVERY_S
+        pause_s = longest_s if wakes_s is None else min(longest_s, max(0.0, wakes_s - self._now_s()))
         if not running:
             await self._sleep(pause_s)
             return running
@@ -137,9 +162,8 @@ class Rounds:
         """Orders whose time has come go before everything else."""
         if self._desk is not None and self._now_s() >= self._orders_next_s:
             self._orders_next_s = self._now_s() + ORDERS_EVERY_S
-            for order in self._desk.due():
-                cell = self._lines.cell(order.meter)
-                self.plan.add(Task(f"order {order.order_id}", order.meter, Priority.ORDER, "order", order.requested_s, cell=cell))
+            for order_id, meter, requested_s in self._desk.due():
+                self.plan.add(Task(f"order {order_id}", meter, Priority.ORDER, "order", requested_s, cell=self._lines.cell(meter)))
 
     async def _carry(self, task: Task) -> None:
         try:
@@ -164,10 +188,14 @@ class Rounds:
         obis = PROFILES[task.kind]
         known = self._layouts.setdefault(self._lines.model(task.serial), {})
         async with await self._lines.open(task.serial, self._client) as session:
-            layout, rows, buffer = await read_rows(session, obis, task.first_s, task.last_s, known)
+            found = await read_rows(session, obis, task.first_s, task.last_s, known)
         received_us = int(self._now_s() * 1_000_000)
-        self._journal.pull(task.serial, obis, task.first_s or 0, task.last_s or 0, pulled(layout, buffer), received_us)
-        self.tally.rows[task.kind] = self.tally.rows.get(task.kind, 0) + len(rows)
+        record = pulled(found.layout, found.buffer)
+        keep = partial(self._journal.pull, task.serial, obis, task.first_s or 0, task.last_s or 0, record, received_us)
+        seq = await asyncio.get_running_loop().run_in_executor(self._disk, keep)
+        self.tally.rows[task.kind] = self.tally.rows.get(task.kind, 0) + len(found.rows)
+        if self._taken is not None:
+            self._taken(task, found, seq, received_us // 1_000_000)
 
     def _note(self, task: Task, problem: str) -> None:
         """The meter's contact, for the list of silent meters and for the next round."""

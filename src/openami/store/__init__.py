@@ -8,6 +8,7 @@
     ledger.py       the ledger of money in SQL: append-only, chained, bitemporal; ledger_tables.py: its tables; ledger_bulk.py: many accounts at
                     once (openings, charges); ledger_conversion.py: prepaid to postpaid and back
     contacts.py     what the head-end remembers of each meter: invocation counters, lines, contacts, keys under way
+    heard.py        what meters say beside block load: events, registers, status words; marks of the service levels
     order_book.py   orders to meters and all that happened to them
     people.py       who may sign in: roles, grants, passwords, phones, lock-out; sessions.py: their browsers; clients.py: programs, by OAuth 2
     consents.py     what consumers let partners see; proposals.py: what a second person must agree to, and idempotency keys

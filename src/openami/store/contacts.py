@@ -16,6 +16,8 @@ from .rows import Rows, association_key, contact, invocation_counter, line
 from .sql import insert, upsert
 
 COUNTER_END = 1 << 32
+PUSH_CLIENT = 64
+"""The pre-established association of pushes (IS 15959 part 2). Its old keys are kept: the journal is judged anew with the keys of each frame's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,14 @@ class WrappedKeys:
     ek: bytes = field(repr=False)
     ak: bytes = field(repr=False)
     order_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PushKeys:
+    """The keys of a meter's pushes behind those of the registry. proved: used by the meter, in order, the last one holds; coming: under way."""
+
+    proved: tuple[WrappedKeys, ...]
+    coming: WrappedKeys | None
 
 
 class Contacts:
@@ -153,8 +163,28 @@ class Contacts:
             own = (association_key.c.serial == serial, association_key.c.client == client)
             if connection.execute(sa.select(association_key).where(*own, association_key.c.state == "next")).first() is None:
                 return
-            connection.execute(association_key.delete().where(*own, association_key.c.state == "current"))
+            if client == PUSH_CLIENT:
+                olds = connection.execute(sa.select(sa.func.count()).where(*own, association_key.c.state.like("old-%"))).scalar_one()
+                connection.execute(
+                    association_key.update().where(*own, association_key.c.state == "current").values(state=f"old-{olds:04d}")
+                )
+            else:
+                connection.execute(association_key.delete().where(*own, association_key.c.state == "current"))
             connection.execute(association_key.update().where(*own, association_key.c.state == "next").values(state="current"))
+
+    def push_keys(self) -> dict[str, PushKeys]:
+        """serial -> the push keys that followed the registry's, of the meters that have any."""
+        query = sa.select(association_key).where(association_key.c.client == PUSH_CLIENT)
+        found: dict[str, dict[str, WrappedKeys]] = {}
+        with self._rows.begin() as connection:
+            for row in connection.execute(query):
+                found.setdefault(row.serial, {})[row.state] = WrappedKeys(row.ek_wrapped, row.ak_wrapped, row.order_id)
+        return {
+            serial: PushKeys(
+                tuple(of[state] for state in (*sorted(s for s in of if s.startswith("old-")), "current") if state in of), of.get("next")
+            )
+            for serial, of in found.items()
+        }
 
     def keys_dropped(self, serial: str, order_id: str) -> None:
         """The meter has not taken the keys under way by `order_id`: only the older ones hold."""

@@ -6,6 +6,7 @@ is written as sent was written before it left; two processes cannot take the sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -67,10 +68,23 @@ class OrderBook:
             return known
         if order.what in RELAY:
             self._supersede(connection, order)
-        row = {name: getattr(order, name) for name in ("order_id", "account", "meter", "requested_s", "who", "why", "wish")}
-        row |= {"what": str(order.what), "state": str(order.state), "attempts": 0, "not_before_s": order.requested_s, "problem": ""}
-        connection.execute(meter_order.insert(), row)
+        connection.execute(meter_order.insert(), _order_row(order))
         return order
+
+    def ask_all_in(self, connection: sa.Connection, orders: Sequence[Order]) -> None:
+        """`ask_in` for many new relay orders, read and written together; those whose meter has an order that has not left, or that are there
+        already, go one by one."""
+        hold(connection, "rows")
+        own, ids, meters = meter_order.c, [order.order_id for order in orders], {order.meter for order in orders}
+        waiting = sa.and_(own.meter.in_(meters), own.state.in_([str(state) for state in NOT_LEFT]))
+        known = connection.execute(sa.select(own.order_id, own.meter).where(sa.or_(own.order_id.in_(ids), waiting))).all()
+        taken = {row.order_id for row in known}, {row.meter for row in known}
+        fresh = {order.meter: order for order in orders if order.order_id not in taken[0] and order.meter not in taken[1]}
+        if fresh:
+            connection.execute(meter_order.insert(), [_order_row(order) for order in fresh.values()])
+        for order in orders:
+            if fresh.get(order.meter) is not order:
+                self.ask_in(connection, order)
 
     def record(self, before: Order, after: Order) -> Order:
         """Write down what has happened between `before`, as it was read from here, and `after`; a step resets the attempts. Nothing has happened
@@ -209,3 +223,8 @@ class OrderBook:
 def _step_row(order_id: str, number: int, step: Step) -> dict[str, Any]:
     told = {"order_id": order_id, "number": number, "at_s": step.at_s, "note": step.note}
     return told | {"event": str(step.event), "state": str(step.state)}
+
+
+def _order_row(order: Order) -> dict[str, Any]:
+    row = {name: getattr(order, name) for name in ("order_id", "account", "meter", "requested_s", "who", "why", "wish")}
+    return row | {"what": str(order.what), "state": str(order.state), "attempts": 0, "not_before_s": order.requested_s, "problem": ""}

@@ -1,0 +1,234 @@
+"""What happens to frames behind the sockets: stored and synced, judged, confirmed; what they say is noted. On one thread, the journal's own.
+
+    replies = intake.take([(host, octets), ...])      # each frame's confirmation, None = none
+
+What always holds: a confirmation comes out only after the journal has stored the frame; a frame that is byte for byte the last one that its meter
+had taken in is confirmed again with the same bytes and stored no second time; what is noted (arrivals, events, registers) is derived, and noted
+again after a crash without harm.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from ..cosem.push import read_push
+from ..cosem.register_push import push_kind, push_object_of
+from ..errors import MeterError
+from ..readings import Int64
+from ..store.heard import Heard
+from ..store.journal import Batch, FrameJournal, Refusal
+from .admission import NO_LAYOUT, Admission, Verdict
+from .arrivals import Arrivals
+from .gate import Gate
+from .registers import Reports
+
+SETTLE_EVERY_S = 1.0
+HEARD_EVERY_S = 30.0
+"""How often it is written down when meters were heard: what a crash loses of it comes with their next push."""
+REMEMBERED_BATCHES = 64
+"""Batches looked through at the start for each meter's last frame, so that one confirmed just before a crash can be confirmed again."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was done since the start: frames journalled, confirmed, confirmed again, refused by cause, dropped unstored, batches."""
+
+    frames: int = 0
+    confirmed: int = 0
+    again: int = 0
+    batches: int = 0
+    dropped: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Notes:
+    """Where what frames say is noted. heard: SQL rows; arrivals: presence by meter and slot; proved: told of meters that have used new push keys;
+    pushed_old_s: serial -> when a meter whose keys are being changed last pushed under the old ones."""
+
+    heard: Heard
+    arrivals: Arrivals
+    proved: Callable[[Sequence[str]], None] = lambda serials: None
+    pushed_old_s: dict[str, int] = field(default_factory=dict)
+
+
+class Intake:
+    """watch: told of every frame and its verdict after it is stored; then each frame is judged by itself, and one that comes again is a replay."""
+
+    def __init__(
+        self,
+        journal: FrameJournal,
+        admission: Admission,
+        notes: Notes | None = None,
+        watch: Callable[[bytes, Verdict], None] | None = None,
+    ) -> None:
+        self.journal, self.admission, self.notes, self._watch = journal, admission, notes, watch
+        self.tally, self.gate = Tally(), Gate()
+        self._reports = Reports(notes.heard.status_words() if notes else {})
+        self._refusals: list[Refusal] = []
+        self._moved: dict[str, int] = {}
+        self._judged = 0
+        self._settled_at = self._heard_at = time.monotonic()
+        self._at_seq: Int64 = np.full(len(admission.peers), -1, np.int64)
+        self._at_position: Int64 = np.zeros(len(admission.peers), np.int64)
+        self._batch = lru_cache(maxsize=8)(self._read_batch)
+
+    def take(self, batch: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
+        """Store, sync, judge; gives each frame's confirmation in order. batch: (sender's address, wrapper frame). StorageError where the journal
+        refuses: then none may be sent."""
+        replies: list[bytes | None] = [None] * len(batch)
+        self.gate.turn(time.monotonic())
+        fresh = self._fresh(batch, replies)
+        if fresh:
+            received_us = time.time_ns() // 1000
+            frames = [batch[k][1] for k in fresh]
+            for stored in self.journal.store(frames, received_us):
+                own = [fresh[k] for k in stored.frames]
+                for k, verdict in zip(own, self._judge(stored.seq, received_us, [batch[k][1] for k in own]), strict=True):
+                    replies[k] = verdict.confirm
+                    sender = self.gate.sender(batch[k][0])
+                    sender.taken += verdict.cause is None
+                    sender.refused += verdict.cause is not None
+            self.tally.batches += 1
+        if time.monotonic() - self._settled_at > SETTLE_EVERY_S:
+            self.settle()
+        return replies
+
+    def settle(self, *, everything: bool = False) -> None:
+        """Remember what was judged: rows first, then that it is; what a crash repeats in between changes nothing."""
+        now = time.monotonic()
+        if self.notes:
+            heard = {}
+            if everything or now - self._heard_at > HEARD_EVERY_S:
+                heard, self._heard_at = self.notes.arrivals.newly_heard(), now
+            events, registers, words = self._reports.take()
+            self.notes.heard.note(events, registers, words, heard)
+        if self._refusals or self._moved:
+            self.journal.settle(self._judged, self._moved.items(), self._refusals)
+            self._refusals, self._moved = [], {}
+        if self.notes and self.admission.proved:
+            proved, self.admission.proved = self.admission.proved, []
+            self.notes.proved(proved)
+        self._settled_at = now
+
+    @property
+    def unsettled(self) -> bool:
+        return bool(self._refusals or self._moved or self._reports.events or self._reports.registers or self._reports.changed)
+
+    def relive(self, after: int, until: int) -> None:
+        """Note again what the batches behind `after` up to `until` said; nothing is settled. For an intake of its own, whose
+        admission starts anew."""
+        for batch in self.journal.batches(after=after):
+            if batch.seq > until:
+                return
+            self._judge(batch.seq, batch.received_us, batch.frames)
+
+    def catch_up(self) -> None:
+        """After a crash: judge the batches that were stored but whose verdicts were not remembered; find each meter's last frame again."""
+        settled = self.journal.settled()
+        for batch in self.journal.batches(after=max(0, settled - REMEMBERED_BATCHES)):
+            if batch.seq <= settled:
+                self._remember(batch)
+            else:
+                self._judge(batch.seq, batch.received_us, batch.frames)
+        self.settle(everything=True)
+
+    def _fresh(self, batch: Sequence[tuple[str, bytes]], replies: list[bytes | None]) -> list[int]:
+        """The frames that must be stored, by place; those taken in before get their confirmation again, and rubbish from a limited sender goes."""
+        fresh = []
+        for k, (host, octets) in enumerate(batch):
+            row = self.admission.same_counter(octets) if self._watch is None else None
+            if row is not None and self._is_the_last(row, octets):
+                replies[k] = self.admission.confirm_again(octets)
+                self.tally.again += 1
+            elif self.gate.sender(host).limited and not self.admission.genuine(octets):
+                self.gate.drop(self.gate.sender(host))
+                self.tally.dropped += 1
+            else:
+                fresh.append(k)
+        return fresh
+
+    def _judge(self, seq: int, received_us: int, frames: Sequence[bytes]) -> list[Verdict]:
+        received_s = received_us // 1_000_000
+        if self._watch:
+            verdicts = [self.admission.judge(octets) for octets in frames]
+        else:
+            judged = self.admission.judge_batch(frames)
+            verdicts = judged.verdicts
+            if self.notes and len(judged.row):
+                self.notes.arrivals.note(judged.row, judged.stamp_s, received_s)
+        for position, (octets, verdict) in enumerate(zip(frames, verdicts, strict=True)):
+            if self._watch:
+                self._watch(octets, verdict)
+            self.tally.frames += 1
+            if verdict.cause is not None:
+                self._refuse(seq, position, received_us, octets, verdict.cause, verdict.detail, verdict.serial)
+            elif verdict.serial is not None:
+                row = self.admission.row(verdict.serial)
+                self._at_seq[row], self._at_position[row] = seq, position
+                self._moved[verdict.serial] = self.admission.counter(verdict.serial)
+                self.tally.confirmed += verdict.confirm is not None
+                if self.notes:
+                    self._note(verdict, row, seq, position, received_us, octets)
+        self._judged = seq
+        if self.notes:
+            self.notes.arrivals.seq = max(self.notes.arrivals.seq, seq)
+        return verdicts
+
+    def _note(self, verdict: Verdict, row: int, seq: int, position: int, received_us: int, octets: bytes) -> None:
+        """What a genuine push says. One that is no block load and cannot be read stands in quarantine, confirmed all the same: it is on the disk."""
+        notes, push, meter = self.notes, verdict.notification, verdict.meter
+        if notes is None or meter is None:
+            return
+        received_s = received_us // 1_000_000
+        if self.admission.is_changing(meter.serial):
+            notes.pushed_old_s[meter.serial] = received_s
+        if push is None:
+            return
+        notes.arrivals.hear(np.array([row]), received_s)
+        try:
+            kind = push_kind(push_object_of(push.body))
+            if kind == "block_load":
+                layout = self.admission.layouts[int(self.admission.layout[row])]
+                if layout is not NO_LAYOUT:
+                    stamps = [stamp for stamp, _ in read_push(layout, push.body).rows if stamp is not None]
+                    notes.arrivals.note(np.full(len(stamps), row), np.array(stamps, np.int64), received_s)
+            elif kind is not None:
+                self._reports.push(meter, push.body, received_s)
+        except MeterError as error:
+            if not _is_block_load(push.body):  # a block load that cannot be read is refused where it is collected
+                self._refuse(seq, position, received_us, octets, error.cause, str(error), meter.serial)
+
+    def _refuse(self, seq: int, position: int, received_us: int, octets: bytes, cause: str, detail: str, serial: str | None) -> None:
+        self.tally.refused[cause] += 1
+        self._refusals.append(Refusal(seq, position, cause, detail, serial, received_us, octets))
+
+    def _is_the_last(self, row: int, octets: bytes) -> bool:
+        """Whether this is, byte for byte, the last frame that was taken in of this meter."""
+        seq = int(self._at_seq[row])
+        if seq < 0:
+            return False
+        return self._batch(seq)[int(self._at_position[row])] == octets
+
+    def _read_batch(self, seq: int) -> tuple[bytes, ...]:
+        return next(iter(self.journal.batches(after=seq - 1))).frames
+
+    def _remember(self, batch: Batch) -> None:
+        """Where the frames with each meter's last accepted counter stand, of a batch judged before a restart."""
+        for position, octets in enumerate(batch.frames):
+            row = self.admission.same_counter(octets)
+            if row is not None and self._at_seq[row] < 0 and self.admission.opens(octets):
+                self._at_seq[row], self._at_position[row] = batch.seq, position
+
+
+def _is_block_load(body: object) -> bool:
+    try:
+        return push_kind(push_object_of(body)) in ("block_load", None)  # type: ignore[arg-type]
+    except MeterError:
+        return True
