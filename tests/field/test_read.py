@@ -10,6 +10,7 @@ import pytest
 
 from field.commands import Commands, access
 from openami.cosem.acse import Mechanism
+from openami.cosem.association import Allow
 from openami.cosem.ciphering import Keys
 from openami.cosem.server import Violation
 from served import ServedMeter
@@ -172,3 +173,47 @@ def test_the_wrong_password_and_the_wrong_key_are_named(openami, meter):
     code, _, err = openami("read", meter.url, "serial", *words)
     assert code == 2
     assert "the encryption or authentication key is another one" in err
+
+
+def test_what_is_denied_does_not_take_the_rest_with_it(openami, meter):
+    code, out, err = openami("read", meter.url, "serial", "relay_state", "--json", *access(meter, "public"))
+    serial, relay = json.loads(out)
+    assert (code, serial["value"]) == (2, "XMA0000007")
+    assert "read write denied" in relay["error"]
+    assert relay["error"] in err
+    code, out, err = openami("read", meter.url, "relay_state", "serial", *access(meter, "public"))
+    assert (code, out) == (2, "serial  0.0.96.1.0.255  XMA0000007\n")
+
+
+def test_a_counter_at_the_blue_books_place_and_one_that_is_nowhere(openami):
+    with ServedMeter(days=1, months=0) as meter:
+        counter = meter.device.objects.pop((1, "0.0.43.1.2.255"))
+        code, _, err = openami("read", meter.url, "serial", *access(meter, "mr"))
+        assert code == 2
+        assert "(0.0.43.1.2.255, 0.0.43.1.0.255: object undefined); give --counter" in err
+        assert openami("read", meter.url, "serial", "--counter", "5", *access(meter, "mr"))[0] == 0
+        meter.device.objects[1, "0.0.43.1.0.255"] = counter
+        meter.device.setups[16] = replace(meter.device.setups[16], rights=(Allow("g"),))
+        assert openami("read", meter.url, "serial", *access(meter, "mr"))[0] == 0
+
+
+def test_events_are_all_logs_with_their_meaning(openami):
+    with ServedMeter(days=1, months=0) as meter:
+        meter.device.power_off(meter.now_s - 600)
+        meter.device.power_on(meter.now_s - 60)
+        code, out, err = openami("read", meter.url, "events", "event_status_word", *access(meter, "mr"))
+    assert (code, err) == (0, "")
+    assert "101 supply failed" in out
+    assert "102 supply failed: over" in out
+    assert "events_control" in out
+    assert "first breath: supply is back]" in out
+
+
+@pytest.mark.parametrize(
+    "name", ["daily", "daily_load", "billing", "instantaneous", "nameplate", "relay_mode", "load_limit", "capture_period", "firmware"]
+)
+def test_every_name_is_read(openami, meter, name):
+    code, out, err = openami("read", meter.url, name, "--json", *access(meter, "mr"))
+    (found,) = json.loads(out)
+    assert (code, err) == (0, "")
+    assert found.get("rows") or found.get("value") is not None

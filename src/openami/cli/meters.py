@@ -67,6 +67,8 @@ def read(
         print(json.dumps(found, indent=1, ensure_ascii=False))
     else:
         field_read.show(found)
+    if denied := field_read.complaint(found):
+        raise InputError(denied)
 
 
 @app.command()
@@ -102,7 +104,8 @@ def relay(
     if as_json:
         print(json.dumps(result, indent=1))
     else:
-        print(f"{result['control_state']}, output {'on' if result['output'] else 'off'}, control mode {result['control_mode']}")
+        mode = "not told" if result["control_mode"] is None else result["control_mode"]
+        print(f"{result['control_state']}, output {'on' if result['output'] else 'off'}, control mode {mode}")
     if not result["done"]:
         print(f"openami: the relay does not stand as ordered after {wait:g} s; ask again with: openami relay {url} state", file=sys.stderr)
         raise typer.Exit(3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,12 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from ..cosem.apdu import Ref
+from ..cosem.is15959 import events, read_status_word
+from ..cosem.register_push import STATUS_WORD_OBIS
 from ..errors import InputError
 from ..headend.reader import Profile, parse_object, read_object
-from ..headend.session import Patience, Trace
+from ..headend.session import Denied, Patience, Trace
 from .access import Access, open_meter
 
 ZONE = ZoneInfo("Asia/Kolkata")
+EVENT_LOGS = tuple(f"events_{log}" for log in ("voltage", "current", "power", "transaction", "other", "non_rollover", "control"))
+"""What "events" stands for."""
+EVENT_CODES = "0.0.96.11."
 PIPE_COLUMNS = 240
 """Width of a table that is not shown on a terminal: wide enough that nothing is cut off."""
 
@@ -44,8 +49,10 @@ def parse_time(text: str | None, name: str) -> datetime | None:
 
 
 def run(access: Access, asked: Asked, patience: Patience, trace: Trace | None = None) -> list[dict[str, Any]]:
-    """Read everything asked for in one association; one entry an object, in the order asked."""
-    refs = [parse_object(text) for text in asked.objects]
+    """Read everything asked for in one association; one entry an object, in the order asked. What the meter denies has an "error" instead
+    of a value; Denied where nothing else was asked for."""
+    words = tuple(word for text in asked.objects for word in (EVENT_LOGS if text == "events" else (text,)))
+    asked, refs = replace(asked, objects=words), [parse_object(word) for word in words]
     if not refs:
         raise InputError("say what to read: a name such as nameplate, clock or block_load, or CLASS:OBIS:ATTRIBUTE")
     if asked.first and asked.last and asked.last < asked.first:
@@ -59,10 +66,35 @@ async def _read(access: Access, asked: Asked, refs: list[Ref], patience: Patienc
     found = []
     async with await open_meter(access, patience, trace) as session:
         for text, ref in zip(asked.objects, refs, strict=True):
-            value = await read_object(session, ref, first, last)
             entry = {"object": text, "class": ref.class_id, "obis": ref.obis, "attribute": ref.member}
-            found.append(entry | (_profile(value) if isinstance(value, Profile) else {"value": value}))
+            try:
+                value = await read_object(session, ref, first, last)
+            except Denied as denied:
+                if len(refs) == 1:
+                    raise
+                found.append(entry | {"error": str(denied)})
+                continue
+            found.append(entry | (_profile(value) if isinstance(value, Profile) else _value(ref, value)))
     return found
+
+
+def complaint(found: list[dict[str, Any]]) -> str:
+    """What the meter denied, as one sentence; "" where it gave everything."""
+    return "; ".join(entry["error"] for entry in found if "error" in entry)
+
+
+def _value(ref: Ref, value: Any) -> dict[str, Any]:
+    """A value; an event status word in words as well."""
+    if (ref.class_id, ref.obis, ref.member) != (1, STATUS_WORD_OBIS, 2) or not isinstance(value, str):
+        return {"value": value}
+    known, unknown = read_status_word(value)
+    return {"value": value, "status": [bit.what for bit in known] + [f"bit {bit}" for bit in unknown]}
+
+
+def _event(code: object) -> str:
+    """An event code with its meaning, as far as it is known."""
+    fact = events().get(code) if isinstance(code, int) else None
+    return f"{code} {fact.what}" if fact else str(code)
 
 
 def _profile(profile: Profile) -> dict[str, Any]:
@@ -75,9 +107,12 @@ def show(found: list[dict[str, Any]]) -> None:
     """For people: a value a line, a profile as a table; stamps in Indian time."""
     console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
     for entry in found:
+        if "error" in entry:
+            continue
         if "rows" not in entry:
             value = entry["value"]
             text = f"{value['value']} {value['unit']}" if isinstance(value, dict) else str(value)
+            text = f"{text}  [{', '.join(entry['status']) or 'all clear'}]" if "status" in entry else text
             console.print(f"{entry['object']}  {entry['obis']}  {text}", highlight=False, markup=False)
             continue
         table = Table(title=f"{entry['object']}  {entry['obis']}, {len(entry['rows'])} rows (time at the end of the interval, {ZONE.key})")
@@ -88,5 +123,6 @@ def show(found: list[dict[str, Any]]) -> None:
             table.add_column(f"{column['obis']}\n{column['unit']}", justify="right", overflow="fold")
         for row in entry["rows"]:
             stamp = "" if row["stamp"] is None else f"{datetime.fromisoformat(row['stamp']).astimezone(ZONE):%Y-%m-%d %H:%M}"
-            table.add_row(stamp, *("" if row["values"][k] is None else str(row["values"][k]) for k in shown))
+            cells = [_event(row["values"][k]) if entry["columns"][k]["obis"].startswith(EVENT_CODES) else row["values"][k] for k in shown]
+            table.add_row(stamp, *("" if cell is None else str(cell) for cell in cells))
         console.print(table)

@@ -65,14 +65,14 @@ async def _wait(session: MeterSession, order: Order, wait_s: float) -> dict[str,
 
 async def _state(session: MeterSession) -> dict[str, Any]:
     given = await session.get_each(*(Item(Ref(70, RELAY, attribute)) for attribute in (2, 3, 4)))
-    for attribute, one in zip((2, 3, 4), given, strict=True):
+    for attribute, one in zip((2, 3), given, strict=False):
         if not isinstance(one, Data):
             why = (
                 f"{session.address} does not give {RELAY} (class 70, {attribute}) to client {session.credentials.client}: {code_name(one)}"
             )
             raise Denied(why, code_name(one))
-    output, state, mode = (one.value for one in given if isinstance(one, Data))
-    if not all(isinstance(value, int) for value in (output, state, mode)):
+    output, state, mode = (one.value if isinstance(one, Data) else None for one in given)
+    if not (isinstance(output, int) and isinstance(state, int) and isinstance(mode, int | None)):
         raise MeterError(f"the meter gives a relay state that is no number: {output}, {state}, {mode}", "layout")
     return {"output": bool(output), "control_state": STATES.get(state, f"state {state}"), "control_mode": mode}
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from ..cosem.apdu import Item, Ref
 from ..cosem.axdr import Data, Tag
 from ..cosem.clock import CosemDateTime
+from ..cosem.is15959 import OBJECTS
 from ..cosem.objects import read_scaler_unit
 from ..cosem.profile import CLOCK, Capture, Row, by_entry, by_range, read_buffer, read_captures, read_scalers
 from ..errors import InputError, MeterError
@@ -47,7 +48,8 @@ NAMES = {
     "import_wh": Ref(3, "1.0.1.8.0.255", 2),
     "voltage": Ref(3, "1.0.12.7.0.255", 2),
     "relay": Ref(70, "0.0.96.3.10.255", 3),
-}
+    "daily": Ref(7, "1.0.99.2.0.255", 2),
+} | {name: Ref(*parts) for name, parts in OBJECTS.items()}
 SCALED_CLASSES = (3, 4, 5)
 EVENT_SCALERS = "1.0.94.91.7.255"
 """The scaler profile of all event logs (IS 15959 part 1)."""
