@@ -9,6 +9,7 @@
     losses.py    the energy account of every transformer and feeder, with intervals
     history.py   one meter's year
     day.py       the whole close, at one and ten million meters
+    prepaid.py   a day's charges and statements, payments to orders, accounts converted
     headend.py   pushes confirmed after the journal's sync; asking.py: meters read and ordered
 
 What they start from and stand beside: pushes.py (frames), days.py (days of readings), shards.py (a lake of validated days), meters.py
@@ -33,7 +34,7 @@ from typing import Any
 from ..errors import InputError
 
 Line = dict[str, Any]
-NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "losses", "history", "day", "headend")
+NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "losses", "history", "day", "headend", "prepaid")
 
 
 def run_bench(name: str, meters: int | None) -> Iterator[Line]:

@@ -1,6 +1,7 @@
 """Payments: money that comes in by a gateway, posted once, whatever the gateway does.
 
     desk.py         takes what gateways say and posts it; asks for payments and refunds; bills to be paid
+    taking.py       many events at once: known, decided, written
     event.py        what a gateway can say, read strictly; what all that was said of a payment means, in any order
     signing.py      messages signed with a shared secret and a time (HMAC-SHA256)
     gateways.py     which gateways there are: addresses and secrets, by reference

@@ -12,10 +12,11 @@ from typing import Any
 import httpx
 
 from ..errors import MeterError
-from .desk import Outcome, PaymentDesk
+from .desk import PaymentDesk
 from .event import Event, Kind
 from .gateways import Gateway
 from .signing import HEADER, sign
+from .taking import Outcome
 
 TIMEOUT_S = 10.0
 

@@ -18,7 +18,7 @@ from ..prepaid.reconcile import Difference, GatewayRow, against_gateway
 from ..store.ledger import as_row
 from ..store.ledger_tables import ledger_row
 from ..store.sql import Database
-from .desk import transfer_id
+from .taking import transfer_id
 
 COLUMNS = ("payment_id", "account", "amount_paise")
 MANY = 5000

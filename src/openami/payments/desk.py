@@ -10,22 +10,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from ..errors import RequestError
-from ..prepaid.ledger import Book, Transfer, reversal
+from ..prepaid.ledger import Transfer
 from ..prepaid.recharge import RechargePolicy
 from ..prepaid.recharge import refused as recharge_refused
 from ..registry import PaymentMode
 from ..store.ledger import Ledger, append, as_row
-from ..store.ledger_tables import bill, ledger_row, payment, payment_event
+from ..store.ledger_tables import bill, ledger_row, payment
 from ..store.rows import account as registry_account
-from ..store.sql import Database, upsert
-from .event import AMOUNT_MAX_PAISE, Event, Kind, State, meaning
+from ..store.sql import Database
+from .event import AMOUNT_MAX_PAISE, Event, State
+from .taking import Known, Outcome, Posted, transfer_id
 
 log = logging.getLogger(__name__)
 FAILED_STAYS_S = 3 * 86_400
@@ -37,24 +38,6 @@ REFUSALS = {
     "step": "the amount is not in the steps that recharges have",
     "use": "the amount does not last for the days that a recharge must",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Of one event: "taken", "already", or "refused" with its cause; state: of the payment now."""
-
-    event: Event
-    result: str
-    cause: str = ""
-    state: State | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Posted:
-    """A payment that was posted just now."""
-
-    transfer: Transfer
-    posted_s: int
 
 
 AfterPosting = Callable[[sa.Connection, Sequence[Posted]], None]
@@ -99,58 +82,15 @@ class PaymentDesk:
         """Take events, in one transaction; a refused one stops none of the others."""
         now = self.now_s()
         with self.database.begin(writing=True, lock="payments") as connection:
-            posted: list[Posted] = []
-            outcomes = [self._take(connection, event, now, posted) for event in events]
+            known = Known.of(connection, events)
+            outcomes = [known.take(event, self.day(now), now) for event in events]
+            posted = known.write(connection, now)
             if posted and self._after is not None:
                 self._after(connection, posted)
         for outcome in outcomes:
             if outcome.cause:
                 log.warning("%s: event %s refused: %s", outcome.event.gateway, outcome.event.event_id, outcome.cause)
         return outcomes
-
-    def _take(self, connection: sa.Connection, event: Event, now: int, posted: list[Posted]) -> Outcome:
-        known = connection.execute(
-            sa.select(payment_event.c.digest).where(payment_event.c.gateway == event.gateway, payment_event.c.event_id == event.event_id)
-        ).scalar()
-        if known is not None:
-            return Outcome(event, "already") if bytes(known) == event.digest else Outcome(event, "refused", "conflict")
-        asked = connection.execute(sa.select(payment).where(*_is(event))).first()
-        if asked is not None and (cause := _differs(event, asked.account, asked.amount_paise)):
-            return Outcome(event, "refused", cause)
-        mode = connection.execute(sa.select(registry_account.c.payment_mode).where(registry_account.c.number == event.account)).scalar()
-        if mode is None:
-            return Outcome(event, "refused", "account")
-        said = [Kind(k) for k in connection.execute(sa.select(payment_event.c.kind).where(*_of(event))).scalars()]
-        told = {name: getattr(event, name) for name in ("gateway", "event_id", "payment_id", "account", "amount_paise", "happened_s")}
-        connection.execute(payment_event.insert(), told | {"kind": event.kind.value, "received_s": now, "digest": event.digest})
-        state = meaning([*said, event.kind])
-        if state in (State.PAID, State.REVERSED):
-            self._post(connection, event, PaymentMode(mode), state, now, posted)
-        row = {"gateway": event.gateway, "payment_id": event.payment_id, "account": event.account, "amount_paise": event.amount_paise}
-        row |= {"asked_s": asked.asked_s if asked is not None else now, "state": state.value}
-        connection.execute(
-            upsert(connection, payment, row | {"settled_s": None if state is State.PENDING else now}, "gateway", "payment_id")
-        )
-        return Outcome(event, "taken", state=state)
-
-    def _post(self, connection: sa.Connection, event: Event, mode: PaymentMode, state: State, now: int, posted: list[Posted]) -> None:
-        """The payment, unless it is posted, and its reversal, unless that is."""
-        name = transfer_id(event.gateway, event.payment_id)
-        found = connection.execute(sa.select(ledger_row).where(ledger_row.c.transfer_id == name)).first()
-        kind, book = ("recharge", Book.BALANCE) if mode is PaymentMode.PREPAID else ("payment", Book.DUES)
-        own = (
-            as_row(found).transfer if found else Transfer(name, event.account, self.day(now), kind, Book.GATEWAY, book, event.amount_paise)
-        )
-        wanted = [] if found else [own]
-        if state is State.REVERSED:
-            back = connection.execute(sa.select(sa.func.sum(ledger_row.c.amount_paise)).where(ledger_row.c.refers_to == name)).scalar()
-            whole = reversal(own, f"{name}:reversed", self.day(now))
-            left = own.amount_paise - int(back or 0)  # some of it may have been refunded before
-            wanted += [] if left == 0 else [whole if left == own.amount_paise else replace(whole, kind="refund", amount_paise=left)]
-        posting = append(connection, wanted, now)
-        if posting.refused:
-            raise RequestError(f"payment {name} cannot be posted: {posting.refused[0].cause}; see the ledger of account {event.account}")
-        posted += [Posted(row.transfer, row.posted_s) for row in posting.rows if row.transfer is own and state is State.PAID]
 
     # -- asking -----------------------------------------------------------------------------------------------------------------
 
@@ -231,25 +171,6 @@ class PaymentDesk:
         return datetime.fromtimestamp(at_s, self._zone).date()
 
 
-def transfer_id(gateway: str, payment_id: str) -> str:
-    """Under which id a payment is posted."""
-    return f"{gateway}:{payment_id}"
-
-
 def masked(name: str) -> str:
     """A consumer's name as a payer may see it: the first letter of each word."""
     return " ".join(f"{word[0]}***" for word in name.split())
-
-
-def _is(event: Event) -> tuple[sa.ColumnElement[bool], ...]:
-    return payment.c.gateway == event.gateway, payment.c.payment_id == event.payment_id
-
-
-def _of(event: Event) -> tuple[sa.ColumnElement[bool], ...]:
-    return payment_event.c.gateway == event.gateway, payment_event.c.payment_id == event.payment_id
-
-
-def _differs(event: Event, account: str, amount_paise: int) -> str:
-    if event.account != account:
-        return "conflict"
-    return "" if event.amount_paise == amount_paise else "amount"

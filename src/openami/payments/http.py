@@ -20,10 +20,11 @@ from fastapi.responses import JSONResponse
 
 from ..errors import InputError, OpenAMIError, RequestError
 from .batch import Batcher
-from .desk import REFUSALS, Outcome, PaymentDesk
+from .desk import REFUSALS, PaymentDesk
 from .event import Event, read_event
 from .gateways import Gateway
 from .signing import HEADER, doubt
+from .taking import Outcome
 
 BODY_MAX = 16_384
 STATUS = {"account": 404, "conflict": 409, "amount": 422}

@@ -16,7 +16,7 @@ from ..store.order_book import OrderBook
 from ..store.rows import Rows, meter_order, usage_point
 from ..store.rows import account as registry_account
 from ..store.sql import Database
-from .desk import Posted
+from .taking import Posted
 
 OVER = tuple(str(state) for state in (State.REFUSED, State.CANCELLED, State.FAILED))
 
@@ -28,6 +28,7 @@ class Reconnections:
         self._book, self._policy, self._owed = OrderBook(Rows(database)), policy, owed_paise
 
     def __call__(self, connection: sa.Connection, posted: Sequence[Posted]) -> None:
+        orders = []
         cut = self._cut(connection, sorted({each.transfer.account for each in posted}))
         for each in posted:
             account, paid = each.transfer.account, each.transfer.amount_paise
@@ -37,7 +38,9 @@ class Reconnections:
             order = Order(
                 name, What.CONNECT, account, cut[account], each.posted_s, who="payments", why=f"paid: {each.transfer.transfer_id}"
             )
-            self._book.ask_in(connection, order)
+            orders.append(order)
+        if orders:
+            self._book.ask_all_in(connection, orders)
 
     def _cut(self, connection: sa.Connection, accounts: Sequence[str]) -> dict[str, str]:
         """account -> meter, of those whose newest relay order that was not given up is a disconnection."""

@@ -1,0 +1,142 @@
+"""Events of a batch taken together: everything that is known of them read at once, decided in memory, written at once.
+
+What always holds: the outcome is that of taking them one by one, in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..errors import RequestError
+from ..prepaid.ledger import Book, Transfer, reversal
+from ..registry import PaymentMode
+from ..store.ledger import append, as_row
+from ..store.ledger_tables import ledger_row, payment, payment_event
+from ..store.rows import account as registry_account
+from ..store.sql import insert
+from .event import Event, Kind, State, meaning
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of one event: "taken", "already", or "refused" with its cause; state: of the payment now."""
+
+    event: Event
+    result: str
+    cause: str = ""
+    state: State | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A payment that was posted just now."""
+
+    transfer: Transfer
+    posted_s: int
+
+
+def transfer_id(gateway: str, payment_id: str) -> str:
+    """Under which id a payment is posted."""
+    return f"{gateway}:{payment_id}"
+
+
+@dataclass
+class Known:
+    """What is known of a batch's events, and what is to be written; keys are (gateway, id), of transfers their ids.
+
+    asked: account, amount and instant of a payment; said: what was said of it; given_back: what later transfers took of one."""
+
+    digests: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    asked: dict[tuple[str, str], tuple[str, int, int]] = field(default_factory=dict)
+    said: dict[tuple[str, str], set[Kind]] = field(default_factory=dict)
+    modes: dict[str, PaymentMode] = field(default_factory=dict)
+    transfers: dict[str, Transfer] = field(default_factory=dict)
+    given_back: dict[str, int] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    states: dict[tuple[str, str], State] = field(default_factory=dict)
+    wanted: list[Transfer] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, connection: sa.Connection, events: Sequence[Event]) -> Known:
+        known = cls()
+        for gateway in {event.gateway for event in events}:
+            own = [event for event in events if event.gateway == gateway]
+            ids, payments = {event.event_id for event in own}, {event.payment_id for event in own}
+            told = payment_event.c
+            query = sa.select(told.event_id, told.payment_id, told.kind, told.digest).where(told.gateway == gateway)
+            for row in connection.execute(query.where(told.event_id.in_(ids))):
+                known.digests[gateway, row.event_id] = bytes(row.digest)
+            for row in connection.execute(query.where(told.payment_id.in_(payments))):
+                known.said.setdefault((gateway, row.payment_id), set()).add(Kind(row.kind))
+            for row in connection.execute(sa.select(payment).where(payment.c.gateway == gateway, payment.c.payment_id.in_(payments))):
+                known.asked[gateway, row.payment_id] = (row.account, row.amount_paise, row.asked_s)
+        numbers, names = {event.account for event in events}, {transfer_id(event.gateway, event.payment_id) for event in events}
+        accounts = sa.select(registry_account.c.number, registry_account.c.payment_mode).where(registry_account.c.number.in_(numbers))
+        known.modes = {row.number: PaymentMode(row.payment_mode) for row in connection.execute(accounts)}
+        for row in connection.execute(sa.select(ledger_row).where(ledger_row.c.transfer_id.in_(names))):
+            known.transfers[row.transfer_id] = as_row(row).transfer
+        back = sa.select(ledger_row.c.refers_to, sa.func.sum(ledger_row.c.amount_paise)).where(ledger_row.c.refers_to.in_(names))
+        known.given_back = {name: int(paise) for name, paise in connection.execute(back.group_by(ledger_row.c.refers_to))}
+        return known
+
+    def take(self, event: Event, day: date, now_s: int) -> Outcome:
+        """Decide on one event, and remember what follows."""
+        told, own = (event.gateway, event.event_id), (event.gateway, event.payment_id)
+        if (digest := self.digests.get(told)) is not None:
+            return Outcome(event, "already") if digest == event.digest else Outcome(event, "refused", "conflict")
+        account, amount_paise, asked_s = self.asked.get(own, (event.account, event.amount_paise, now_s))
+        cause = "conflict" if event.account != account else "amount" if event.amount_paise != amount_paise else ""
+        if cause or event.account not in self.modes:
+            return Outcome(event, "refused", cause or "account")
+        self.digests[told], self.asked[own] = event.digest, (account, amount_paise, asked_s)
+        said = self.said.setdefault(own, set())
+        said.add(event.kind)
+        row = {
+            name: getattr(event, name) for name in ("gateway", "event_id", "payment_id", "account", "amount_paise", "happened_s", "digest")
+        }
+        self.events.append(row | {"kind": event.kind.value, "received_s": now_s})
+        self.states[own] = state = meaning(said)
+        if state in (State.PAID, State.REVERSED):
+            self._post(event, state, day)
+        return Outcome(event, "taken", state=state)
+
+    def _post(self, event: Event, state: State, day: date) -> None:
+        """The payment, unless it is posted, and what takes it back, unless nothing of it is left."""
+        name = transfer_id(event.gateway, event.payment_id)
+        if name not in self.transfers:
+            kind, book = ("recharge", Book.BALANCE) if self.modes[event.account] is PaymentMode.PREPAID else ("payment", Book.DUES)
+            self.transfers[name] = Transfer(name, event.account, day, kind, Book.GATEWAY, book, event.amount_paise)
+            self.wanted.append(self.transfers[name])
+        own = self.transfers[name]
+        left = own.amount_paise - self.given_back.get(name, 0)  # some of it may have been refunded before
+        if state is State.REVERSED and left:
+            whole = reversal(own, f"{name}:reversed", day)
+            self.wanted.append(whole if left == own.amount_paise else replace(whole, kind="refund", amount_paise=left))
+            self.given_back[name] = own.amount_paise
+
+    def write(self, connection: sa.Connection, now_s: int) -> list[Posted]:
+        """Everything that was decided; gives the payments that were posted and stand."""
+        if not self.events:
+            return []
+        connection.execute(payment_event.insert(), self.events)
+        change = insert(connection, payment)
+        set_ = {name: change.excluded[name] for name in ("state", "settled_s")}
+        rows = [
+            dict(zip(("gateway", "payment_id", "account", "amount_paise", "asked_s"), (*own, *self.asked[own]), strict=True))
+            | {"state": state.value, "settled_s": None if state is State.PENDING else now_s}
+            for own, state in self.states.items()
+        ]
+        connection.execute(change.on_conflict_do_update(index_elements=["gateway", "payment_id"], set_=set_), rows)
+        posting = append(connection, self.wanted, now_s)
+        if posting.refused:
+            first = posting.refused[0]
+            raise RequestError(
+                f"payment {first.transfer.transfer_id} cannot be posted: {first.cause}; see the ledger of {first.transfer.account}"
+            )
+        stand = {transfer_id(*own) for own, state in self.states.items() if state is State.PAID}
+        return [Posted(row.transfer, row.posted_s) for row in posting.rows if row.transfer.transfer_id in stand]
