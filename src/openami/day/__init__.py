@@ -12,10 +12,12 @@ known.py     what VEE is told beside raw: whose rules, facts, people's edits
 edit.py      a person corrects a reading, and the day is reckoned again
 roll.py      the accounts of a shard as arrays
 charge.py    the money part of closing: month to date, charge lines, the daily statement
+registered.py daily registers told to VEE: what each rose from midnight to midnight
 guarding.py  the disconnection guard as the head-end asks it, on the facts of the moment
 tell.py      after the statements: low-balance notices, and who would be due for disconnection
 balance.py   the loss of transformers and feeders as rows
 adjust.py    readings that come after the close: reckoned again, charged as adjustments
+books.py     statements and the ledger tied: totals kept, charges brought in, what a balance showed then
 closes.py    which day is closed, by which readings
 lines.py     the tables of money told line by line
 stages.py    the close as a stage, for engines

@@ -19,7 +19,10 @@ from ..errors import DataError, MeterError
 from ..headend.admission import Admission, correspondents, one_behind_the_other
 from ..headend.process import headend_title
 from ..headend.pulled import BLOCK_LOAD_PROFILE, read_pulled
+from ..headend.registers import Reports, carries_block_load
+from ..headend.whole import collect_keys
 from ..readings import MISSING, MISSING64, Int32, Int64
+from ..store.contacts import Contacts
 from ..store.grid import COLUMN, DayGrid, together
 from ..store.journal import Batch, Pulled, Refusal
 from ..store.journal_at import open_journal
@@ -132,7 +135,9 @@ class _Replay:
     used. What was pushed and what was read from meters lie in grids of their own: the push was first wherever both speak of a slot."""
 
     def __init__(self, site: Site, kept: Gathered, frames: int) -> None:
-        known = correspondents(site.rows.meters(), site.rows.wrapped_keys(), load_master_key(site.folder.master_key))
+        known = correspondents(
+            site.rows.meters(), site.rows.wrapped_keys(), load_master_key(site.folder.master_key), collect_keys(Contacts(site.rows))
+        )
         title = headend_title(site.deployment)
         self.position = kept.position(site.deployment, list(known.values()), title, frames)
         self._admission = Admission(known, title, self.position.counters)
@@ -183,10 +188,11 @@ class _Replay:
         self._learnt.clear()
         found = self._decoder.decode(pack.buffer, pack.offsets, threads=2)
         refused = self._write(pack, found.frame, found.meter[found.frame], found.stamp_s, np.ascontiguousarray(found.values.T))
-        for frame in found.general.tolist():
+        again = self._admission.undecided(found)
+        for frame in again.tolist():
             refused += self._judge(pack, frame, int(found.meter[frame]))
         for verdict in (Bulk.UNKNOWN_METER, Bulk.POLICY, Bulk.BAD_TAG, Bulk.REPLAYED_COUNTER):
-            if count := int((found.verdict == verdict).sum()):
+            if count := int((np.delete(found.verdict, again) == verdict).sum()):
                 self.causes[verdict.name.lower()] += count
         self.causes.update(refusal.cause for refusal in refused)
         self.position.batch, self.position.frames = batches[-1].seq, self.position.frames + pack.offsets.size - 1
@@ -226,6 +232,9 @@ class _Replay:
             return []
         at = int(self._admission.layout[row])
         try:
+            if not carries_block_load(verdict.notification.body):
+                Reports({}).push(self._peers[row].meter, verdict.notification.body, 0)  # registers and events: the head-end has noted them
+                return []
             push = read_push(self._admission.layouts[at], verdict.notification.body)
         except MeterError as error:
             return [pack.refusal(frame, error.cause, str(error), serial)]

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cosem import ciphering, notification, wrapper
-from ..cosem.bulk import BulkDecoder, KeyTable
+from ..cosem.bulk import BulkDecoder, BulkResult, KeyTable
 from ..cosem.bulk import Verdict as Bulk
 from ..cosem.ciphering import Keys
 from ..cosem.push import PushLayout, layouts
@@ -141,6 +141,15 @@ class Admission:
             return None
         return row
 
+    def undecided(self, found: BulkResult) -> Int64:
+        """The frames of a bulk decoded batch that `judge` must see, in order: those handed back, and of meters whose keys have changed also those
+        that the keys so far do not open."""
+        if not self._later:
+            return found.general
+        changing = np.zeros(len(self.peers) + 1, np.bool_)
+        changing[[row for row, keys in self._later.items() if keys]] = True
+        return np.flatnonzero((found.verdict == Bulk.GENERAL) | ((found.verdict == Bulk.BAD_TAG) & changing[found.meter]))
+
     def judge_all(self, frames: Sequence[bytes]) -> list[Verdict]:
         """The verdicts of a batch, in its order. A frame that is taken in by its known form has no `notification` in its verdict."""
         return self.judge_batch(frames).verdicts
@@ -180,12 +189,13 @@ class Admission:
         row = self._row[serial]
         opened = _opened(sealed, self._keys.get(row, peer.keys))
         if isinstance(opened, MeterError):
-            later = self._later.get(row)
-            under_new = _opened(sealed, later[0]) if later else opened
-            if isinstance(under_new, MeterError) or not later:
+            later = self._later.get(row, [])
+            under_new = next((k for k, keys in enumerate(later) if not isinstance(_opened(sealed, keys), MeterError)), None)
+            if under_new is None:
                 return Verdict(opened.cause, str(opened), serial)
-            self._move(row, later.pop(0))
-            opened = under_new
+            self._move(row, later[under_new])
+            del later[: under_new + 1]
+            return self._judge_known(peer, sealed, octets)
         plain, push = opened
         if sealed.invocation_counter <= self.counter(serial):
             return Verdict("replayed_counter", f"invocation counter {sealed.invocation_counter} is not above the last accepted one", serial)
@@ -227,7 +237,7 @@ class Admission:
         known = self._keys.get(row, self.peers[row].keys)
         if sealed.invocation_counter > self.decoder.counters[row] and not isinstance(_opened(sealed, known), MeterError):
             return True
-        return any(not isinstance(_opened(sealed, keys), MeterError) for keys in self._later.get(row, ())[:1])
+        return any(not isinstance(_opened(sealed, keys), MeterError) for keys in self._later.get(row, ()))
 
     def _move(self, row: int, keys: Keys) -> None:
         """From here on this meter's pushes are under `keys`, and its counter begins anew."""

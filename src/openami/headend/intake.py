@@ -26,7 +26,7 @@ from ..store.journal import Batch, FrameJournal, Refusal
 from .admission import NO_LAYOUT, Admission, Verdict
 from .arrivals import Arrivals
 from .gate import Gate
-from .registers import Reports
+from .registers import Reports, carries_block_load
 
 SETTLE_EVERY_S = 1.0
 HEARD_EVERY_S = 30.0
@@ -202,7 +202,7 @@ class Intake:
             elif kind is not None:
                 self._reports.push(meter, push.body, received_s)
         except MeterError as error:
-            if not _is_block_load(push.body):  # a block load that cannot be read is refused where it is collected
+            if not carries_block_load(push.body):  # a block load that cannot be read is refused where it is collected
                 self._refuse(seq, position, received_us, octets, error.cause, str(error), meter.serial)
 
     def _refuse(self, seq: int, position: int, received_us: int, octets: bytes, cause: str, detail: str, serial: str | None) -> None:
@@ -225,10 +225,3 @@ class Intake:
             row = self.admission.same_counter(octets)
             if row is not None and self._at_seq[row] < 0 and self.admission.opens(octets):
                 self._at_seq[row], self._at_position[row] = batch.seq, position
-
-
-def _is_block_load(body: object) -> bool:
-    try:
-        return push_kind(push_object_of(body)) in ("block_load", None)  # type: ignore[arg-type]
-    except MeterError:
-        return True

@@ -42,6 +42,14 @@ NO_BIT = -1
 _INT64_MAX = 2**63 - 1
 
 
+def carries_block_load(body: Data) -> bool:
+    """Whether a push's body is block load, or nothing that we know: then its layout is told by its model alone."""
+    try:
+        return push_kind(push_object_of(body)) in ("block_load", None)
+    except MeterError:
+        return True
+
+
 @dataclass(slots=True)
 class Reports:
     """Gathers rows until `take` hands them over. words: serial -> its last event status word."""
