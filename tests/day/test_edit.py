@@ -7,19 +7,22 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from openami.day import Site, close, close_all, collect
 from openami.day.adjust import waiting
 from openami.day.closes import revision
 from openami.day.edit import Correction, correct, slot_of
+from openami.day.known import usual_of
 from openami.errors import InputError
 from openami.fleet.town import Town
-from openami.readings import IMPORT_WH, MISSING, Calendar, DayBlock, Quality
+from openami.readings import IMPORT_WH, MISSING, MISSING64, Calendar, DayBlock, Quality
 from openami.store.audit import AuditTrail
 from openami.store.deployment import Folder
 from openami.store.facts import Told, edits_of, tell_facts
 from openami.store.history import History
+from openami.store.lake import Lake
 from openami.vee import load_rules
 from openami.vee.facts import FactKind
 
@@ -157,6 +160,30 @@ def test_the_second_time_of_a_25_hour_day_is_another_slot(site):
     assert (first, second) == (10, 14)
     with pytest.raises(InputError, match="twice"):
         slot_of(site, Correction("", day, "05:30", 1.0, fold=True))
+
+
+def told_weeks(lake: Lake, day: date, weeks: dict[int, list[int]]) -> None:
+    """Statements of three meters, `weeks` before `day`; a negative number is a day with a gap."""
+    for back, wh in weeks.items():
+        columns = {
+            "meter": pa.array([0, 1, 2], pa.int32()),
+            "wh": [abs(each) for each in wh],
+            "missing_slots": [int(each < 0) for each in wh],
+        }
+        lake.replace("statements", day - timedelta(weeks=back), 0, pa.table(columns))
+
+
+def test_the_usual_day_is_the_median_of_the_same_weekday_without_gaps(tmp_path):
+    lake, day = Lake(tmp_path / "lake"), date(2026, 2, 1)
+    told_weeks(lake, day, {1: [10, 100, -7], 2: [30, -900, -7], 3: [20, 300, -7]})
+    assert usual_of(lake, day, 0, 4).tolist() == [20, 100, MISSING64, MISSING64]
+    assert usual_of(lake, day, 0, 1).tolist() == [20]
+
+
+def test_one_week_is_no_habit(tmp_path):
+    lake, day = Lake(tmp_path / "lake"), date(2026, 2, 1)
+    told_weeks(lake, day, {1: [10, 100, 7], 5: [10, 100, 7]})
+    assert usual_of(lake, day, 0, 3) is None
 
 
 def test_a_meter_is_judged_by_the_rules_of_its_tariffs_category():

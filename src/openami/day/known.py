@@ -6,7 +6,7 @@ edit of the day, so a day closed before they came is known to be reckoned again.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..billing.tariff import load_tariffs
-from ..readings import EXPORT_WH, IMPORT_WH, Int32, Int64
+from ..readings import EXPORT_WH, IMPORT_WH, MISSING64, Int32, Int64
 from ..registry import ShardIndex
 from ..store.facts import edits_of, facts_of
 from ..store.lake import Lake
 from ..vee import RuleBook, RuleSet
+from ..vee.checks import usual_day
 from ..vee.edit import apply_edits
 from ..vee.facts import known_of
 from .roll import Roll
@@ -26,6 +27,7 @@ from .roll import Roll
 TOLD = ("facts", "edits")
 DOMESTIC, NETWORK = 0, 1
 """Positions of the first two rule sets of a day."""
+WEEKS, WEEKS_MIN = (4, 3, 2, 1), 2
 
 
 def goes_by(lake: Lake, day: date, shard: int) -> str:
@@ -58,12 +60,29 @@ def rules_of(book: RuleBook, day: date, index: ShardIndex, roll: Roll) -> tuple[
 
 def told_of(lake: Lake, day: date, shard: int, channel: str, raw: dict[str, Int32]) -> tuple[Int32, dict[str, Any]]:
     """The raw values of a channel with people's edits in them, and what else `vee.run` takes of what is known: `edited`, the facts, and for
-    imported energy the exported."""
+    imported energy the exported and the usual day's."""
     values, known = raw[channel], dict[str, Any]()
     if edits := edits_of(lake, day, shard, channel):
         values, known["edited"] = apply_edits(values, edits)
     if (facts := facts_of(lake, day, shard, channel)) is not None:
         known |= known_of(facts, *values.shape)
-    if channel == IMPORT_WH.name and EXPORT_WH.name in raw:
-        known["export_wh"] = raw[EXPORT_WH.name]
+    if channel == IMPORT_WH.name:
+        known["usual_wh"] = usual_of(lake, day, shard, values.shape[1])
+        known |= {"export_wh": raw[EXPORT_WH.name]} if EXPORT_WH.name in raw else {}
     return values, known
+
+
+def usual_of(lake: Lake, day: date, shard: int, meters: int) -> Int64 | None:
+    """The usual imported energy of such a day, int64 [meter]: the median of the same weekday of four weeks before, as the statements of those days
+    told it, of days without a gap; MISSING64 where there is none. None with fewer than `WEEKS_MIN` of those weeks: one week is no habit."""
+    found = []
+    for back in WEEKS:
+        earlier = day - timedelta(weeks=back)
+        if lake.has("statements", earlier, shard):
+            rows = lake.read("statements", earlier, shard, columns=["meter", "wh", "missing_slots"])
+            meter, wh = rows["meter"].to_numpy(), rows["wh"].fill_null(int(MISSING64)).to_numpy()
+            own = (meter < meters) & (rows["missing_slots"].to_numpy() == 0)
+            total = np.full(meters, MISSING64, np.int64)
+            total[meter[own]] = wh[own]
+            found.append(total)
+    return usual_day(np.stack(found)) if len(found) >= WEEKS_MIN else None
