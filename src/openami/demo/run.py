@@ -37,6 +37,7 @@ from . import judge
 
 TARIFFS = ("BR-DS2", "BR-DS2-TOU")
 REPORT = "report.json"
+NOON_S = 43_200
 TRUTH = "truth.json"
 
 Stage = Callable[[str, int], Callable[[int], None]]
@@ -146,8 +147,10 @@ def found(folder: Folder, town: Town) -> None:
     master = load_master_key(folder.master_key, create=True)
     rows = Rows.of(folder, create=True)
     wrapped = [(serial, master.wrap(s.keys.ek), master.wrap(s.keys.ak)) for serial, s in town.secrets.items()]
-    rows.add_registry(town.feeders, town.transformers, town.meters, town.points, town.accounts, wrapped)
-    rows.post(town.recharges)
+    began = town.calendar.day_start(town.first_day)
+    rows.add_registry(town.feeders, town.transformers, town.meters, town.points, town.accounts, wrapped, posted_s=began)
+    for day in sorted({recharge.day for recharge in town.recharges}):  # paid at noon of the town's own days
+        rows.post([recharge for recharge in town.recharges if recharge.day == day], town.calendar.day_start(day) + NOON_S)
     rows.close()
 
 

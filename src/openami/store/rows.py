@@ -182,8 +182,10 @@ class Rows:
         points: Iterable[UsagePoint],
         accounts: Iterable[Account],
         keys: Iterable[tuple[str, bytes, bytes]],
+        posted_s: int | None = None,
     ) -> None:
-        """Everything or nothing. keys: (serial, wrapped encryption key, wrapped authentication key)."""
+        """Everything or nothing. keys: (serial, wrapped encryption key, wrapped authentication key); posted_s: when the accounts' openings are
+        posted to the ledger, UTC seconds (None: now)."""
         wrapped = [*keys]
         with self.begin() as connection:
             for table, rows in (
@@ -197,7 +199,7 @@ class Rows:
                 load(connection, table, {name: [getattr(row, name) for row in given] for name in _names(table)})
             columns = {name: [row[k] for row in wrapped] for k, name in enumerate(_names(meter_key))}
             load(connection, meter_key, columns)
-            open_accounts(connection, int(time.time()))
+            open_accounts(connection, int(time.time()) if posted_s is None else posted_s)
 
     def post(self, transfers: Iterable[TransferRow], posted_s: int | None = None) -> None:
         """Post recharges and other transfers to the ledger, all or none: once by transfer id, however often they are handed in.

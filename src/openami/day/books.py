@@ -1,0 +1,132 @@
+"""The lake's statements and the ledger in SQL, tied: each day's totals kept, charges brought in, and what a balance showed at an instant.
+
+What always holds: every total that was noted stays, with the version of the lake that it was taken from; nothing is put right here, what does
+not tie is named.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from ..errors import DataError
+from ..readings import Int64
+from ..store.ledger import Ledger
+from ..store.ledger_bulk import settle
+from ..store.ledger_tables import control_total
+from .site import Site
+
+SUMS = ("opening_paise", "recharges_paise", "closing_paise")
+
+
+@dataclass(frozen=True, slots=True)
+class Untied:
+    """Where two who count the same money differ: a day, what (an account, or a total), and both in paise."""
+
+    day: date
+    what: str
+    statements_paise: int
+    ledger_paise: int
+
+
+def note_totals(site: Site, day: date, now_s: int | None = None) -> int:
+    """Keep the totals of a day's closed shards, as their statements show them now; gives how many were new or have changed. Call it after a
+    close: from then on the day counts as told."""
+    now, version, noted = int(time.time()) if now_s is None else now_s, site.lake.version("statements"), 0
+    with site.rows.begin(writing=True) as connection:
+        for shard in _shards(site, day):
+            rows = site.lake.read("statements", day, shard, columns=[*SUMS])
+            totals = {name: int(pc.sum(rows[name]).as_py() or 0) for name in SUMS}
+            totals["charges_paise"] = totals["opening_paise"] + totals["recharges_paise"] - totals["closing_paise"]
+            own = (control_total.c.day == day, control_total.c.shard == shard)
+            latest = connection.execute(sa.select(control_total).where(*own).order_by(control_total.c.closed_s.desc()).limit(1)).first()
+            if latest is not None and (latest.accounts, *(getattr(latest, name) for name in totals)) == (rows.num_rows, *totals.values()):
+                continue
+            keys = {"day": day, "shard": shard, "closed_s": max(now, latest.closed_s + 1 if latest is not None else 0)}
+            connection.execute(control_total.insert(), keys | totals | {"lake_version": version, "accounts": rows.num_rows})
+            noted += 1
+    return noted
+
+
+def settle_charges(site: Site, through: date, now_s: int | None = None) -> int:
+    """Bring all charges of the statements up to `through` into the ledger; gives how many rows that took. DataError where a day is not closed."""
+    parts = []
+    first = site.deployment.first_day
+    for day in (first + timedelta(days=k) for k in range((through - first).days + 1)):
+        if not (shards := _shards(site, day)):
+            raise DataError(f"{day} is not closed, so its charges are not known; close it first, or settle through an earlier day")
+        for shard in shards:
+            rows = site.lake.read("statements", day, shard, columns=["account", *SUMS])
+            charged = pc.subtract(pc.add(rows["opening_paise"], rows["recharges_paise"]), rows["closing_paise"])
+            parts.append(pa.table({"account": rows["account"], "charged": charged}))
+    if not parts:
+        raise DataError(f"{through} is before the first day {first}; give a closed day")
+    total = pa.concat_tables(parts).group_by("account").aggregate([("charged", "sum")])
+    charged_paise: Int64 = total["charged_sum"].to_numpy()
+    return settle(site.rows.database, through, total["account"].to_pylist(), charged_paise, int(time.time()) if now_s is None else now_s)
+
+
+def untied(site: Site, day: date) -> list[Untied]:
+    """Where a closed day's statements and the ledger differ: accounts whose recharges do, and totals that were noted otherwise."""
+    ledger: Counter[str] = Counter()
+    for row in Ledger(site.rows.database).moves(day, day):
+        ledger[row.account] += row.amount_paise
+    shown: dict[str, int] = {}
+    found = []
+    for shard in _shards(site, day):
+        rows = site.lake.read("statements", day, shard, columns=["account", *SUMS])
+        moved = np.flatnonzero(rows["recharges_paise"].to_numpy())
+        numbers = rows["account"].take(pa.array(moved)).to_pylist()
+        shown |= dict(zip(numbers, rows["recharges_paise"].to_numpy()[moved].tolist(), strict=True))
+        with site.rows.begin() as connection:
+            own = (control_total.c.day == day, control_total.c.shard == shard)
+            noted = connection.execute(sa.select(control_total).where(*own).order_by(control_total.c.closed_s.desc()).limit(1)).first()
+        for name in SUMS if noted is not None else ():
+            now = int(pc.sum(rows[name]).as_py() or 0)
+            if now != getattr(noted, name):
+                found.append(Untied(day, f"shard {shard}, {name}", now, int(getattr(noted, name))))
+    for number in sorted({*shown, *ledger}):
+        if shown.get(number, 0) != ledger[number]:
+            found.append(Untied(day, f"account {number}", shown.get(number, 0), ledger[number]))
+    return found
+
+
+def shown_balance_paise(site: Site, account: str, at_s: int) -> int:
+    """What an account's balance showed at an instant (UTC seconds): the statement of the last day that was told by then, as it stood then, and
+    what was paid in since and known by then. A day whose totals were never noted counts as told at its end."""
+    ledger = Ledger(site.rows.database)
+    ledger.standing(account)  # an account that is not there is named
+    last = site.calendar.local(at_s).date()
+    for day in reversed([d for d in site.lake.days("statements") if d <= last]):
+        for shard in _shards(site, day):
+            if (version := _told(site, day, shard, at_s)) is None:
+                continue
+            rows = site.lake.read("statements", day, shard, version=version or None, columns=["account", "closing_paise"])
+            at = pc.index(rows["account"], account).as_py()
+            if at >= 0:
+                return ledger.shown_paise(account, at_s, (day, rows["closing_paise"][at].as_py()))
+    return ledger.shown_paise(account, at_s, None)
+
+
+def _told(site: Site, day: date, shard: int, at_s: int) -> int | None:
+    """The lake's version of the statements that were told at an instant, 0 = the present one, None = they were not yet."""
+    with site.rows.begin() as connection:
+        own = (control_total.c.day == day, control_total.c.shard == shard)
+        noted = connection.execute(
+            sa.select(control_total.c.closed_s, control_total.c.lake_version).where(*own).order_by(control_total.c.closed_s)
+        ).all()
+    if not noted:
+        return 0 if at_s >= site.calendar.day_start(day + timedelta(days=1)) else None
+    by_then = [row.lake_version for row in noted if row.closed_s <= at_s]
+    return by_then[-1] if by_then else None
+
+
+def _shards(site: Site, day: date) -> list[int]:
+    return [shard for shard in site.rows.shards() if site.lake.has("statements", day, shard)]
