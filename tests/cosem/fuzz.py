@@ -4,14 +4,16 @@ python tests/cosem/fuzz.py [frames] [seed]
 """
 
 import random
+import resource
 import sys
 import time
 
 from peers import ALL, BLOCK_LOAD, COLUMNS, NOW, pair, pump
 
-from openami.cosem import acse, apdu, axdr, ciphering, hdlc, links, notification, profile, push, wrapper
+from openami.cosem import acse, apdu, axdr, ciphering, general_ciphering, hdlc, links, notification, profile, push, register_push, wrapper
 from openami.cosem.acse import Conformance, Mechanism
 from openami.cosem.apdu import Item, Ref
+from openami.cosem.clock import CosemDateTime
 from openami.cosem.protection import Form
 from openami.errors import MeterError
 
@@ -22,6 +24,7 @@ CASES = [
     ("wrapper", Mechanism.HLS_GMAC, 0x30, Form.DED, {"conformance": ALL & ~BLOCK_GET, "max_pdu": 300}),
     ("wrapper", Mechanism.LLS, 0, Form.GLO, {"conformance": ALL & ~BLOCK_GET, "max_pdu": 150}),
     ("hdlc", Mechanism.HLS_SHA256, 0, Form.GLO, {"max_pdu": 200}),
+    ("wrapper", Mechanism.HLS_GMAC, 0x30, Form.GENERAL_CIPHERING, {"max_pdu": 300}),
 ]
 DECODERS = (
     axdr.decode_all,
@@ -39,6 +42,12 @@ DECODERS = (
     notification.DataNotificationConfirm.decode,
     notification.peek_invoke,
     ciphering.parse_sealed,
+    general_ciphering.parse_general,
+    lambda octets: register_push.push_object_of(axdr.decode_all(octets)),
+    *(
+        lambda octets, layout=layout: register_push.read_registers(layout, axdr.decode_all(octets))
+        for layout in register_push.register_layouts()[::5]
+    ),
     hdlc.Frame.decode,
     links.HdlcParameters.decode,
     wrapper.unwrap,
@@ -99,11 +108,26 @@ def traffic(case):
             steps.pop(0)()
 
 
+def pushes():
+    """Bodies of pushes of every layout, as plain bytes: what the decoders of bodies are given, mutated."""
+    clock = axdr.Data(axdr.Tag.OCTET_STRING, CosemDateTime.from_stamp(NOW).encode())
+    found = []
+    for layout in register_push.register_layouts():
+        row = tuple(clock if column.tag in (axdr.Tag.OCTET_STRING, axdr.Tag.DATE_TIME) else axdr.NULL for column in layout.columns)
+        head = (axdr.Data(axdr.Tag.OCTET_STRING, b"XMA1"), axdr.Data(axdr.Tag.OCTET_STRING, push.obis_bytes(layout.push_object)), clock)
+        rows = axdr.Data(axdr.Tag.STRUCTURE, row)
+        tail = {"flat": row, "row": (rows,), "rows": (axdr.Data(axdr.Tag.ARRAY, (rows, rows)),)}[layout.row_shape]
+        found.append(axdr.encode(axdr.Data(axdr.Tag.STRUCTURE, head + tail)))
+    return found
+
+
 def fuzz(count, seed):
-    """`count` mutated frames; (frames refused, frames taken). Raises whatever is not a MeterError."""
+    """`count` mutated frames; (frames refused, frames taken, the slowest one in s). Raises whatever is not a MeterError."""
     rng = random.Random(seed)
     conversations = [traffic(case) for case in CASES]
+    bodies = pushes()
     refused = taken = 0
+    slowest_s = 0.0
     client = server = None
     for k in range(count):
         which = rng.randrange(len(CASES))
@@ -117,7 +141,8 @@ def fuzz(count, seed):
                 client.take_out()
         upward, frame = rng.choice(conversations[which])
         octets = mutate(frame, rng)
-        inner = mutate(frame[8:], rng)
+        inner = mutate(rng.choice(bodies) if k % 8 == 0 else frame[8:], rng)
+        begun_s = time.perf_counter()
         try:
             if upward:
                 server.feed(octets, NOW)
@@ -128,11 +153,21 @@ def fuzz(count, seed):
             taken += 1
         except MeterError:
             refused += 1
-    return refused, taken
+        slowest_s = max(slowest_s, time.perf_counter() - begun_s)
+    return refused, taken, slowest_s
 
 
 if __name__ == "__main__":
     frames = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     begun = time.perf_counter()
     result = fuzz(frames, int(sys.argv[2]) if len(sys.argv) > 2 else 1)
-    print({"frames": frames, "refused": result[0], "taken": result[1], "s": round(time.perf_counter() - begun, 1)})
+    print(
+        {
+            "frames": frames,
+            "refused": result[0],
+            "taken": result[1],
+            "slowest_ms": round(1000 * result[2], 1),
+            "rss_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "s": round(time.perf_counter() - begun, 1),
+        }
+    )

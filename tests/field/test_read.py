@@ -98,6 +98,7 @@ BAD = [
     (("serial", "--counter", "-1"), "--counter -1 is none"),
     (("serial", "--server", "0"), "--server 0 is no logical device"),
     (("serial", "--timeout", "0"), "--timeout 0"),
+    (("serial", "--physical", "20000"), "--physical"),
     (("serial", "--security", "0x20"), "--security needs the meter's keys"),
     (("serial", "--security", "50", "--ek", "00" * 16, "--ak", "00" * 16), "--security '50' is none"),
     (("serial", "--security", "x", "--ek", "00" * 16, "--ak", "00" * 16), "--security 'x' is none"),
@@ -217,3 +218,15 @@ def test_every_name_is_read(openami, meter, name):
     (found,) = json.loads(out)
     assert (code, err) == (0, "")
     assert found.get("rows") or found.get("value") is not None
+
+
+@pytest.mark.parametrize("words", [("--physical", "17"), ("--physical", "300"), ("--physical", "0"), ()])
+def test_hdlc_addresses_of_every_length(openami, words):
+    with ServedMeter(hdlc=True, days=1, months=0) as meter:
+        code, out, err = openami("read", meter.url, "serial", *words, *access(meter, "mr"))
+        assert (code, out, err) == (0, "serial  0.0.96.1.0.255  XMA0000007\n", "")
+
+
+def test_a_physical_device_is_of_hdlc(openami, meter):
+    if not meter.hdlc:
+        assert "give --hdlc as well" in openami("read", meter.url, "serial", "--physical", "17", *access(meter, "public"))[2]

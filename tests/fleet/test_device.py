@@ -501,3 +501,15 @@ def test_a_closed_server_hangs_up():
 def test_a_port_that_cannot_be_had_is_said():
     with pytest.raises(InputError, match="--port"):
         asyncio.run(serve_device(meter(days=1), port=70_000))
+
+
+def test_bills_are_found_by_their_own_date(untouched):
+    profile = untouched.profiles["billing"]
+    bills = rows(untouched, "billing")
+    dates = [CosemDateTime.decode(row.values[0].value).to_stamp(330) for row in bills]
+    asked = by_range(dates[1], dates[1])
+    own_date = Data(Tag.STRUCTURE, (profile.columns[0].encode(), *asked.parameters.value[1:]))
+    for selection in (asked, asked._replace(parameters=own_date)):
+        assert profile.get(2, selection, NOW).value == (Data(Tag.STRUCTURE, bills[1].values),)
+    other = Data(Tag.STRUCTURE, (profile.columns[2].encode(), *asked.parameters.value[1:]))
+    assert profile.get(2, asked._replace(parameters=other), NOW) is AccessResult.SCOPE_OF_ACCESS_VIOLATED

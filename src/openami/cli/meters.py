@@ -23,6 +23,7 @@ AkOption = Annotated[str | None, typer.Option(help="Authentication key, hex.")]
 TitleOption = Annotated[str | None, typer.Option(help="Our own system title, 16 hex digits.")]
 CounterOption = Annotated[int | None, typer.Option(help="Invocation counter to start from; left out = ask the meter.")]
 GeneralOption = Annotated[bool, typer.Option("--general", help="general-glo-ciphering instead of the service-specific forms.")]
+PhysicalOption = Annotated[int | None, typer.Option(help="Physical device on the HDLC line (lower address); left out = none.")]
 SecurityOption = Annotated[
     str | None,
     typer.Option(help="Security control byte, as 0x20, 0x30, 0x31; left out = what IS 15959 gives the client, or more if asked."),
@@ -50,6 +51,7 @@ def read(
     general: GeneralOption = False,
     server: ServerOption = 1,
     security: SecurityOption = None,
+    physical: PhysicalOption = None,
     first: Annotated[str | None, typer.Option("--from", help="Profiles from this time on, local.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Profiles up to this time, local.")] = None,
     timeout: TimeoutOption = 15.0,
@@ -60,7 +62,7 @@ def read(
     from ..field import read as field_read
     from ..field.access import Access, patience
 
-    access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server, security)
+    access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server, security, physical)
     asked = field_read.Asked(tuple(objects), field_read.parse_time(first, "--from"), field_read.parse_time(last, "--to"))
     found = field_read.run(access, asked, patience(timeout), _trace if trace else None)
     if as_json:
@@ -87,6 +89,7 @@ def relay(
     general: GeneralOption = False,
     server: ServerOption = 1,
     security: SecurityOption = None,
+    physical: PhysicalOption = None,
     wait: Annotated[float, typer.Option(help="How long to wait until the relay stands as ordered, seconds.")] = 60.0,
     timeout: TimeoutOption = 15.0,
     trace: TraceOption = False,
@@ -98,7 +101,7 @@ def relay(
 
     if order not in list(field_relay.Order):
         raise InputError(f"{order!r} is no order for a relay; write off, on or state")
-    access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server, security)
+    access = Access(url, client, hdlc, password, hls, hls_secret, ek, ak, system_title, counter, general, server, security, physical)
     patient_s = seconds(wait, "--wait", 0.0, 86_400.0)
     result = field_relay.run(access, field_relay.Order(order), patient_s, patience(timeout), _trace if trace else None)
     if as_json:

@@ -237,7 +237,8 @@ class ProfileGeneric(CosemObject):
         except MeterError:
             return AccessResult.TYPE_UNMATCHED
         bounds = stamp_of(first, 330), stamp_of(last, 330)
-        if by[:3] != CLOCK[:3] or bounds[0] is None or bounds[1] is None:
+        # A bill is found by its own date as well as by the clock: both are what its rows are kept in order of.
+        if by[:3] not in (CLOCK[:3], self.columns[0][:3]) or bounds[0] is None or bounds[1] is None:
             return AccessResult.SCOPE_OF_ACCESS_VIOLATED
         places = {column[:3]: k for k, column in enumerate(self.columns)}
         if any(column[:3] not in places for column in wanted):

@@ -31,9 +31,18 @@ class Access:
     general: bool = False
     server: int = 1
     security: str | None = None
+    physical: int | None = None
 
     def address(self) -> MeterAddress:
-        return MeterAddress.parse(self.url, hdlc=self.hdlc, server=self.server)
+        """HDLC addresses are written in one byte, in two where a physical device is named, in four where either number needs it."""
+        if self.physical is None:
+            return MeterAddress.parse(self.url, hdlc=self.hdlc, server=self.server, hdlc_bytes=1 if self.server < 128 else 4, physical=0)
+        if not self.hdlc:
+            raise InputError("--physical names a device on an HDLC line; give --hdlc as well")
+        if not 0 <= self.physical <= 0x3FFF:
+            raise InputError(f"--physical {self.physical} is no address; give 0 to {0x3FFF}")
+        size = 2 if max(self.server, self.physical) < 128 else 4
+        return MeterAddress.parse(self.url, hdlc=True, server=self.server, physical=self.physical, hdlc_bytes=size)
 
     def credentials(self) -> Credentials:
         """InputError where something is missing for the client, or is no hexadecimal of the right length."""
