@@ -6,11 +6,12 @@ import threading
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from openami.errors import InputError
 from openami.readings import MISSING64
-from openami.store.facts import Told, edits_of, facts_of, make_edits, tell_facts
+from openami.store.facts import Told, edits_of, facts_of, make_edits, tell_facts, tell_rises
 from openami.store.lake import Lake
 from openami.vee.edit import Edit
 from openami.vee.facts import FactKind
@@ -67,6 +68,21 @@ def test_facts_of_a_meter_hold_for_every_channel_those_of_a_register_for_its_own
     assert own.value.tolist() == [1, 9_000, int(MISSING64)]
     assert (other.kind.tolist(), other.first.tolist(), other.last.tolist()) == ([FactKind.OUTAGE], [10], [12])
     assert facts_of(lake, DAY, 1, "import_wh") is None
+
+
+def test_registers_of_a_whole_shard_are_the_same_facts(lake):
+    rises = np.array([900, MISSING64, 0], np.int64)
+    assert tell_rises(lake, DAY, 0, "import_wh", rises, "daily load", 5) == 2
+    told = [Told(FactKind.REGISTER, meter, 0, 0, rise, "daily load", 5, "import_wh") for meter, rise in ((0, 900), (2, 0))]
+    tell_facts(lake, DAY, 1, (48, 3), told)
+    assert lake.read("facts", DAY, 0).equals(lake.read("facts", DAY, 1))
+    assert tell_rises(lake, DAY, 2, "import_wh", np.full(3, MISSING64), "daily load", 5) == 0
+    assert facts_of(lake, DAY, 2, "import_wh") is None
+
+
+def test_facts_of_another_channel_only_are_none_of_this_one(lake):
+    tell_rises(lake, DAY, 0, "export_wh", np.array([5], np.int64), "daily load", 5)
+    assert facts_of(lake, DAY, 0, "import_wh").kind.size == 0
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from datetime import timedelta
 import numpy as np
 
 from ..readings import IMPORT_WH, MISSING64
-from ..store.facts import Told, facts_of, tell_facts
+from ..store.facts import facts_of, tell_rises
 from ..store.heard import Heard
 from ..vee.facts import FactKind
 from .site import Site
@@ -34,9 +34,6 @@ def tell_registers(site: Site) -> int:
                 own = facts.kind == int(FactKind.REGISTER)
                 order = np.argsort(facts.made_us[own], kind="stable")
                 known[facts.meter[own][order]] = facts.value[own][order]
-            fresh = np.flatnonzero((rises != MISSING64) & (rises != known))
-            slots, now_us = calendar.slots(day), time.time_ns() // 1000
-            rows = [Told(FactKind.REGISTER, int(k), 0, slots - 1, int(rises[k]), SOURCE, now_us, IMPORT_WH.name) for k in fresh]
-            tell_facts(site.lake, day, shard, (slots, len(rises)), rows)
-            told += len(rows)
+            fresh = np.where(rises != known, rises, MISSING64)
+            told += tell_rises(site.lake, day, shard, IMPORT_WH.name, fresh, SOURCE, time.time_ns() // 1000)
     return told

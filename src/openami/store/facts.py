@@ -15,11 +15,12 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError
-from ..readings import CHANNEL_BY_NAME, MISSING, MISSING64
+from ..readings import CHANNEL_BY_NAME, MISSING, MISSING64, Int64
 from ..vee.edit import Edit, apply_edits
 from ..vee.facts import FactKind, Facts
 from .lake import Lake
@@ -91,6 +92,21 @@ def tell_facts(lake: Lake, day: date, shard: int, shape: tuple[int, int], told: 
         lake.append("facts", day, shard, _rows(columns, FACTS))
 
 
+def tell_rises(lake: Lake, day: date, shard: int, channel: str, rise_wh: Int64, source: str, made_us: int) -> int:
+    """Add what the registers of a whole (day, shard) rose by: int64 [meter], MISSING64 = not known, which tells nothing. Gives how many were told.
+    For a shard of many meters; the same facts as by `tell_facts`. InputError where there is no source or no such channel."""
+    if not source.strip() or channel not in CHANNEL_BY_NAME:
+        raise InputError(f"registers of channel {channel!r} told by {source!r}: give a channel of ours and say who tells it")
+    meter = np.flatnonzero(rise_wh != MISSING64).astype(np.int32)
+    if meter.size:
+        count, slot = meter.size, pa.array(np.zeros(meter.size, np.int16))
+        words = [pa.repeat(pa.scalar(word), count) for word in (channel, FactKind.REGISTER.name.lower(), source)]
+        made = pa.array(np.full(count, made_us, np.int64)).cast(pa.timestamp("us", "UTC"))
+        columns = [words[0], pa.array(meter), words[1], slot, slot, pa.array(rise_wh[meter]), words[2], made]
+        lake.append("facts", day, shard, pa.table(columns, schema=FACTS))
+    return int(meter.size)
+
+
 def facts_of(lake: Lake, day: date, shard: int, channel: str) -> Facts | None:
     """The facts that hold for a channel of a (day, shard): its own and those of the meters; None where there is none."""
     if not lake.has("facts", day, shard):
@@ -99,7 +115,7 @@ def facts_of(lake: Lake, day: date, shard: int, channel: str) -> Facts | None:
     rows = rows.filter(pc.is_in(rows["channel"], pa.array(["", channel])))
     kinds = {kind.name.lower(): int(kind) for kind in FactKind}
     return Facts(
-        kind=np.array([kinds[name] for name in rows["kind"].to_pylist()], np.int8),
+        kind=_coded(rows["kind"], kinds),
         meter=rows["meter"].to_numpy(),
         first=rows["first_slot"].to_numpy().astype(np.int32),
         last=rows["last_slot"].to_numpy().astype(np.int32),
@@ -136,6 +152,13 @@ def edits_of(lake: Lake, day: date, shard: int, channel: str) -> list[Edit]:
     rows = rows.set_column(rows.column_names.index("made"), "made", rows["made"].cast(pa.int64()))
     found = [Edit(r["meter"], r["slot"], r["value"], r["person"], r["reason"], r["made"]) for r in rows.to_pylist()]
     return sorted(found, key=lambda edit: edit.made_us)
+
+
+def _coded(names: pa.ChunkedArray, codes: dict[str, int]) -> npt.NDArray[np.int8]:
+    """The number of each name."""
+    encoded = names.combine_chunks().dictionary_encode()
+    known = np.array([codes[name] for name in encoded.dictionary.to_pylist()], np.int8)
+    return known[encoded.indices.to_numpy()] if len(encoded) else np.zeros(0, np.int8)
 
 
 def _rows(columns: list[Any], schema: pa.Schema) -> pa.Table:
