@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from day.sites import make_town
 from openami.control.order import Order, State, What
 from openami.cosem import ciphering
+from openami.cosem.axdr import Data
 from openami.cosem.clock import CosemDateTime
 from openami.cosem.notification import DataNotification
 from openami.cosem.operations import ControlState
@@ -172,7 +172,7 @@ def test_a_register_push_becomes_a_row_and_one_that_cannot_be_read_stands_in_qua
         plain = DataNotification(counter & 0xFFFF, True, False, b"", data).encode()
         return wrap(1, 64, ciphering.seal(ciphering.GENERAL_GLO, own.system_title, own.security_control, counter, keys, plain))
 
-    strange = replace(body, value=(*body.value[:3], body.value[2]))
+    strange = Data(body.tag, (*body.value[:3], body.value[2]))
     run(folder, lambda headend: headend.listener.tally.confirmed == 2, push=sealed(100_001, body) + sealed(100_002, strange))
     rows = Rows.of(folder)
     (row,) = Heard(rows).registers("daily")
