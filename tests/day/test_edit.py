@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from openami.cli import app
 from openami.day import Site, close, close_all, collect
 from openami.day.adjust import waiting
 from openami.day.closes import revision
@@ -184,6 +186,26 @@ def test_one_week_is_no_habit(tmp_path):
     lake, day = Lake(tmp_path / "lake"), date(2026, 2, 1)
     told_weeks(lake, day, {1: [10, 100, 7], 5: [10, 100, 7]})
     assert usual_of(lake, day, 0, 3) is None
+
+
+def run(*words: str) -> str:
+    answer = CliRunner().invoke(app, list(words))
+    assert answer.exception is None, answer.output
+    return answer.output
+
+
+def test_the_commands_correct_a_reading_and_keep_the_lake(site):
+    where = ("--data", str(site.folder.root))
+    said = run("edit", serial_of(site, 0), str(FIRST), BEGINS, "4000", "--by", "R. Officer", "--reason", "read on site", *where)
+    assert said.strip().endswith("the day was reckoned again")
+    assert validated(site).values[SLOT, 0] == 4_000
+    assert "is kept" in run("lake", "pin", "validated", "1", "--why", "order 17", *where)
+    assert "files would go" in run("lake", "sweep", "--keep-days", "0", "--dry-run", *where)
+    assert "removed" in run("lake", "sweep", "--keep-days", "0", *where)
+    assert site.lake.read("validated", FIRST, 0, version=1).num_rows > 0
+    assert "merged nothing" in run("lake", "tidy", *where)
+    assert "nothing retired" in run("lake", "retire", "--before", "2019-01-01", *where)
+    assert validated(site).values[SLOT, 0] == 4_000
 
 
 def test_a_meter_is_judged_by_the_rules_of_its_tariffs_category():
