@@ -103,6 +103,16 @@ def test_ctrl_c_ends_it_in_peace(running):
         ("--period", "10"),
         ("--port", "70000"),
         ("--seed", "-1"),
+        ("--suite", "3"),
+        ("--suite", "2", "--ek", "00" * 16),
+        ("--push-to", "nowhere"),
+        ("--push-to", "127.0.0.1:0"),
+        ("--push-every", "5"),
+        ("--push-udp",),
+        ("--unconfirmed",),
+        ("--push-to", "127.0.0.1:1", "--push-every", "nan"),
+        ("--last-gasp", "-1"),
+        ("--last-gasp", "0", "--outage", "0"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_2(monkeypatch, capsys, words):
@@ -144,3 +154,35 @@ def test_sigterm_ends_a_meter_that_a_script_put_into_the_background():
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (143, "openami: stopped; nothing was half-written\n")
+
+
+@pytest.mark.parametrize("words", [(), ("--push-udp", "--unconfirmed")])
+def test_what_it_pushes_is_what_listen_tells(tmp_path, words):
+    keys = {"ek": "11" * 16, "ak": "22" * 16, "system_title": "584d410000000001"}
+    meters = tmp_path / "meters.json"
+    meters.write_text(json.dumps([{"serial": "XMA0000001", "maker": "OAM", "model": "SIM-1P", **keys}]))
+    given = [word for name, value in keys.items() for word in (f"--{name.replace('_', '-')}", value)]
+    openami = [sys.executable, "-m", "openami"]
+    listener = subprocess.Popen(
+        [*openami, "listen", "--meters", meters, "--port", "0", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    port = json.loads(listener.stderr.readline())["port"]
+    outage = ("--last-gasp", "0.5", "--outage", "1")
+    pusher = subprocess.Popen(
+        [*openami, "meter", "--port", "0", "--days", "1", "--json", *given, "--push-to", f"127.0.0.1:{port}", *outage, *words],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        kinds, told = set(), set()
+        while not {"last gasp: supply is going", "first breath: supply is back"} <= told or len(kinds) < 5:
+            said = json.loads(listener.stdout.readline())
+            assert said["confirmed"] is ("--unconfirmed" not in words and "last gasp: supply is going" not in said.get("status", ()))
+            kinds.add(said["kind"])
+            told |= set(said.get("status", ()))
+            assert said["rows"][0]["stamp"]
+    finally:
+        for process in (pusher, listener):
+            process.kill()
+            process.communicate()
+    assert kinds == {"events", "instantaneous", "block_load", "daily", "billing"}
