@@ -152,6 +152,7 @@ def test_the_next_statement_has_the_adjustments(early: Site, town: Town, at_once
 
 def test_without_anything_new_nothing_is_posted_and_nothing_written(early: Site) -> None:
     versions = {name: early.lake.version(name) for name in early.lake.tables()}
+    collect(early)
     close_all(early, days=[FIRST, SECOND])
     assert {name: early.lake.version(name) for name in early.lake.tables()} == versions
 

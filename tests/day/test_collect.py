@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,13 @@ def test_a_genuine_frame_that_cannot_be_used_is_quarantined_and_stops_no_other(s
     assert collect(site) == Counter({cause: 1})
     assert quarantine(site) == [(cause, town.meters[number].serial)]
     np.testing.assert_array_equal(raw(site, town), town.channels["import_wh"])
+
+
+def test_a_meter_of_a_maker_without_a_layout_stops_no_other(site: Site, town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    meters = site.rows.meters()
+    monkeypatch.setattr(type(site.rows), "meters", lambda self: [replace(meters[0], maker="another"), *meters[1:]])
+    assert collect(site) == Counter({"layout": 96})
+    np.testing.assert_array_equal(raw(site, town)[1:], town.channels["import_wh"][1:])
 
 
 @pytest.mark.parametrize(

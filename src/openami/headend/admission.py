@@ -31,7 +31,7 @@ from ..store.keys import MasterKey
 
 BLOCK_LOAD_PUSH = "0.5.25.9.0.255"
 """The push object whose rows are block load [verify: IS 15959 part 2's amendments number it so]."""
-NO_LAYOUT = PushLayout("", "", "", (), "rows")
+NO_LAYOUT = PushLayout("", "", "0.0.0.0.0.0", (), "rows")
 BULK_FRAMES_MIN = 8
 """From how many frames on a batch is worth the bulk decoder's fixed cost."""
 CONFIRMED = 1 << 30

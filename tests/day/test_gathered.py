@@ -1,0 +1,246 @@
+"""Collecting a little at a time, with stops anywhere, gives the raw of collecting once; a stop costs only what came after the last putting away."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from openami.day import Site, collect
+from openami.day.gathered import Gathered
+from openami.errors import DataError, InputError, StorageError
+from openami.fleet.town import Town
+from openami.readings import MISSING, DayBlock, Quality
+from openami.store.deployment import Folder
+from openami.store.grid import together
+from openami.store.journal import Journal
+
+from .sites import FIRST, RECEIVED_US, device, make_site, make_town, pushes, send
+
+HIGH = 3_000_000
+
+
+@pytest.fixture(scope="module")
+def town() -> Town:
+    return make_town(days=2)
+
+
+@pytest.fixture(scope="module")
+def frames(town: Town) -> list[bytes]:
+    """All pushes, some twice, one against another of its slot, and one of an unknown form of stamp."""
+    honest = pushes(town)
+    stamp = town.calendar.stamp(FIRST, 10)
+    against = device(town, 2, HIGH).push(stamp, stamp, {"import_wh": 9_999})
+    outside = device(town, 2, HIGH + 1).push(stamp, stamp - 3 * 86_400, {"import_wh": 5})
+    return [*honest[:1500], *honest[700:900], against, *honest[1500:], outside, *honest[-50:]]
+
+
+def contents(site: Site) -> dict[str, Any]:
+    """Everything that collecting leaves for others."""
+    journal = Journal(site.folder.journal)
+    found: dict[str, Any] = {"quarantine": [(r.seq, r.position, r.cause) for r in journal.quarantine()]}
+    journal.close()
+    for day in site.deployment.open_days:
+        for name, block in site.lake.read_blocks("raw", day, 0).items():
+            found[f"{day} {name}"] = block.values.tobytes(), block.quality.tobytes()
+    return found
+
+
+@pytest.fixture(scope="module")
+def at_once(tmp_path_factory: pytest.TempPathFactory, town: Town, frames: list[bytes]) -> dict[str, Any]:
+    site = make_site(tmp_path_factory.mktemp("once") / "data", town, frames)
+    causes = collect(site)
+    found = contents(site) | {"causes": causes}
+    site.rows.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory, town: Town) -> Path:
+    root = tmp_path_factory.mktemp("empty") / "data"
+    make_site(root, town).rows.close()
+    return root
+
+
+@pytest.fixture
+def site(tmp_path: Path, empty: Path) -> Site:
+    return Site.open(Folder(Path(shutil.copytree(empty, tmp_path / "data"))))
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(1, 8), max_size=3, unique=True).map(sorted))
+def test_a_little_at_a_time_is_the_same_as_at_once(
+    cuts: list[int], town: Town, frames: list[bytes], empty: Path, at_once: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Cut where batches of the journal end, so that the quarantine names the same places."""
+    site = Site.open(Folder(Path(shutil.copytree(empty, tmp_path_factory.mktemp("cut") / "data"))))
+    causes: Counter[str] = Counter()
+    edges = [0, *(500 * cut for cut in cuts if 500 * cut < len(frames)), len(frames)]
+    for first, last in pairwise(edges):
+        send(site.folder, frames[first:last])
+        causes = collect(Site.open(site.folder))
+    assert contents(site) | {"causes": causes} == at_once
+
+
+def test_only_what_is_new_is_read(site: Site, frames: list[bytes]) -> None:
+    send(site.folder, frames[:1000])
+    collect(site)
+    send(site.folder, frames[1000:1100])
+    steps: list[int] = []
+    collect(site, steps.append)
+    assert sum(steps) == 100
+
+
+def test_nothing_new_writes_nothing(site: Site, frames: list[bytes]) -> None:
+    send(site.folder, frames)
+    first = collect(site)
+    before = site.lake.version("raw")
+    assert (collect(site), site.lake.version("raw")) == (first, before)
+
+
+def test_a_frame_of_the_second_day_leaves_the_first_alone(site: Site, town: Town) -> None:
+    honest = pushes(town)
+    send(site.folder, honest[: 97 * len(town.meters)])
+    collect(site)
+    before = site.lake.content("raw", FIRST, 0)
+    send(site.folder, honest[97 * len(town.meters) :])
+    collect(site)
+    assert site.lake.content("raw", FIRST, 0) == before
+
+
+def test_a_day_that_nobody_has_spoken_of_yet_has_no_raw(site: Site, town: Town) -> None:
+    send(site.folder, pushes(town)[: 50 * len(town.meters)])
+    collect(site)
+    assert [site.lake.has("raw", day, 0) for day in site.deployment.open_days] == [True, False]
+
+
+def test_what_was_fetched_from_a_meter_stands_behind_what_it_pushed(site: Site, town: Town) -> None:
+    """As if it had been written behind all pushes: it fills gaps, and where both speak and differ the push stays and is doubted."""
+    send(site.folder, pushes(town)[:500])
+    collect(site)
+    pushed = site.lake.read_blocks("raw", FIRST, 0)["import_wh"]
+    other = DayBlock(pushed.day, pushed.shard, pushed.channel, np.full_like(pushed.values, 7), np.zeros_like(pushed.quality))
+    (both,) = together([pushed], [other])
+    there = pushed.values != MISSING
+    assert (both.values == np.where(there, pushed.values, 7)).all()
+    assert (both.quality == np.where(there & (pushed.values != 7), Quality.DUPLICATE, 0)).all()
+
+
+COLLECT = """
+import sys
+from itertools import pairwise
+from pathlib import Path
+from openami.day import Site, collect
+from openami.store.deployment import Folder
+import openami.day.collect
+sys.modules["openami.day.collect"].PACK_FRAMES = 100
+collect(Site.open(Folder(Path(sys.argv[1]))), lambda n: print(n, flush=True), save_frames=200)
+print("done", flush=True)
+"""
+
+
+def test_killed_anywhere_it_goes_on_where_it_was_put_away(site: Site, frames: list[bytes], at_once: dict[str, Any]) -> None:
+    """kill -9 after each few steps, until it is through."""
+    journal = Journal(site.folder.journal, create=True)
+    for at in range(0, len(frames), 500):
+        journal.append(frames[at : at + 500], RECEIVED_US)
+    journal.close()
+    rng, done, kills, read = random.Random(4), False, 0, 0
+    for _ in range(25):
+        worker = subprocess.Popen([sys.executable, "-c", COLLECT, str(site.folder.root)], stdout=subprocess.PIPE, text=True)
+        assert worker.stdout is not None
+        for _ in range(rng.randint(3, 5)):
+            line = worker.stdout.readline().strip()
+            if line in ("done", ""):
+                done = line == "done"
+                break
+            read += int(line)
+        else:
+            os.kill(worker.pid, signal.SIGKILL)
+            kills += 1
+        worker.stdout.close()
+        worker.wait()
+        if done:
+            break
+    assert done
+    assert kills > 1
+    assert contents(site) == {name: found for name, found in at_once.items() if name != "causes"}
+
+
+# What it must not go on from
+
+
+def test_meters_that_are_judged_otherwise_now_are_read_from_the_beginning(
+    site: Site, frames: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(site.folder, frames)
+    collect(site)
+    meters = site.rows.meters()
+    monkeypatch.setattr(type(site.rows), "meters", lambda self: [replace(meters[0], maker="another"), *meters[1:]])
+    steps: list[int] = []
+    collect(site, steps.append)
+    assert sum(steps) == len(frames)
+
+
+def test_another_journal_is_read_from_the_beginning(site: Site, frames: list[bytes]) -> None:
+    send(site.folder, frames)
+    collect(site)
+    for path in site.folder.journal.parent.glob("journal.db*"):
+        path.unlink()
+    send(site.folder, frames[:700])
+    steps: list[int] = []
+    collect(site, steps.append)
+    assert sum(steps) == 700
+
+
+def test_two_at_once_are_refused(site: Site, frames: list[bytes]) -> None:
+    send(site.folder, frames[:100])
+    with Gathered.open(site.folder.root / "grid"), pytest.raises(InputError, match="being collected by another process"):
+        collect(site)
+
+
+def test_what_is_damaged_is_named(site: Site, frames: list[bytes]) -> None:
+    send(site.folder, frames[:1000])
+    collect(site)
+    (path,) = (site.folder.root / "grid" / "pushed" / "0").glob(f"{FIRST}.parquet")
+    path.write_bytes(path.read_bytes()[:200])
+    send(site.folder, frames[1000:1100])
+    with pytest.raises(DataError, match=rf"{path.name} cannot be read"):
+        collect(site)
+
+
+def test_a_position_of_another_release_is_refused(site: Site, frames: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    send(site.folder, frames[:100])
+    collect(site)
+    monkeypatch.setattr("openami.day.gathered.FORMAT", "0")
+    with pytest.raises(DataError, match=r"another release .* made again from the journal"):
+        collect(site)
+
+
+def test_no_room_leaves_what_was_put_away(site: Site, frames: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    send(site.folder, frames[:1000])
+    collect(site)
+    before = {path: path.read_bytes() for path in (site.folder.root / "grid").rglob("*.parquet")}
+    send(site.folder, frames[1000:1100])
+
+    def full(path: Path, parts: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("openami.day.gathered.write_rows", full)
+    with pytest.raises(StorageError, match="free space"):
+        collect(site)
+    assert {path: path.read_bytes() for path in (site.folder.root / "grid").rglob("*") if path.suffix in (".parquet", ".new")} == before
