@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from peers import (
     ALL,
     BLOCK_LOAD,
+    CLIENT_TITLE,
     COLUMNS,
     DAY_START,
     KEYS,
@@ -23,7 +24,7 @@ from peers import (
 
 from openami.cosem import client as client_side
 from openami.cosem import server as server_side
-from openami.cosem.acse import DEFAULT_CONFORMANCE, Conformance, Mechanism
+from openami.cosem.acse import DEFAULT_CONFORMANCE, AssociationRequest, AssociationResponse, Conformance, Mechanism
 from openami.cosem.apdu import AccessResult, ActionOutcome, GetNormal, GetResult, Item, Outcome, Ref, encode_apdu
 from openami.cosem.axdr import NULL, Data, Tag
 from openami.cosem.ciphering import Keys
@@ -469,3 +470,37 @@ def test_our_own_requests_out_of_turn():
     client.get(NAME)
     with pytest.raises(RequestError, match="waiting"):
         client.get(NAME)
+
+
+@pytest.mark.parametrize("form", [Form.GLO, Form.GENERAL_GLO])
+def test_a_client_that_leaves_its_title_out_is_known_by_its_ciphered_initiate_or_not_at_all(form):
+    client, server = pair("wrapper", Mechanism.HLS, 0x30, form)
+    client.open()
+    (frame,) = client.take_out()
+    request = AssociationRequest.decode(frame[8:])
+    assert request.system_title == CLIENT_TITLE
+    seen = server.feed(wrap(48, 1, request._replace(system_title=b"").encode()), NOW)
+    (answer,) = server.take_out()
+    if form is Form.GLO:
+        assert [event.cause for event in seen] == ["association"]
+        assert AssociationResponse.decode(answer[8:]).diagnostic == 3
+        return
+    client.feed(answer)
+    events, _, _ = pump(client, server)
+    assert isinstance(events[0], Associated)
+
+
+@pytest.mark.parametrize("form", [Form.GLO, Form.GENERAL_GLO])
+def test_a_server_that_leaves_its_title_out_is_known_by_its_answers_or_beforehand(form):
+    ours = Protection(KEYS, CLIENT_TITLE, SERVER_TITLE if form is Form.GLO else b"", 0x30, 1, form=form)
+    client, server = pair("wrapper", Mechanism.HLS, 0x30, form, settings={"protection": ours})
+    client.open()
+    for frame in client.take_out():
+        server.feed(frame, NOW)
+    (answer,) = server.take_out()
+    response = AssociationResponse.decode(answer[8:])
+    client.feed(wrap(1, 48, response._replace(system_title=b"").encode()))
+    events, _, _ = pump(client, server)
+    assert isinstance(events[0], Associated)
+    assert "left out its system title" in events[0].warnings[0]
+    assert ours.peer_title == SERVER_TITLE

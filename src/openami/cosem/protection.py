@@ -160,6 +160,13 @@ def control_of(apdu: bytes) -> SecurityControl:
     return parse_sealed(apdu).security_control
 
 
+def title_in(apdu: bytes) -> bytes:
+    """The system title that a ciphered APDU carries itself, b"" where its form has none, or it is not ciphered."""
+    if not is_sealed(apdu):
+        return b""
+    return parse_general(apdu)[1].system_title if apdu[0] == GENERAL_CIPHERING else parse_sealed(apdu).system_title
+
+
 def is_sealed(apdu: bytes) -> bool:
     """True for an APDU of any ciphered form."""
     return bool(apdu) and (apdu[0] in SEALED_TAGS or apdu[0] == GENERAL_CIPHERING)

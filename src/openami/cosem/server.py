@@ -28,7 +28,7 @@ from .ciphering import SecurityControl
 from .links import Happened, HdlcLink, Link, LinkEvent
 from .notification import CONFIRM_TAG, DataNotification, DataNotificationConfirm
 from .objects import CosemObject
-from .protection import Protection, control_of, is_sealed
+from .protection import Protection, control_of, is_sealed, title_in
 from .services import Services
 
 MIN_CLIENT_PDU = 12
@@ -235,9 +235,10 @@ class ServerSession:
                 Diagnostic.MECHANISM_REQUIRED if missing else Diagnostic.MECHANISM_NOT_RECOGNISED,
                 f"authentication mechanism {mechanism} where {int(setup.mechanism)} is due",
             )
-        if setup.security is not None and len(request.system_title or setup.client_title) != 8:
+        title = request.system_title or title_in(request.user_information) or setup.client_title
+        if setup.security is not None and len(title) != 8:
             return self._reject(request, Diagnostic.CALLING_TITLE_NOT_RECOGNISED, "no system title of the client")
-        protection = self._protect(setup, request.system_title or setup.client_title)
+        protection = self._protect(setup, title)
         self._control = SecurityControl(setup.policy)
         initiate = self._initiate(request, setup, protection)
         wrong = _initiate_error(initiate, setup)
