@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from openami.bench.households import ALL_ZERO, NEGATIVE, findings, heat_pump, pl
 from openami.bench.masking import NAIVE, hidden, scores
 from openami.bench.vee_report import write_report
 from openami.cli import app
+from openami.errors import StorageError
 from openami.readings import CHECKS, Quality
 
 FOUND = findings()
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 def test_every_documented_defect_is_in_the_list():
@@ -93,9 +96,21 @@ def test_a_twentieth_of_the_readings_is_hidden():
         assert 0.04 < share < 0.06
 
 
-def test_the_same_seed_gives_the_same_page(tmp_path):
-    answer = CliRunner().invoke(app, ["report", "vee", "--out", str(tmp_path / "a"), "--seed", "3"])
+def test_the_page_of_the_documentation_is_what_the_command_writes(tmp_path):
+    answer = CliRunner().invoke(app, ["report", "vee", "--out", str(tmp_path)])
     assert answer.exit_code == 0
-    write_report(tmp_path / "b", seed=3)
     for name in ("vee.md", "vee.svg"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        assert (tmp_path / name).read_text("utf-8") == (RESULTS / name).read_text("utf-8"), (
+            "run `openami report vee` and look at what changed"
+        )
+
+
+def test_another_seed_hides_other_readings(tmp_path):
+    write_report(tmp_path, seed=3)
+    assert (tmp_path / "vee.md").read_text("utf-8") != (RESULTS / "vee.md").read_text("utf-8")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="give a writable folder"):
+        write_report(tmp_path / "file" / "results")
