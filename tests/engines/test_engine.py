@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from day.sites import make_site, make_town, pushes
+from openami.bench.servers import SparkCluster
 from openami.day import Site, close_all, collect
 from openami.day.stages import CloseStage, OpenFolder
 from openami.engine import Embedded, Engine, Spark, Task, open_engine
 from openami.errors import DataError, InputError
-
-from .spark_cluster import Cluster
 
 DAY = date(2025, 12, 1)
 TASKS = [(DAY, shard) for shard in range(7)]
@@ -67,15 +66,7 @@ def _executor() -> int:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("spark"))
-    cluster.start()
-    yield cluster
-    cluster.stop()
-
-
-@pytest.fixture(scope="session")
-def spark(cluster: Cluster) -> Iterator[Engine]:
+def spark(cluster: SparkCluster) -> Iterator[Engine]:
     here = str(Path(__file__).parents[1])
     more = {"spark.executorEnv.PYTHONPATH": os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])}
     with Spark(cluster.master, SMALL | more) as engine:

