@@ -82,7 +82,9 @@ class Boosted:
     scale: float
 
     @staticmethod
-    def train(history: Float64, temperature: Float64 | None = None, quantiles: tuple[float, ...] = QUANTILES, seed: int = 1) -> Boosted:
+    def train(
+        history: Float64, temperature: Float64 | None = None, quantiles: tuple[float, ...] = QUANTILES, seed: int = 1, rounds: int = 200
+    ) -> Boosted:
         """On the days so far; temperature: [day + 1, slot] or of the same days. RequestError where there are fewer than 56 days to learn from;
         InputError where LightGBM is missing."""
         _fits(history, temperature)
@@ -99,14 +101,16 @@ class Boosted:
             raise RequestError(f"{int(known.sum()) // slots} days are known, {TRAIN_DAYS_MIN} are needed to train")
         data = lightgbm.Dataset(rows[known].astype(np.float32), target[known])
         settings = {
-            "objective": "quantile", "learning_rate": 0.06, "num_leaves": 31, "min_data_in_leaf": 40, "feature_fraction": 0.9,
-            "bagging_fraction": 0.8, "bagging_freq": 1, "num_threads": 2, "seed": seed, "deterministic": True, "force_col_wise": True, "verbosity": -1,
+            "objective": "quantile",
+            "learning_rate": 0.06, "num_leaves": 31, "min_data_in_leaf": 40, "feature_fraction": 0.9,
+            "bagging_fraction": 0.8, "bagging_freq": 1, "num_threads": 1, "seed": seed,
+            "deterministic": True, "force_col_wise": True, "verbosity": -1,
         }  # fmt: skip
-        models = tuple(lightgbm.train({**settings, "alpha": q}, data, num_boost_round=250) for q in quantiles)
+        models = tuple(lightgbm.train({**settings, "alpha": q}, data, num_boost_round=rounds) for q in quantiles)
         return Boosted(quantiles, models, scale)
 
     def predict(self, history: Float64, temperature: Float64 | None = None) -> Float64:
-        """The day after the last of `history`."""
+        """The day after the last of `history`, which must begin on the same day as what was learnt from: days of the week are counted from it."""
         _fits(history, temperature)
         rows = _rows(history / self.scale, temperature)[-1].astype(np.float32)
         return np.sort(np.stack([model.predict(rows) for model in self.models]), axis=0) * self.scale

@@ -89,8 +89,9 @@ def energy_scores(wh: Int32, node_wh: Int32, at: Int32) -> Float64:
     residual = np.where(known, residual, 0.0)
     count = np.maximum(known.sum(axis=0), 1)
     spread2 = np.maximum((residual**2).sum(axis=0) / count, 1.0)
-    power = (x**2).T @ known.astype(np.float64)
-    cross = x.T @ residual
+    x = x.astype(np.float32)
+    power = ((x**2).T @ known.astype(np.float32)).astype(np.float64)
+    cross = (x.T @ residual.astype(np.float32)).astype(np.float64)
     here = at[:, None] == np.arange(places)[None, :]
     # residual without the meter: where it counts now, its own steps have been taken off already
     quieter = 2 * cross + np.where(here, power, -power)
@@ -157,11 +158,16 @@ def doubt(probability: Float64, registered: Int32) -> Float64:
 
 
 def find_places(
-    before: Float64, volts: Int32 | None = None, reference: Int32 | None = None, wh: Int32 | None = None, node_wh: Int32 | None = None
+    before: Float64,
+    volts: Int32 | None = None,
+    reference: Int32 | None = None,
+    wh: Int32 | None = None,
+    node_wh: Int32 | None = None,
+    rounds: int = ROUNDS,
 ) -> Places:
     """Where every meter hangs, from voltages, from energies, or from both; before: [meter, place] as `prior` makes it.
 
-    Meters that are surely somewhere are put there before the others are asked again, twelve rounds at most: one wrong meter spoils the residual of
+    Meters that are surely somewhere are put there before the others are asked again, twelve `rounds` at most: one wrong meter spoils the residual of
     two places, and the consensus of both. Without a reference the consensus of those who hang there stands for it. Voltages, arrays as for
     `voltage_scores`; energies as for `energy_scores`.
     """
@@ -169,7 +175,7 @@ def find_places(
     at = np.where(before.max(axis=1) > 0.5, before.argmax(axis=1), -1).astype(np.int32)
     nothing = np.zeros(before.shape)
     voltage = voltage_scores(volts, reference) if volts is not None and reference is not None else nothing
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         if volts is not None and reference is None:
             voltage = voltage_scores(volts, consensus(volts, at, places))
         energy = energy_scores(wh, node_wh, at) if wh is not None and node_wh is not None else nothing

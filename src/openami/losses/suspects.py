@@ -213,7 +213,7 @@ def _boost(values: Float32, guilty: Bool, seed: int) -> Any:
         ) from None
     settings = {
         "objective": "binary", "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 20, "lambda_l2": 5.0, "feature_fraction": 0.8,
-        "bagging_fraction": 0.8, "bagging_freq": 1, "num_threads": 2, "seed": seed, "deterministic": True, "force_col_wise": True, "verbosity": -1,
+        "bagging_fraction": 0.8, "bagging_freq": 1, "num_threads": 1, "seed": seed, "deterministic": True, "force_col_wise": True, "verbosity": -1,
     }  # fmt: skip
     return lightgbm.train(settings, lightgbm.Dataset(values, guilty.astype(np.int8), feature_name=list(NAMES)), num_boost_round=200)
 

@@ -5,6 +5,8 @@
     mapping.py   where meters hang, against noise and span
     theft.py     six shapes of theft on a network of 5,373 customers
     outage.py    planted outages found with a fifth of the gasps lost
+    demand.py    tomorrow's demand on real load, rolling origin
+    pages.py     all of them as pages: `openami report losses`
 
 Each study is seeded: the same seed gives the same page. Shipped or public networks and households only; what a study needs that is not
 installed or not there is named in its page, never replaced by something invented.

@@ -1,0 +1,128 @@
+"""How good is tomorrow's demand? Rolling origin on real load: every day of the span is told at midnight from what was known then.
+
+In: CSV files that the reader gives (they are not shipped). The temperature of the day itself is taken as known: a weather forecast would be a
+little worse, for every method that uses it alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
+
+from ..errors import InputError
+from ..losses.forecast import QUANTILES, Boosted, classical, pinball, seasonal_naive
+from ..losses.network import Float64
+
+SPAN_DAYS, RETRAIN_DAYS, TRAIN_DAYS = 120, 60, 730
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One real load, hourly: demand and temperature [day, hour], NaN where there is none; what it is of, in one line."""
+
+    name: str
+    demand: Float64
+    temperature: Float64
+    first: date
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One method on one load: pinball loss as percent of the mean demand, its ratio to seasonal naive, and how often demand lay between the 10 % and
+    the 90 % quantile."""
+
+    load: str
+    method: str
+    pinball_percent: float
+    against_naive: float
+    within_80: float
+    days: int
+
+
+def loads(folder: Path) -> list[Load]:
+    """Those of the known files that are in `folder`. InputError where there is none."""
+    found = []
+    gefcom = folder / "gefcom2014_load" / "gef14_dev.csv.gz"
+    if gefcom.exists():
+        table = pc.read_csv(gefcom)
+        stamps = [_day(each) for each in table["date"].to_pylist()]
+        at = [(day, int(hour) % 24) for day, hour in zip(stamps, table["tod"].to_pylist(), strict=True)]
+        found.append(_load("a US utility (GEFCom2014), 49 to 318 MW", at, table["load"], table["temp"]))
+    delhi = folder / "delhi_discom_hourly" / "delhi_demand_dev.csv.gz"
+    if delhi.exists():
+        found += _delhi(delhi, delhi.with_name("delhi_weather_dev.csv.gz"))
+    if not found:
+        raise InputError(
+            f"{folder} has neither gefcom2014_load nor delhi_discom_hourly; give the folder that holds the real loads with --data"
+        )
+    return found
+
+
+def _delhi(demand: Path, weather: Path) -> list[Load]:
+    table, air = pc.read_csv(demand), pc.read_csv(weather)
+    warm_at = [_stamp(d, t) for d, t in zip(air.column(0).to_pylist(), air.column(1).to_pylist(), strict=True)]
+    column = next(name for name in air.column_names if "temp" in name.lower())
+    warm = dict(zip(warm_at, air[column].to_pylist(), strict=True))
+    at = [_stamp(d, t) for d, t in zip(table["Date"].to_pylist(), table["TimeSlot"].to_pylist(), strict=True)]
+    temperature = pa.array([warm.get(each) for each in at], pa.float64())
+    return [_load(f"Delhi, {area}", at, table[area], temperature) for area in ("DELHI", "NDMC")]
+
+
+def _day(stamp: object) -> date:
+    return stamp.date() if isinstance(stamp, datetime) else date.fromisoformat(str(stamp)[:10])
+
+
+def _stamp(day: object, clock: object) -> tuple[date, int]:
+    held = day if isinstance(day, date) else datetime.strptime(str(day), "%d/%m/%Y").date()  # noqa: DTZ007 - a local day
+    return held, int(str(clock)[:2])
+
+
+def _load(name: str, at: list[tuple[date, int]], demand: pa.ChunkedArray, temperature: pa.ChunkedArray) -> Load:
+    first = min(day for day, _ in at)
+    days = (max(day for day, _ in at) - first).days + 1
+    grids = np.full((2, days, 24), np.nan)
+    values = [np.array([np.nan if v is None else float(v) for v in column.to_pylist()]) for column in (demand, temperature)]
+    rows = np.array([((day - first).days, hour) for day, hour in at])
+    for grid, own in zip(grids, values, strict=True):
+        grid[rows[:, 0], rows[:, 1]] = own
+    grids[0][grids[0] <= 0] = np.nan  # a feeder of this size is never at zero: a stale value of the control room
+    return Load(name, grids[0], _filled(grids[1]), first)
+
+
+def _filled(temperature: Float64) -> Float64:
+    flat = temperature.ravel()
+    known = np.isfinite(flat)
+    return np.interp(np.arange(flat.size), np.flatnonzero(known), flat[known]).reshape(temperature.shape)
+
+
+def told(load: Load, span_days: int = SPAN_DAYS, seed: int = 1) -> Iterator[Told]:
+    """The last `span_days` days of a load by every method."""
+    total = len(load.demand)
+    start = max(total - span_days - TRAIN_DAYS, 0)  # the same first day throughout: a model counts weekdays from it
+    days = range(total - span_days, total)
+    made: dict[str, list[Float64]] = {"seasonal naive": [], "classical": [], "gradient boosting": []}
+    model = None
+    for k, day in enumerate(days):
+        history, warm = load.demand[start:day], load.temperature[start : day + 1]
+        if k % RETRAIN_DAYS == 0:
+            model = Boosted.train(history, warm, seed=seed)
+        made["seasonal naive"].append(seasonal_naive(history))
+        made["classical"].append(classical(history, warm))
+        if model is not None:
+            made["gradient boosting"].append(model.predict(history, warm))
+    actual = load.demand[list(days)]
+    mean = float(np.nanmean(actual))
+    all_told = {name: np.stack(each, axis=1) for name, each in made.items()}
+    judged = np.isfinite(actual) & np.all([np.isfinite(each).all(axis=0) for each in all_told.values()], axis=0)
+    actual = np.where(judged, actual, np.nan)
+    naive = pinball(actual, all_told["seasonal naive"])
+    for name, each in all_told.items():
+        loss = pinball(actual, each)
+        within = (each[0] <= actual) & (actual <= each[len(QUANTILES) - 1])
+        yield Told(load.name, name, 100 * loss / mean, loss / naive, float(within[judged].mean()), int(judged.any(axis=1).sum()))
