@@ -15,16 +15,18 @@
     payments/     shell   money that comes in by a gateway: bills, signed events, reconciliation; a gateway that misbehaves
     store/        shell   journal, day blocks, registry and ledger rows
     engine.py     shell   runs a stage over days and shards: here in threads, or on Apache Spark
-    web/          shell   the consoles
+    web/          shell   the consoles and the API: who may see and do what
     day/          glue    the whole way, one page: collect, close, charge
     demo/         glue    the main job: a town from frames to rupees, compared with what was planted
     field/        glue    one meter, one frame, one order: what an engineer in the field needs
     analyst.py    glue    readings for people who ask questions, in Python and SQL: `openami.open`
+    client.py     glue    the API for Python programs: `openami.Client`
     studies/      glue    what the energy audit finds where the truth is known: pages under docs/results
     bench/        glue    speed and memory, beside what one would use instead
     cli/          glue    `openami ...`
 
-Imports run one way: cli > demo|web|field|analyst|bench|studies > day > headend|payments > fleet|store|engine > the kernels > registry > readings|money > errors.
+Imports run one way: cli > demo|web|field|analyst|client|bench|studies > day > headend|payments
+> fleet|store|engine > the kernels > registry > readings|money > errors.
 """
 
 from __future__ import annotations
@@ -39,3 +41,10 @@ __version__ = "0.1.0"
 def open(path: str | Path) -> Any:
     """A data folder for analysis, an `openami.analyst.Data`: `openami.open("openami-demo").readings("import_wh", days="2025-12-01")`."""
     return import_module(".analyst", __name__).Data.open(path)
+
+
+def __getattr__(name: str) -> Any:
+    """`openami.Client`, looked up when it is first used: importing `openami` loads nothing."""
+    if name == "Client":
+        return import_module(".client", __name__).Client
+    raise AttributeError(f"module 'openami' has no attribute {name!r}")

@@ -47,14 +47,21 @@ def serve_console(data: Path, host: str, port: int) -> None:
     import uvicorn
 
     from ..store.deployment import Folder
-    from ..web.house import open_house
+    from ..web.house import demo_credentials, open_house
     from ..web.reader import LakeTown
 
     town = LakeTown(Folder(data))
+    app = open_house(town)
     listener = bind(host, port)
     actual = listener.getsockname()[1]
     print(f"The console is at http://{host}:{actual}/ - stop it with Ctrl-C", file=sys.stderr, flush=True)
-    config = uvicorn.Config(open_house(town), log_level="warning", access_log=False, server_header=False)
+    if known := demo_credentials(app):
+        print(
+            "Its sign-in page lets you in with one click, as operator, auditor, administrator, installer or consumer. By name:",
+            file=sys.stderr,
+        )
+        print("\n".join(f"  {name:16s} {password}" for name, password in known), file=sys.stderr, flush=True)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a console is meant to end
         uvicorn.Server(config).run(sockets=[listener])
 

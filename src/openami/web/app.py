@@ -19,7 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..errors import InputError, OpenAMIError
@@ -66,9 +66,10 @@ TRIES_PER_MINUTE, TRIES_AT_ONCE = 10, 20
 """Of signing in, from one address."""
 
 
-def create_app(town: TownReader, gate: Gate, send_code: sign_in.Sender | None = None) -> FastAPI:
-    """The console of one town. gate: who may come in; send_code: how consumers get their one-time codes, None = they cannot."""
-    app = FastAPI(title="OpenAMI", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+def create_app(town: TownReader, gate: Gate, send_code: sign_in.Sender | None = None, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """The console of one town. gate: who may come in; send_code: how consumers get their one-time codes, None = they cannot; lifespan: what
+    runs beside it."""
+    app = FastAPI(title="OpenAMI", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     app.add_middleware(_SafeHeaders)
     console = Console(town, {name: _static_version(name) for name in STATIC_TYPES})

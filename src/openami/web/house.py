@@ -1,32 +1,55 @@
-"""The whole web app of a data folder: the console, sign-in, OAuth and the API behind one gate."""
+"""The whole web app of a data folder: the console, sign-in, OAuth, the API and what gateways tell, behind one gate."""
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+import contextlib
+from collections.abc import AsyncIterator
 
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+
+from ..payments.desk import PaymentDesk
+from ..payments.gateways import load_gateways
+from ..payments.http import payments_router
 from . import external, oauth
 from .api import create_api
 from .app import create_app
-from .demo_people import make_demo_people
+from .demo_people import DEMO_PEOPLE, PARTNER, demo_password, make_demo_people
 from .gate import Gate
+from .hooks import Hooks
 from .reader import LakeTown
 from .settings import code_sender, load_settings
 
 
 def open_house(town: LakeTown) -> FastAPI:
-    """The app of `town`, as its folder's `sign_in.toml` says. In a simulated town the demo people are made."""
+    """The app of `town`, as its folder's `sign_in.toml` and `gateways.toml` say. In a simulated town the demo people are made. While it runs, it
+    tells webhooks what happens."""
     settings = load_settings(town.folder.root)
-    gate = Gate(town, demo=town.folder.is_simulated(), public_url=settings.public_url)
+    gate = Gate(town, demo=town.folder.is_simulated(), public_url=settings.public_url, webhook_hosts=settings.webhook_hosts)
     if gate.tokens is not None:
         gate.tokens.external = settings.external
     if gate.demo:
         make_demo_people(gate)
-    gate.webhook_hosts = settings.webhook_hosts
-    app = create_app(town, gate, code_sender(settings.send_codes))
+    hooks = Hooks(gate, lambda: town.site)
+
+    @contextlib.asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        hooks.start()
+        yield
+        await run_in_threadpool(hooks.stop)
+
+    app = create_app(town, gate, code_sender(settings.send_codes), running)
     app.include_router(oauth.router)
     app.include_router(external.router)
     app.mount("/api/v1", create_api(town, lambda: town.site, gate))
+    if gateways := load_gateways(town.folder.root):
+        app.include_router(payments_router(PaymentDesk(town.rows.database, town.calendar.zone), gateways))
     return app
 
 
-__all__ = ["open_house"]
+def demo_credentials(app: FastAPI) -> list[tuple[str, str]]:
+    """(name, password) of the demo people who need no second factor, and of the demo program; empty where the meters are real."""
+    gate: Gate = app.state.gate
+    if not gate.demo:
+        return []
+    return [(name, demo_password(gate, name)) for name in (*DEMO_PEOPLE, PARTNER) if (one := gate.people.find(name)) and not one.totp]

@@ -59,7 +59,7 @@ class Tokens:
     ) -> None:
         self._clients, self._clock, self.external = clients, clock, external
         self._fetch = fetch or _fetch
-        self._lock = threading.Lock()
+        self._lock, self._external_lock = threading.Lock(), threading.Lock()
         self._external_keys: tuple[float, KeySet] | None = None
         self._about: dict[str, Any] | None = None
         self._own: tuple[Rows, float, list[ECKey]] | None = None
@@ -132,7 +132,7 @@ class Tokens:
         return None
 
     def _external_key_set(self, anew: bool) -> KeySet:
-        with self._lock:
+        with self._external_lock:
             kept = self._external_keys
             if kept is None or (anew and self._clock() - kept[0] > KEYS_AGAIN_S):
                 kept = self._external_keys = (self._clock(), KeySet.import_key_set(self._fetch(str(self.about_external()["jwks_uri"]))))  # type: ignore[arg-type]

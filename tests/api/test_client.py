@@ -1,0 +1,79 @@
+"""`openami.Client` against the real app: what it reads is what the API says, and it gives up as it should."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+import openami
+from openami.errors import DataError, InputError, RequestError, StorageError
+from openami.store.clients import Client as Program
+
+from .houses import BASE, House
+
+SECRET = "the secret of a program"
+
+
+@pytest.fixture(scope="module")
+def ami(house: House):
+    house.unlimited()
+    house.gate.people.add("planning", "operator", 0, password=SECRET)
+    house.gate.people.grant("planning", "all")  # type: ignore[arg-type]
+    house.gate.clients.add(Program("planning", "Planning", (), ("meters", "accounts", "town", "orders", "orders:write"), True))
+    with openami.Client(BASE, client_id="planning", client_secret=SECRET, http=house.client()) as client:
+        yield client
+
+
+def test_it_reads_what_there_is(house: House, ami) -> None:
+    assert ami.me()["name"] == "planning"
+    meters = list(ami.meters(feeder=house.own["feeder"]))
+    assert {m["feeder"] for m in meters} == {house.own["feeder"]}
+    table = ami.readings(house.own["meter"], first="2025-12-01", last="2025-12-02")
+    assert table.num_rows == 2 * 96
+    (day,) = ami.statements(house.own["account"], first="2025-12-02", last="2025-12-02")
+    assert ami.explain(house.own["account"], "2025-12-02")["amount_paise"] == day["charge_paise"]
+    assert {one["kind"] for one in ami.losses()} == {"feeder", "transformer"}
+    assert next(ami.payments(house.own["account"]))["amount_paise"] > 0
+    kind, _, figures = next(ami.live(0))
+    assert (kind, figures["last_closed_day"]) == ("figures", "2025-12-02")
+
+
+def test_a_list_goes_on_to_its_end(house: House, ami, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(ami.meters())
+    monkeypatch.setattr("openami.client.PAGE", 7)
+    assert list(ami.meters()) == whole
+
+
+def test_an_order_that_is_asked_for_again_under_its_key_is_the_same(house: House, ami) -> None:
+    first, again = (ami.ask("clock", [house.own["meter"]], "asked for by the test", key="a-key-of-its-own") for _ in range(2))
+    assert first == again
+    assert ami.withdraw(first["orders"][0], "not needed any more")["state"] == "cancelled"
+
+
+def test_refusals_are_errors_with_the_servers_sentence(house: House, ami) -> None:
+    with pytest.raises(RequestError, match="there is no meter NOPE here for you"):
+        ami.meter("NOPE")
+    with pytest.raises(InputError, match="does not have the right 'audit'"):
+        next(ami.audit())
+    with pytest.raises(InputError, match="fedeer"):
+        next(ami.meters(fedeer="F1"))
+    with pytest.raises(DataError, match="gives the program planning no token"):
+        openami.Client(BASE, client_id="planning", client_secret="wrong", http=house.client()).me()
+    with pytest.raises(DataError, match="needs a token"):
+        openami.Client(BASE, token="not one", http=house.client()).me()
+    assert SECRET not in repr(ami)
+
+
+def test_a_server_that_is_away_is_asked_again_and_then_given_up() -> None:
+    asked, waited = [], []
+
+    def away(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        if len(asked) == 2:
+            return httpx.Response(503, headers={"retry-after": "7"})
+        raise httpx.ConnectError("nobody there")
+
+    client = openami.Client(BASE, token="t", http=httpx.Client(transport=httpx.MockTransport(away)), sleep=waited.append)
+    with pytest.raises(StorageError, match="does not answer"):
+        client.me()
+    assert (len(asked), waited) == (4, [0.5, 7.0, 2.0])

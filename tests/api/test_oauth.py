@@ -1,0 +1,203 @@
+"""Tokens: the whole way of a program by code and proof key, by its own secret, with refresh; through another issuer; and every way it must fail."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+
+from openami.store.clients import Client
+from openami.web.tokens import External, Tokens
+
+from .houses import BASE, House
+
+BACK = "https://app.example/back?x=1"
+SECRET = "the secret of a program"
+FIELD = re.compile(r'<input type="hidden" name="([^"]+)" value="([^"]*)">')
+
+
+@pytest.fixture(scope="module")
+def programs(house: House) -> House:
+    house.unlimited()
+    people, clients, now_s = house.gate.people, house.gate.clients, house.gate.now_s
+    for name, confidential in (("reader", True), ("phone-app", False)):
+        people.add(name, "auditor" if confidential else "consumer", now_s, password=SECRET if confidential else None)
+        clients.add(Client(name, f"The {name}", (BACK,), ("meters", "accounts"), confidential))
+    people.grant("reader", "all")  # type: ignore[arg-type]
+    return house
+
+
+def _proof() -> tuple[str, str]:
+    verifier = secrets.token_urlsafe(48)
+    return verifier, base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+
+
+def _agreed(
+    house: House, who: str, client: str, challenge: str, scope: str = "meters openid offline_access", **changes: str
+) -> dict[str, str]:
+    """What the person's browser is sent back with."""
+    asked = {"response_type": "code", "client_id": client, "redirect_uri": BACK, "scope": scope, "state": "s1", "nonce": "n1"}
+    asked |= {"code_challenge": challenge, "code_challenge_method": "S256"} | changes
+    browser = house.browser(who)
+    page = browser.get(f"/oauth/authorize?{urlencode(asked)}")
+    if page.status_code == 303:
+        return _told(page.headers["location"])
+    form = {name: value.replace("&amp;", "&") for name, value in FIELD.findall(page.text)}
+    assert "form-action 'self' https://app.example;" in page.headers["content-security-policy"]
+    return _told(browser.post("/oauth/authorize", data=form | {"agree": "yes"}).headers["location"])
+
+
+def _told(location: str) -> dict[str, str]:
+    assert location.startswith("https://app.example/back?x=1&")
+    return {name: values[0] for name, values in parse_qs(urlsplit(location).query).items()}
+
+
+def _trade(house: House, **given: str):
+    return house.client().post("/oauth/token", data=given)
+
+
+def test_the_whole_way_of_a_program_without_a_secret(programs: House) -> None:
+    verifier, challenge = _proof()
+    told = _agreed(programs, "consumer-own", "phone-app", challenge)
+    assert (told["state"], told["iss"]) == ("s1", BASE)
+    given = {
+        "grant_type": "authorization_code",
+        "code": told["code"],
+        "redirect_uri": BACK,
+        "code_verifier": verifier,
+        "client_id": "phone-app",
+    }
+    body = _trade(programs, **given).json()
+    client = programs.client()
+    client.headers["authorization"] = f"Bearer {body['access_token']}"
+    me = client.get("/api/v1/me").json()
+    assert (me["name"], me["program"], me["rights"]) == ("consumer-own", "phone-app", ["meters"])
+    assert client.get(f"/api/v1/meters/{programs.own['meter']}").status_code == 200
+    assert client.get(f"/api/v1/meters/{programs.other['meter']}").status_code == 404
+    assert client.get("/oauth/userinfo").json()["sub"] == "consumer-own"
+    tokens = Tokens(
+        lambda: programs.gate.clients,
+        programs.gate.clock,
+        External(BASE, "-", "phone-app", "", ""),
+        lambda url: client.get(urlsplit(url).path).json(),
+    )
+    assert tokens.verify_identity(body["id_token"], "n1") == "consumer-own"
+    assert tokens.verify_identity(body["id_token"], "n2") is None
+
+
+def test_a_code_works_once_and_only_with_its_proof(programs: House) -> None:
+    verifier, challenge = _proof()
+    good = {"grant_type": "authorization_code", "redirect_uri": BACK, "code_verifier": verifier, "client_id": "phone-app"}
+    for change in (
+        {"code_verifier": _proof()[0]},
+        {"redirect_uri": "https://app.example/other"},
+        {"client_id": "no-such-program"},
+        {"code_verifier": ""},
+    ):
+        code = _agreed(programs, "consumer-own", "phone-app", challenge)["code"]
+        assert _trade(programs, **(good | {"code": code} | change)).status_code in (400, 401)
+    code = _agreed(programs, "consumer-own", "phone-app", challenge)["code"]
+    assert _trade(programs, **good, code=code).status_code == 200
+    assert _trade(programs, **good, code=code).json() == {"error": "invalid_grant"}
+
+
+def test_a_refresh_token_works_once_and_a_stolen_one_ends_the_family(programs: House) -> None:
+    verifier, challenge = _proof()
+    code = _agreed(programs, "consumer-own", "phone-app", challenge)["code"]
+    given = {"grant_type": "authorization_code", "code": code, "redirect_uri": BACK, "code_verifier": verifier, "client_id": "phone-app"}
+    first = _trade(programs, **given).json()["refresh_token"]
+    refresh = {"grant_type": "refresh_token", "client_id": "phone-app"}
+    second = _trade(programs, **refresh, refresh_token=first).json()["refresh_token"]
+    assert _trade(programs, **refresh, refresh_token=first).status_code == 400
+    assert _trade(programs, **refresh, refresh_token=second).status_code == 400
+
+
+def test_an_address_that_is_not_the_programs_is_never_used(programs: House) -> None:
+    _, challenge = _proof()
+    asked = {"response_type": "code", "client_id": "phone-app", "redirect_uri": "https://evil.example/", "code_challenge": challenge}
+    answer = programs.browser("consumer-own").get(f"/oauth/authorize?{urlencode(asked)}")
+    assert answer.status_code == 422
+    assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"response_type": "token"}, "unsupported_response_type"),
+        ({"code_challenge_method": "plain"}, "invalid_request"),
+        ({"code_challenge": "short"}, "invalid_request"),
+    ],
+)
+def test_a_wrong_request_is_told_to_the_program(programs: House, change: dict[str, str], error: str) -> None:
+    assert _agreed(programs, "consumer-own", "phone-app", _proof()[1], **change)["error"] == error
+
+
+def test_a_program_with_a_secret_reads_for_itself_and_not_without(programs: House) -> None:
+    right = programs.client().post("/oauth/token", data={"grant_type": "client_credentials"}, auth=("reader", SECRET))
+    assert right.json()["scope"] == "accounts meters"
+    client = programs.client()
+    client.headers["authorization"] = f"Bearer {right.json()['access_token']}"
+    assert client.get("/api/v1/accounts").status_code == 200
+    assert client.get("/api/v1/audit").status_code == 403  # the role has it, the program did not register it
+    wrong = programs.client().post("/oauth/token", data={"grant_type": "client_credentials"}, auth=("reader", "a wrong secret"))
+    assert (wrong.status_code, wrong.json()) == (401, {"error": "invalid_client"})
+    public = _trade(programs, grant_type="client_credentials", client_id="phone-app")
+    assert public.json() == {"error": "unauthorized_client"}
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "x.y.z", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJvcGVyYXRvciJ9.", "with key of others", "expired", "for others", "id token"]
+)
+def test_a_token_that_is_not_ours_or_not_for_us_opens_nothing(programs: House, bad: str) -> None:
+    gate, now = programs.gate, programs.gate.clock
+    assert gate.tokens is not None
+    stranger = Tokens(lambda: programs.gate.clients, now)
+    made = {
+        "with key of others": lambda: _forged(),
+        "expired": lambda: programs.token("operator", lives_s=-3600),
+        "for others": lambda: programs.token("operator", issuer="https://other.example"),
+        "id token": lambda: stranger.identity(BASE, "operator", "openami", "", "operator"),
+    }
+    client = programs.client()
+    client.headers["authorization"] = f"Bearer {made[bad]() if bad in made else bad}"
+    assert client.get("/api/v1/me").status_code == 401
+
+
+def _forged() -> str:
+    from joserfc import jwt
+    from joserfc.jwk import ECKey
+
+    claims = {"iss": BASE, "aud": "openami", "sub": "operator", "scope": "town", "exp": 4_000_000_000}
+    return jwt.encode({"alg": "ES256", "typ": "at+jwt"}, claims, ECKey.generate_key("P-256"))
+
+
+def test_people_of_another_issuer_come_in_if_they_are_linked(programs: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other issuer is a second house's provider, or rather this one's under another name: discovery, code, proof, ID token, all real."""
+    gate, other = programs.gate, programs.client()
+    assert gate.tokens is not None
+    gate.people.add("console-of-theirs", "consumer", 0, password=SECRET)
+    gate.clients.add(Client("console-of-theirs", "Console", (f"{BASE}/sign-in/external/back",), (), True))
+    monkeypatch.setattr(gate.tokens, "external", External(BASE, "openami", "console-of-theirs", SECRET, "Company"))
+    monkeypatch.setattr(gate.tokens, "_fetch", lambda url: other.get(urlsplit(url).path).json())
+    monkeypatch.setattr(
+        "openami.web.external.httpx.post", lambda url, data, auth, timeout: other.post(urlsplit(url).path, data=data, auth=auth)
+    )
+    gate.people.link("installer-own", "consumer-own")
+    visitor = programs.browser()
+    assert "Company" in visitor.get("/sign-in?lang=en").text
+    away = visitor.get("/sign-in/external?next=/me").headers["location"]
+    at_issuer = programs.browser("consumer-own")
+    form = {name: value.replace("&amp;", "&") for name, value in FIELD.findall(at_issuer.get(away.removeprefix(BASE)).text)}
+    back = at_issuer.post("/oauth/authorize", data=form | {"agree": "yes"}).headers["location"]
+    stranger = programs.browser().get(back.removeprefix(BASE))
+    assert stranger.headers["location"].startswith("/sign-in?problem=external")
+    away = visitor.get("/sign-in/external?next=/me").headers["location"]
+    form = {name: value.replace("&amp;", "&") for name, value in FIELD.findall(at_issuer.get(away.removeprefix(BASE)).text)}
+    back = at_issuer.post("/oauth/authorize", data=form | {"agree": "yes"}).headers["location"]
+    assert visitor.get(back.removeprefix(BASE)).headers["location"] == "/me"
+    assert "installer-own" in visitor.get("/me").text
+    gate.people.link("installer-own", None)

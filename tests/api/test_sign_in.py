@@ -1,0 +1,179 @@
+"""The door: passwords, second factors, lock-out, forms, sessions, phones, demo people, and what stands in the trail of it."""
+
+from __future__ import annotations
+
+import re
+
+import pyotp
+import pytest
+
+from openami.store.sessions import STAFF_IDLE_S
+from openami.web.app import TRIES_AT_ONCE
+from openami.web.demo_people import DEMO_PEOPLE, PHONE
+
+from .houses import BASE, House
+
+PASSWORD = "a long enough password"
+FORM = re.compile(r'name="form" value="([0-9a-f]+)"')
+
+
+@pytest.fixture
+def door(house: House):
+    """A browser at the sign-in page, with its clock in hand and its form token."""
+    now = [1_800_000_000.0]
+    before, house.gate.clock = house.gate.clock, lambda: now[0]
+    house.app.state.tries.clock = lambda: now[0]
+    house.app.state.tries._buckets.clear()
+    browser = house.browser()
+    yield browser, now
+    house.gate.clock = before
+
+
+def _person(house: House, name: str, role: str = "operator", totp: bool = True) -> str:
+    return house.gate.people.add(name, role, 0, password=PASSWORD, totp=totp) or ""
+
+
+def _enter(browser, name: str, password: str = PASSWORD, code: str = "", **more: str):
+    form = FORM.search(browser.get("/sign-in?lang=en").text)[1]
+    return browser.post("/sign-in?lang=en", data={"name": name, "password": password, "code": code, "form": form} | more)
+
+
+def test_password_and_code_open_the_door_and_one_alone_does_not(house: House, door) -> None:
+    browser, now = door
+    secret = _person(house, "two-factors")
+    assert "six digits" in _enter(browser, "two-factors").text
+    assert _enter(browser, "two-factors", "wrong password", pyotp.TOTP(secret).at(int(now[0]))).status_code == 401
+    entered = _enter(browser, "two-factors", code=pyotp.TOTP(secret).at(int(now[0])), next="/meters?day=2025-12-01")
+    assert (entered.status_code, entered.headers["location"]) == (303, "/meters?day=2025-12-01")
+    cookie = entered.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+    assert browser.get("/me").status_code == 200
+
+
+def test_a_code_works_once(house: House, door) -> None:
+    browser, now = door
+    secret = _person(house, "once-only")
+    code = pyotp.TOTP(secret).at(int(now[0]))
+    assert _enter(browser, "once-only", code=code).status_code == 303
+    assert _enter(house.browser(), "once-only", code=code).status_code == 401
+
+
+def test_a_name_that_is_not_there_is_answered_like_one_that_is(house: House, door) -> None:
+    browser, _ = door
+    _person(house, "is-there", "installer", totp=False)
+    tried = {name: [_enter(browser, name, "wrong password") for _ in range(7)] for name in ("is-there", "is-not-there")}
+    assert [a.status_code for a in tried["is-there"]] == [a.status_code for a in tried["is-not-there"]] == [401] * 4 + [429] * 3
+    assert "Wait 60 seconds" in tried["is-there"][-1].text
+
+
+def test_a_locked_name_opens_again_after_its_time_and_not_before(house: House, door) -> None:
+    browser, now = door
+    _person(house, "locked-out", "installer", totp=False)
+    for _ in range(5):
+        _enter(browser, "locked-out", "wrong password")
+    house.app.state.tries._buckets.clear()
+    assert _enter(browser, "locked-out").status_code == 429
+    now[0] += 61
+    assert _enter(browser, "locked-out").status_code == 303
+
+
+def test_one_address_does_not_try_for_ever(house: House, door) -> None:
+    browser, _ = door
+    answers = [_enter(browser, f"name-{k}", "wrong password") for k in range(TRIES_AT_ONCE + 1)]
+    assert [a.status_code for a in answers] == [401] * TRIES_AT_ONCE + [429]
+
+
+@pytest.mark.parametrize("onward", ["//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)", "/sign-out"])
+def test_nobody_is_sent_to_another_site(house: House, door, onward: str) -> None:
+    browser, _ = door
+    name = f"goes-home-{len(onward)}-{sum(map(ord, onward))}"
+    _person(house, name, "installer", totp=False)
+    assert _enter(browser, name, next=onward).headers["location"] == "/"
+
+
+def test_a_form_of_another_site_or_session_changes_nothing(house: House, door) -> None:
+    browser, _ = door
+    name = "own-forms"
+    _person(house, name, "installer", totp=False)
+    form = FORM.search(browser.get("/sign-in").text)[1]
+    sent = {"name": name, "password": PASSWORD, "form": form}
+    assert browser.post("/sign-in", data=sent, headers={"origin": "https://evil.example"}).status_code == 403
+    assert browser.post("/sign-in", data=sent, headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    assert browser.post("/sign-in", data=sent | {"form": "0" * 64}).status_code == 403
+    assert house.browser().post("/sign-in", data=sent).status_code == 403
+    assert browser.post("/sign-in", data=sent, headers={"origin": BASE}).status_code == 303
+
+
+def test_a_session_ends_when_it_was_idle_and_says_so_in_the_readers_language(house: House, door) -> None:
+    browser, now = door
+    _person(house, "fell-asleep", "installer", totp=False)
+    _enter(browser, "fell-asleep")
+    form = FORM.search(browser.get("/me").text)[1]
+    now[0] += STAFF_IDLE_S + 1
+    answer = browser.post("/sign-out?lang=hi", data={"form": form})
+    assert answer.status_code == 401
+    assert "कुछ भी बदला नहीं गया" in answer.text
+    assert browser.get("/me").headers["location"].startswith("/sign-in?next=/me")
+
+
+def test_a_session_is_worth_nothing_after_signing_out(house: House, door) -> None:
+    browser, _ = door
+    _person(house, "signs-out", "installer", totp=False)
+    _enter(browser, "signs-out")
+    kept = browser.cookies["openami-session"]
+    browser.post("/sign-out", data={"form": FORM.search(browser.get("/me").text)[1]})
+    browser.cookies.set("openami-session", kept)
+    assert browser.get("/me").status_code == 303
+
+
+def test_a_phone_with_several_accounts_gets_a_code_that_works_once(house: House, door) -> None:
+    browser, _ = door
+    page = browser.get("/sign-in/phone").text
+    page = browser.post("/sign-in/phone?lang=en", data={"phone": PHONE, "form": FORM.search(page)[1]}).text
+    code = re.search(r"shown here: (\d{6})", page)[1]
+    sent = {"phone": PHONE, "code": code, "form": FORM.search(page)[1]}
+    assert browser.post("/sign-in/code", data=sent).status_code == 303
+    mine = browser.get("/me?lang=en").text
+    assert house.own["account"] in mine
+    assert mine.count("/consumers/") == 2
+    assert house.browser().post("/sign-in/code", data=sent).status_code == 403  # another browser's form
+    late = house.browser()
+    form = FORM.search(late.get("/sign-in/phone").text)[1]
+    assert late.post("/sign-in/code", data=sent | {"form": form}).status_code == 401
+
+
+def test_a_phone_that_is_not_known_is_told_the_same(house: House, door) -> None:
+    browser, now = door
+    now[0] += 60
+    page = browser.get("/sign-in/phone?lang=en").text
+    known = browser.post("/sign-in/phone?lang=en", data={"phone": "9000000001", "form": FORM.search(page)[1]})
+    assert "If this number is known" in known.text
+    assert "shown here" not in known.text
+    wrong = browser.post("/sign-in/phone?lang=hi", data={"phone": "12", "form": FORM.search(page)[1]})
+    assert (wrong.status_code, "यह फ़ोन नंबर नहीं है" in wrong.text) == (422, True)
+
+
+def test_demo_people_are_one_click_away_in_a_simulated_town_and_nowhere_else(house: House, door) -> None:
+    browser, _ = door
+    page = browser.get("/sign-in?lang=en").text
+    for name in DEMO_PEOPLE:
+        other = house.browser()
+        form = FORM.search(other.get("/sign-in").text)[1]
+        assert f'value="{name}"' in page
+        assert other.post("/sign-in/demo", data={"person": name, "form": form}).status_code == 303
+        assert other.get("/", follow_redirects=True).status_code == 200
+    house.gate.demo = False
+    assert "demo-operator" not in browser.get("/sign-in").text
+    assert browser.post("/sign-in/demo", data={"person": "demo-operator", "form": FORM.search(page)[1]}).status_code == 404
+    house.gate.demo = True
+
+
+def test_signing_in_and_failing_to_stand_in_the_trail_without_the_secret(house: House, door) -> None:
+    browser, _ = door
+    _person(house, "in-the-trail", "installer", totp=False)
+    _enter(browser, "in-the-trail", "my secret guess 1")
+    _enter(browser, "in-the-trail")
+    lines = [entry for _, entry in house.gate.trail.latest(2, action="sign_in")]
+    assert [(e.who, e.outcome, e.address) for e in lines] == [("in-the-trail", "done", "testclient"), ("", "refused", "testclient")]
+    assert "my secret guess 1" not in repr(house.gate.trail.latest(1000))
