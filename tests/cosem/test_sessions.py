@@ -504,3 +504,12 @@ def test_a_server_that_leaves_its_title_out_is_known_by_its_answers_or_beforehan
     assert isinstance(events[0], Associated)
     assert "left out its system title" in events[0].warnings[0]
     assert ours.peer_title == SERVER_TITLE
+
+
+def test_a_counter_that_was_used_is_told_which_one_is_due():
+    client, server = pair("wrapper", Mechanism.HLS, 0x30)
+    server.device.setups[48].security.last_client_counter = 41
+    client.open()
+    events, seen, _ = pump(client, server)
+    assert [event.cause for event in seen] == ["replay"]
+    assert "ExceptionResponse(state=1, service=6, counter=42)" in events[0].reason

@@ -198,7 +198,7 @@ class ServerSession:
             self._apdu(event.apdu)
         except MeterError as error:
             self._violation(error.cause, str(error), event.apdu)
-            self._refuse_with(_exception_for(error, self._protection))
+            self._refuse_with(_exception_for(error, self._last_counter()))
         except OpenAMIError as error:
             self._violation("local", str(error), event.apdu)
             self._refuse_with(ExceptionResponse(1, 3))
@@ -481,6 +481,13 @@ class ServerSession:
             ready = GeneralBlock(False, False, GENERAL_WINDOW, self._own_general, self._receiver.acknowledged, b"")
             self.link.send(encode_apdu(ready))
 
+    def _last_counter(self) -> int:
+        """The last invocation counter of this client, of an association that stands or is being asked for; -1 = none."""
+        if self._protection is not None:
+            return self._protection.last_peer_counter
+        setup = self.device.setups.get(self.client)
+        return setup.security.last_client_counter if setup is not None and setup.security is not None else -1
+
     def _violation(self, cause: str, message: str, octets: bytes) -> None:
         self._events.append(Violation(self.client, cause, message, octets))
 
@@ -509,10 +516,10 @@ def _initiate_error(initiate: InitiateRequest, setup: AssociationSetup) -> apdu.
     return None
 
 
-def _exception_for(error: MeterError, protection: Protection | None) -> ExceptionResponse:
-    """The exception response that tells a peer what was wrong."""
-    if error.cause == "replay" and protection is not None:
-        return ExceptionResponse(1, 6, protection.last_peer_counter + 1)
+def _exception_for(error: MeterError, last_counter: int) -> ExceptionResponse:
+    """The exception response that tells a peer what was wrong; an invocation counter error names the one that is due."""
+    if error.cause == "replay":
+        return ExceptionResponse(1, 6, last_counter + 1)
     if error.cause == "bad_tag":
         return ExceptionResponse(1, 5)
     if error.cause in ("security", "association"):
