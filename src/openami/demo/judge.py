@@ -25,6 +25,7 @@ from ..losses.suspicion import Idle, Understated, idle_while_flowing, understate
 from ..readings import CHANNEL_BY_NAME, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Int32, Quality, UInt32
 from ..registry import NodeKind
 from ..store.journal import Journal
+from .asked import Answered
 
 CHECKS_OF_THE_DEMO = ("missing", "duplicate", "spike", "plausibility", "frozen", "zero")
 """The checks that have something to judge here; out of day is decided before the grid, and counted with the quarantine."""
@@ -49,12 +50,13 @@ def truth(town: Town, plan: Plan) -> dict[str, Any]:
     }
 
 
-def report(site: Site, town: Town, plan: Plan, outcome: Outcome) -> dict[str, Any]:
+def report(site: Site, town: Town, plan: Plan, outcome: Outcome, answered: Answered) -> dict[str, Any]:
     """One object: counts, planted against found, money, losses, and the statements that must be true (`holds`)."""
     place = np.array([(m.shard, m.index) for m in town.meters])
     raw, _ = _whole(site, town, place, "raw", IMPORT_WH.name)
     validated, quality = _whole(site, town, place, "validated", IMPORT_WH.name)
-    expected, conflicts = expected_grid(town, plan, IMPORT_WH.name)
+    pushed, conflicts = expected_grid(town, plan, IMPORT_WH.name)
+    expected = answered.fill(pushed, IMPORT_WH.name)
     journal = Journal(site.folder.journal)
     quarantine = journal.quarantine()
     frames = journal.frames()
@@ -63,10 +65,15 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome) -> dict[str, An
     money = _money(site)
     balance = _balance(site)
     holds = {
-        "every reading that arrived is in raw exactly once": bool((raw == expected).all()) and _other_channels(site, town, plan, place),
+        "every reading that arrived is in raw exactly once": bool((raw == expected).all())
+        and _other_channels(site, town, plan, place, answered),
         "every reading of a healthy meter is in validated, as sent or estimated for a named check": _healthy(
             town, plan, expected, validated, quality
         ),
+        "what an asked meter's pushes lost is read from it, as it counted": bool(
+            (raw[answered.meters] == np.where(pushed[answered.meters] == MISSING, answered.wh, pushed[answered.meters])).all()
+        )
+        and answered.rows == int((pushed[answered.meters] == MISSING).sum()),
         "every quarantined frame has the planted cause": _quarantined_as_planted(town, plan, outcome, quarantine),
         "every reading of a meter that counts wrong is flagged by its check": _broken_flagged(plan, quality),
         "as many pushes confirmed as frames taken in": _confirmed(outcome, frames, quarantine),
@@ -84,6 +91,12 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome) -> dict[str, An
         "quarantine": {
             cause: {"planted": refusals.get(cause, 0), "found": sum(r.cause == cause for r in quarantine)}
             for cause in sorted({*refusals, *(r.cause for r in quarantine)})
+        },
+        "asked": {
+            "meters": len(answered.meters),
+            "missing": int((pushed[answered.meters] == MISSING).sum()),
+            "rows": answered.rows,
+            "registers": answered.registers,
         },
         "completeness": _completeness(town, raw, validated, quality),
         "checks": _checks(town, plan, expected, conflicts, flagged),
@@ -118,13 +131,13 @@ def _whole(site: Site, town: Town, place: np.ndarray, table: str, channel: str) 
     return values, quality
 
 
-def _other_channels(site: Site, town: Town, plan: Plan, place: np.ndarray) -> bool:
+def _other_channels(site: Site, town: Town, plan: Plan, place: np.ndarray, answered: Answered) -> bool:
     """The same for voltage, current and apparent energy of the consumers' meters (a network meter's layout has them by phase)."""
     for name in town.channels:
         if name == IMPORT_WH.name:
             continue
         raw, _ = _whole(site, town, place, "raw", name)
-        expected, _ = expected_grid(town, plan, name)
+        expected = answered.fill(expected_grid(town, plan, name)[0], name)
         rows = slice(0, None) if CHANNEL_BY_NAME[name].additive else slice(0, town.consumers)
         if not (raw[rows] == expected[rows]).all():
             return False

@@ -25,6 +25,7 @@ from typing import Any
 
 from ..billing.tariff import load_tariffs
 from ..day import Site, close_all, collect
+from ..day.registered import tell_registers
 from ..errors import InputError, OpenAMIError, StorageError
 from ..fleet.faults import Plan, plant
 from ..fleet.run import Fleet, Outcome
@@ -34,6 +35,7 @@ from ..store.keys import load_master_key
 from ..store.lake import Lake
 from ..store.rows import Rows
 from . import judge
+from .asked import ask_meters, operate
 
 TARIFFS = ("BR-DS2", "BR-DS2-TOU")
 REPORT = "report.json"
@@ -105,10 +107,21 @@ def _work(partial: Folder, town: Town, plan: Plan, stage: Stage, started: float)
     collect(site, stage("Decode the journal into day grids", outcome.frames))
     times["collect_s"] = time.perf_counter() - at
     at = time.perf_counter()
+    step = stage("Ask meters for what is missing", 2)
+    answered = ask_meters(site, town, plan)
+    step(1)
+    if answered.meters:
+        collect(site)
+        tell_registers(site)
+    step(1)
+    times["ask_s"] = time.perf_counter() - at
+    at = time.perf_counter()
     close_all(site, stage("Validate, bill, balance", town.days * len(site.rows.shards())))
     times["close_s"] = time.perf_counter() - at
     step = stage("Compare with what was planted", 1)
-    report = judge.report(site, town, plan, outcome)
+    orders = operate(site, town)
+    report = judge.report(site, town, plan, outcome, answered)
+    report["orders"] = orders
     step(1)
     times["total_s"] = time.perf_counter() - started
     report["timings"] = {name: round(value, 3) for name, value in times.items()} | {

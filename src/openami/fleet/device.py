@@ -22,6 +22,7 @@ from ..cosem.clock import CosemDateTime
 from ..cosem.profile import CLOCK, Capture
 from ..cosem.server import LogicalDevice
 from ..errors import InputError, RequestError
+from ..readings import Int32
 from .associations import RELAY_OBIS, MeterIdentity, association_setups
 from .households import Households, load_households, true_consumption
 from .life import Life, Load
@@ -162,11 +163,12 @@ def build_device(
     max_pdu: int = 1024,
     deltas: bool = False,
     general_blocks: bool = False,
+    quarter_wh: Int32 | None = None,
 ) -> MeterDevice:
     """A meter that has lived `months` whole months (0 to 12) and keeps `days` days of block and daily load (1 to 90), as of `now_s`.
 
     seed: which of the 400 real households it measures, and its power factor; period_s: capture period; deltas: its profiles write null
-    for what equals the row before; max_pdu: what it can receive [bytes].
+    for what equals the row before; max_pdu: what it can receive [bytes]; quarter_wh: what its household takes instead, as `Load` wants it.
     """
     if not 1 <= days <= DAYS_MAX:
         raise InputError(f"--days {days}: a meter of this kind keeps 1 to {DAYS_MAX} days of block load")
@@ -175,7 +177,7 @@ def build_device(
     if not 0 <= control_mode <= 6:
         raise InputError(f"--control-mode {control_mode} does not exist; the relay's modes are 0 to 6 (6 is usual in India)")
     rng = np.random.default_rng(seed)
-    device = _alive(identity, now_s, rng, days, min(months, MONTHS_MAX), period_s, control_mode)
+    device = _alive(identity, now_s, rng, days, min(months, MONTHS_MAX), period_s, control_mode, quarter_wh)
     device.setups = association_setups(identity, now_s, max_pdu, general_blocks)
     for one in meter_objects(device):
         device.add(one)
@@ -187,7 +189,16 @@ def build_device(
     return device
 
 
-def _alive(identity: MeterIdentity, now_s: int, rng: np.random.Generator, days: int, months: int, period_s: int, mode: int) -> MeterDevice:
+def _alive(
+    identity: MeterIdentity,
+    now_s: int,
+    rng: np.random.Generator,
+    days: int,
+    months: int,
+    period_s: int,
+    mode: int,
+    own_wh: Int32 | None,
+) -> MeterDevice:
     """The device with its relay, clock and life, from local midnight of its first day on."""
     households = _households()
     quarter_wh = households.metered_wh[int(rng.integers(0, len(households.ids)))].reshape(1, -1)
@@ -195,7 +206,7 @@ def _alive(identity: MeterIdentity, now_s: int, rng: np.random.Generator, days: 
     keep_from_s = _midnight(now_s) - days * DAY_S
     since_s = min(_month_back(now_s, months), keep_from_s)
     factor_milli = int(rng.integers(880, 995))
-    life = Life(Load(true_consumption(quarter_wh)[0]), relay, period_s, since_s, factor_milli)
+    life = Life(Load(true_consumption(quarter_wh)[0] if own_wh is None else own_wh), relay, period_s, since_s, factor_milli)
     device = MeterDevice(identity, life, relay, clock, meter_tables())
     device.keep_from_s = keep_from_s
     life.captured = device.captured

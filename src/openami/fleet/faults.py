@@ -112,6 +112,12 @@ def plant(town: Town) -> Plan:
     return plan
 
 
+def healthy_meters(town: Town, plan: Plan) -> list[int]:
+    """The consumers' meters without a planted fault of their own, in registry order."""
+    taken = _taken(plan)
+    return [k for k in range(town.consumers) if k not in taken]
+
+
 def expected_grid(town: Town, plan: Plan, channel: str) -> tuple[np.ndarray, Bool]:
     """What the day grid must hold by the plan: values int32 [meter, slot] (first claim by counter; MISSING where none) and conflicts bool."""
     values = np.full(town.metered_wh.shape, MISSING, np.int32)

@@ -96,6 +96,7 @@ def site_gaps(
     now_s: int,
     grace_s: int = GRACE_S,
     depth_s: int = DEPTH_S,
+    join_s: int = JOIN_S,
 ) -> Missing:
     """What `raw` lacks of consecutive `days` for every registered meter; a (day, shard) that was never collected lacks everything."""
     known: dict[str, list[Gap]] = {}
@@ -115,7 +116,7 @@ def site_gaps(
             left = without(gaps, known.get(serials[index], ()), calendar.interval_s)
             kept = [Gap(max(g.first_s, oldest), g.last_s) for g in left if g.last_s >= oldest]
             gone = [Gap(g.first_s, min(g.last_s, oldest)) for g in left if g.first_s < oldest]
-            wanted |= {serials[index]: joined(kept)} if kept else {}
+            wanted |= {serials[index]: joined(kept, join_s)} if kept else {}
             lost |= {serials[index]: gone} if gone else {}
     return Missing(wanted, lost, heard_s)
 
