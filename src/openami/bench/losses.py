@@ -1,8 +1,11 @@
-"""`losses`: the energy account of 10 million meters' day: every transformer and feeder with its interval, from readings in memory; and what it
-would take DuckDB to add up the same energies by transformer, without any interval.
+"""`losses`: two stages of the energy audit. First the account of 10 million meters' day, every transformer and feeder with its interval, from
+readings in memory; and what it would take DuckDB to add up the same energies by transformer, without any interval.
 
 64 consumers a transformer, 32 transformers a feeder; each shard's network meters stand after its consumers. `account` is `totals`, `usual` and
 `account` of `openami.losses`; shards run in two threads, and at most four different ones are kept in memory.
+
+Then suspects: features, probability and worth of a tenth as many meters over 90 days of half hours, 64 transformers at a time; two different chunks
+are made and used in turn, as a shard's would be read from the history. `cpu_s` beside the wall clock: on a busy machine only that says much.
 """
 
 from __future__ import annotations
@@ -15,13 +18,17 @@ from importlib.util import find_spec
 import numpy as np
 
 from ..losses.account import Account, Errors, account, totals, usual
+from ..losses.features import Watched, features
 from ..losses.network import Level, Tree, children_first
-from ..readings import DayBlock, Int32, UInt32
+from ..losses.suspects import Model, worth
+from ..readings import MISSING, DayBlock, Int32, UInt32
 from . import Line, beside, line, median_seconds, memory
+from .days import bench_day
 from .rollup import CONSUMERS, TRANSFORMERS
 from .shards import validated_shards
 
 METERS = 10_000_000
+SUSPECT_CHUNK, SUSPECT_DAYS, SLOTS = 4_096, 90, 48
 
 
 def run(meters: int, threads: int = 2, peers: bool = True) -> Iterator[Line]:
@@ -40,6 +47,7 @@ def run(meters: int, threads: int = 2, peers: bool = True) -> Iterator[Line]:
     own = line("losses", "meters_per_s", meters / took_s, "meters/s", meters, cpu_s=cpu_s, nodes=sum(accounts))
     yield own
     yield memory("losses", meters)
+    yield from run_suspects(max(meters // 10, 1), threads)
     if peers and find_spec("duckdb"):
         yield from _duckdb(own, shards[0])
 
@@ -103,3 +111,33 @@ def _duckdb(own: Line, shard: tuple[Tree, Int32, UInt32]) -> Iterator[Line]:
         raise RuntimeError(f"duckdb finds a loss of {found} Wh, OpenAMI {expected}: the comparison is not of the same work")
     seconds = median_seconds(lambda: connection.execute(query).fetchall(), 3)
     yield from beside(own, f"duckdb {duckdb.__version__}", homes / seconds, mode="sums only, no interval")
+
+
+def run_suspects(meters: int, threads: int = 2) -> Iterator[Line]:
+    """Features and worth of `meters` meters over 90 days, in chunks of whole transformers."""
+    size = min(SUSPECT_CHUNK, -(-meters // CONSUMERS) * CONSUMERS)
+    chunks = [watched_chunk(size, seed) for seed in range(2)]
+    profile = np.maximum(chunks[0].wh[:SLOTS].astype(np.float64).mean(axis=1), 0)
+    count = -(-meters // size)
+    model = Model.cold()
+    worth(model, features(watched_chunk(CONSUMERS, 9), profile))
+    start, used = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(threads) as pool:
+        told = list(pool.map(lambda k: float(worth(model, features(chunks[k % 2], profile))[1].max()), range(count)))
+    took_s, cpu_s = time.perf_counter() - start, time.process_time() - used
+    done = count * size
+    yield line("losses", "suspects_per_s", done / took_s, "meters/s", done, cpu_s=cpu_s, days=SUSPECT_DAYS, most_wh=max(told))
+    yield {**memory("losses", done), "mode": "suspects"}
+
+
+def watched_chunk(meters: int, seed: int) -> Watched:
+    """Half hours of whole transformers over 90 days: one benchmark day's homes, each day louder or quieter, 2 % missing."""
+    rng = np.random.default_rng(seed)
+    day = np.maximum(bench_day(meters, seed).wh, 0)
+    wh = np.empty((SUSPECT_DAYS * SLOTS, meters), np.int32)
+    for each in range(SUSPECT_DAYS):
+        wh[each * SLOTS : (each + 1) * SLOTS] = day * rng.gamma(16, 1 / 16, day.shape).astype(np.float32)
+    node = (np.arange(meters) // CONSUMERS).astype(np.int32)
+    into = np.add.reduceat(wh, np.arange(0, meters, CONSUMERS), axis=1, dtype=np.int64) * 104 // 100
+    wh[rng.random(wh.shape, np.float32) < np.float32(0.02)] = MISSING
+    return Watched(wh, node, into, SLOTS)
