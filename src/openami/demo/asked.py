@@ -20,6 +20,7 @@ import numpy as np
 from ..control.guard import Decision, decide
 from ..control.order import Order, State, What
 from ..control.policy import load_policies
+from ..cosem.axdr import Data, Tag
 from ..day import Site
 from ..day.guarding import facts_of
 from ..errors import StorageError
@@ -100,9 +101,7 @@ def device_of(town: Town, number: int) -> MeterDevice:
     offset_s = int(town.calendar.local(begins_s).utcoffset().total_seconds())  # type: ignore[union-attr]
     first_slot = (begins_s + offset_s - MONDAY_S) // QUARTER_S
     cycle = np.roll(own, first_slot % len(own)).astype(np.int32)
-    return build_device(
-        identity, _after(town), seed=number, days=town.days + 1, months=0, period_s=QUARTER_S, quarter_wh=cycle, control_mode=4
-    )
+    return build_device(identity, _after(town), seed=number, days=town.days + 1, months=0, period_s=QUARTER_S, quarter_wh=cycle)
 
 
 def _after(town: Town) -> int:
@@ -196,7 +195,8 @@ async def _ask(site: Site, town: Town, devices: dict[int, MeterDevice], answered
 
 
 def operate(site: Site, town: Town) -> list[dict[str, Any]]:
-    """Order the disconnection of the accounts longest due, at 11:30 of the day behind the last one; those that are cut are paid for and reconnected.
+    """At 11:30 of the day behind the last one: order the disconnection of the accounts longest due, where the guard has the last word; those that are
+    cut are paid for and reconnected. And reconnect a few that were cut before and have recharged (constructed: their relays stand open).
 
     Each as {account, meter, what, state, against}: the guard's reasons that forbid, or what was read back."""
     last, due = site.deployment.open_days[-1], list[dict[str, Any]]()
@@ -208,7 +208,9 @@ def operate(site: Site, town: Town) -> list[dict[str, Any]]:
     point = {p.name: k for k, p in enumerate(town.points)}
     chosen = {point[by_account[row["account"]].usage_point]: str(row["account"]) for row in due[:ORDERED_MAX]}
     chosen = {number: account for number, account in chosen.items() if (town.metered_wh[number] >= 0).all()}
-    return asyncio.run(_operate(site, town, chosen)) if chosen else []
+    paid = {point[by_account[t.account].usage_point]: t.account for t in reversed(town.recharges)}
+    again = {k: paid[k] for k in sorted(paid) if k not in chosen and (town.metered_wh[k] >= 0).all()}
+    return asyncio.run(_operate(site, town, chosen, dict(list(again.items())[:ORDERED_MAX])))
 
 
 def _forbidden(row: dict[str, Any]) -> int:
@@ -216,16 +218,19 @@ def _forbidden(row: dict[str, Any]) -> int:
     return sum(reason["ok"] is False for reason in json.loads(row["reasons"]))
 
 
-async def _operate(site: Site, town: Town, chosen: dict[int, str]) -> list[dict[str, Any]]:
+async def _operate(site: Site, town: Town, chosen: dict[int, str], paid: dict[int, str]) -> list[dict[str, Any]]:
     clock = {"now": town.calendar.day_start(town.first_day + timedelta(days=town.days)) + 41_400}
-    devices = {number: device_of(town, number) for number in chosen}
+    devices = {number: device_of(town, number) for number in (*chosen, *paid)}
+    for number in paid:
+        devices[number].relay.act(1, Data(Tag.INTEGER, 0), clock["now"] - 3600)
     told: list[dict[str, Any]] = []
     async with _served(site, town, devices, lambda: clock["now"]) as lines:
         book = OrderBook(site.rows)
         desk = OrderDesk(book, lines, lambda: clock["now"], lambda order, now_s: _judge(site, order, now_s))
-        for number, account in chosen.items():
+        for number, account in (chosen | paid).items():
             serial = town.meters[number].serial
-            for what, why in ((What.DISCONNECT, "balance below the floor"), (What.CONNECT, "recharged")):
+            cut = ((What.DISCONNECT, "balance below the floor"),) if number in chosen else ()
+            for what, why in (*cut, (What.CONNECT, "recharged")):
                 order = desk.ask(Order(f"{what} {account}", what, account, serial, clock["now"], who="demo", why=why))
                 order = await _until_settled(desk, order, clock)
                 told.append(_told(order))
@@ -254,8 +259,8 @@ def _told(order: Order) -> dict[str, Any]:
 
 
 def _judge(site: Site, order: Order, now_s: int) -> Decision:
-    """The guard, on what the platform knows of the account and what this town has constructed for the rest: a notice delivered days ago, recharging that
-    works, no life-support device, no dispute."""
+    """The guard, on what the platform knows of the account and what this town has constructed for the rest: a notice delivered days ago,
+    recharging that works, no life-support device, no dispute."""
     now = site.calendar.local(now_s)
     facts = replace(
         facts_of(site, order, now.date()),

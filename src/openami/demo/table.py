@@ -42,6 +42,7 @@ def print_report(report: dict[str, Any]) -> None:
     table.add_column("", justify="left")
     _frames(table, report)
     _checks(table, report)
+    _asked(table, report)
     _suspicion(table, report)
     _figures(table, report)
     _losses(table, report)
@@ -82,6 +83,16 @@ def _checks(table: Table, report: dict[str, Any]) -> None:
     for name, count in report["checks"].items():
         planted = "" if count["planted"] is None else f"{count['planted']:,}"
         table.add_row(f"  check: {name.replace('_', ' ')}", planted, f"{count['flagged']:,}", "")
+
+
+def _asked(table: Table, report: dict[str, Any]) -> None:
+    """What was read from meters, and what became of the orders to relays."""
+    asked = report["asked"]
+    _section(table, "Asked of meters")
+    note = f"from {asked['meters']} meters, and {asked['registers']} registers at midnight"
+    table.add_row("  intervals that their pushes lost / read", f"{asked['missing']:,}", f"{asked['rows']:,}", note)
+    for order in report["orders"]:
+        table.add_row(f"  {order['what']} {order['account']}", "", order["state"], order["note"])
 
 
 def _suspicion(table: Table, report: dict[str, Any]) -> None:
