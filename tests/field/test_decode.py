@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from field.commands import Commands
 from openami import cli
 from openami.cosem.apdu import Block, GeneralBlock, GetBlock, encode_apdu
 from openami.cosem.axdr import Data, Tag, encode
@@ -337,3 +338,18 @@ def test_bad_input_is_one_sentence_and_exit_2(monkeypatch, capsys, words):
     assert code == 2
     assert err.startswith("openami: ")
     assert len(err.strip().splitlines()) == 1
+
+
+def test_general_ciphering_is_explained_and_opened(monkeypatch, capsys):
+    openami = Commands(monkeypatch, capsys)
+    octets = (
+        "dd080000000000000001084f414d000000000108584d41000000000700000100001e30000000053a228d635908264f4b2eda6cb1e82c87b2aedc5f358dcb7f29"
+    )
+    keys = ("--key", "000102030405060708090a0b0c0d0e0f", "--auth-key", "101112131415161718191a1b1c1d1e1f")
+    code, out, err = openami("decode", octets, *keys)
+    assert (code, err) == (0, "")
+    assert "transaction id: 0000000000000001" in out
+    assert "recipient: 584d410000000007" in out
+    assert "tag checked: yes, it holds" in out
+    assert "0.0.42.0.0.255" in out
+    assert "does not hold" in openami("decode", octets, *keys[:3], "00" * 16)[2]

@@ -90,3 +90,11 @@ def test_bad_input_is_one_sentence_and_exit_2(openami, words, said):
 def test_for_people(openami):
     with ServedMeter(days=1, months=0) as meter:
         assert openami("relay", meter.url, "state", *access(meter, "us"))[:2] == (0, "connected, output on, control mode 6\n")
+
+
+def test_a_meter_that_does_not_tell_its_mode_is_switched_all_the_same(openami):
+    with ServedMeter(control_mode=4, days=1, months=0) as meter:
+        del meter.device.relay.attributes[4]
+        code, said, _ = relay(openami, meter, "state")
+        assert (code, stands(said), said["control_mode"]) == (0, ON, None)
+        assert "control mode not told" in openami("relay", meter.url, "state", *access(meter, "us"))[1]
