@@ -14,6 +14,7 @@ import pytest
 from openami.day import Site
 from openami.demo import judge
 from openami.demo import run as demo
+from openami.demo.asked import answering
 from openami.demo.run import REPORT, TARIFFS, TRUTH, Wish, run_demo
 from openami.errors import InputError, OpenAMIError, StorageError
 from openami.fleet import town as fleet_town
@@ -58,6 +59,22 @@ def over_new_year(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[
 
 
 # What it says
+
+
+def test_what_pushes_lost_is_read_from_the_meters_that_answer(ran: tuple[Path, dict[str, Any], str]) -> None:
+    asked = ran[1]["asked"]
+    assert asked["meters"] > 0
+    assert 0 < asked["missing"] == asked["rows"]
+    assert asked["registers"] == asked["meters"] * 3, "every midnight of two days, of each"
+
+
+def test_a_relay_is_closed_by_order_and_one_is_opened_only_as_the_guard_says(ran: tuple[Path, dict[str, Any], str]) -> None:
+    orders = ran[1]["orders"]
+    closed = [order for order in orders if order["what"] == "connect"]
+    assert closed
+    assert {(order["state"], order["note"].split(",")[0]) for order in closed} == {("confirmed", "control state 1")}
+    refused = [order["note"] for order in orders if order["what"] == "disconnect"]
+    assert all("grace_below_floor" in note for note in refused), "two days after the first nobody's time is over"
 
 
 def test_everything_that_must_hold_holds(ran: tuple[Path, dict[str, Any], str]) -> None:
@@ -108,7 +125,7 @@ def test_a_reading_that_was_lost_on_the_way_to_raw_is_noticed(ran: tuple[Path, d
     plan = demo.plant(town)
     demo.measure(town)
     confirmed = {(k, at) for k, own in enumerate(plan.sends) for at, send in enumerate(own) if send.kind in judge.TAKEN_IN}
-    holds = judge.report(site, town, plan, demo.Outcome(0, 0, confirmed))["holds"]
+    holds = judge.report(site, town, plan, demo.Outcome(0, 0, confirmed), answering(town, plan)[1])["holds"]
     assert not holds["every reading that arrived is in raw exactly once"]
     site.rows.close()
 

@@ -74,11 +74,16 @@ class Answered:
 def ask_meters(site: Site, town: Town, plan: Plan) -> Answered:
     """Read what `raw` lacks of the meters that answer, and their registers at every midnight; collect afterwards. StorageError where a meter does not
     answer in time."""
-    devices = {number: device_of(town, number) for number in _askable(town, plan)}
-    answered = _truths(town, devices)
+    devices, answered = answering(town, plan)
     if devices:
         asyncio.run(_ask(site, town, devices, answered))
     return answered
+
+
+def answering(town: Town, plan: Plan) -> tuple[dict[int, MeterDevice], Answered]:
+    """The meters that answer, by number in the town, and what they would give, before anybody has asked."""
+    devices = {number: device_of(town, number) for number in _askable(town, plan)}
+    return devices, _truths(town, devices)
 
 
 def _askable(town: Town, plan: Plan) -> list[int]:
