@@ -67,7 +67,7 @@ def test_a_step_of_an_order_is_told_signed_and_again_until_it_is_taken(house: Ho
     hooks.look()
     number = f"H-{os.urandom(4).hex()}"
     OrderBook(house.site.rows).ask(
-        Order(number, What.CONNECT, house.own["account"], house.own["meter"], now[0] + 5, who="test", why="to be told")
+        Order(number, What.CLOCK, house.own["account"], house.own["meter"], now[0] + 5, who="test", why="to be told")
     )
     now[0] += 10
     body = {"why": "withdrawn by the test"}

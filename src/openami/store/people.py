@@ -330,7 +330,9 @@ class People:
             beyond = failures - FREE_FAILURES
             lock_s = min(LONGEST_LOCK_S, FIRST_LOCK_S * 2 ** min(beyond, 10)) if beyond >= 0 else 0
             connection.execute(sign_in_failure.delete().where(sign_in_failure.c.digest == digest))
-            connection.execute(sign_in_failure.insert(), {"digest": digest, "failures": failures, "locked_until_s": now_s + lock_s})
+            connection.execute(
+                sign_in_failure.insert(), {"digest": digest, "failures": failures, "locked_until_s": now_s + lock_s if lock_s else 0}
+            )
         return Attempt(SignIn.LOCKED, again_s=lock_s) if lock_s else Attempt(SignIn.WRONG)
 
     def _forget(self, what: str) -> None:
