@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from openami.readings import ESTIMATED_BITS, MISSING, Quality
 from openami.vee.estimate import like_day
-from openami.vee.tally import mean_meter, mean_of_days, tally
+from openami.vee.tally import mean_meters, mean_of_days, tally
 
 BITS = [0, int(Quality.SPIKE), int(Quality.ESTIMATED_LIKE_DAY), int(Quality.ESTIMATED_CLASS_PROFILE | Quality.SCALED_TO_REGISTER)]
 
@@ -52,6 +52,22 @@ def test_the_mean_of_no_days_is_refused() -> None:
         mean_of_days([])
 
 
-def test_the_mean_meter_leaves_out_others_and_gaps() -> None:
+def test_the_mean_meters_leave_out_others_and_gaps() -> None:
     values = np.array([[10, 15, int(MISSING), 999], [-5, int(MISSING), -1, 999]], np.int32)
-    assert mean_meter(values, np.array([True, True, True, False])).tolist() == [12, int(MISSING)]
+    assert mean_meters(values, np.array([0, 0, 0, -1]), 2).tolist() == [[12, int(MISSING)], [int(MISSING), int(MISSING)]]
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_the_mean_meters_are_those_of_their_twin(data: st.DataObject) -> None:
+    values = data.draw(
+        hnp.arrays(
+            np.int32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7), elements=st.sampled_from([int(MISSING), -3, 0, 5, 8, 2**31 - 1])
+        )
+    )
+    group = data.draw(hnp.arrays(np.int32, values.shape[1], elements=st.integers(-1, 3)))
+    found = mean_meters(values, group, 4)
+    for t, row in enumerate(values.tolist()):
+        for g in range(4):
+            own = [v for v, k in zip(row, group.tolist(), strict=True) if k == g and v >= 0]
+            assert found[t, g] == (sum(own) // len(own) if own else int(MISSING))

@@ -17,9 +17,10 @@ from ..errors import DataError
 from ..readings import CHANNEL_BY_NAME, ESTIMATED_BITS, MISSING, VOLTAGE_V, Bool, DayBlock, Int32, Int64, Quality, UInt32
 from ..registry import ShardIndex
 from ..store.blocks import BlockFile
-from ..vee import load_rules, meter_limits
+from ..vee import MeterLimits, load_rules, meter_limits
 from ..vee import run as vee_run
-from ..vee.tally import mean_meter, mean_of_days
+from ..vee.rules import Row
+from ..vee.tally import mean_meters, mean_of_days
 from .buffers import Buffers
 from .known import NETWORK, rules_of, told_of
 from .roll import Roll
@@ -31,6 +32,7 @@ def validate(site: Site, day: date, index: ShardIndex, roll: Roll, buffers: Buff
     raw readings."""
     sets, rule_of_meter = rules_of(load_rules(), day, index, roll)
     limits = meter_limits(sets, index.connected_load_w, site.deployment.interval_minutes, rule_of_meter=rule_of_meter)
+    profiles = _by_class_and_feeder(limits, index, rule_of_meter, len(sets))
     raw, marks = _raw(site, day, index.shard, buffers)
     validated = {}
     voltage = raw.get(VOLTAGE_V.name)
@@ -47,7 +49,7 @@ def validate(site: Site, day: date, index: ShardIndex, roll: Roll, buffers: Buff
             conflict=conflict,
             voltage_cv=voltage,
             like_day=like_day(site, day, index, name, sets[0].like_day_days, buffers),
-            class_profile=_class_profile(values, index, rule_of_meter, len(sets)),
+            class_profile=_class_profile(values, index, rule_of_meter, limits.table[Row.RULE_SET], profiles),
             **known,
             into=(buffers.int32(f"validated {name}", values.shape), buffers.uint32(f"quality {name}", values.shape)),
         )
@@ -130,10 +132,14 @@ def _forget_estimates(values: Int32, marks: pa.Table, channel: str) -> None:
     values[marks["slot"].to_numpy()[own], marks["meter"].to_numpy()[own]] = MISSING
 
 
-def _class_profile(values: Int32, index: ShardIndex, rule_of_meter: Int64, sets: int) -> Int32:
-    """The average consumer's day, int32 [slot, rule set]: what fills a meter of which nothing is known; MISSING for the network's meters."""
-    profile = np.full((len(values), sets), MISSING, np.int32)
-    for k in set(range(sets)) - {NETWORK}:
-        own = index.is_consumer & (rule_of_meter == k)
-        profile[:, k] = mean_meter(values, own)
-    return profile
+def _by_class_and_feeder(limits: MeterLimits, index: ShardIndex, rule_of_meter: Int64, sets: int) -> int:
+    """Give each meter, in its limits, the profile of its class on its own feeder: a feeder lies whole in one shard, so what an average consumer
+    is does not depend on how the feeders are spread over shards. Gives how many profiles there are."""
+    limits.table[Row.RULE_SET] = (index.feeder.astype(np.int64) + 1) * sets + rule_of_meter
+    return (len(index.feeders) + 1) * sets
+
+
+def _class_profile(values: Int32, index: ShardIndex, rule_of_meter: Int64, profile_of_meter: Int32, profiles: int) -> Int32:
+    """The average consumers' day, int32 [slot, profile]: what fills a meter of which nothing is known; MISSING for the network's meters."""
+    counted = index.is_consumer & (rule_of_meter != NETWORK)
+    return mean_meters(values, np.where(counted, profile_of_meter, -1), profiles)

@@ -1,4 +1,4 @@
-"""Whole days counted in one pass: what a day says of each meter, the average of days, the average meter of a day."""
+"""Whole days counted in one pass: what a day says of each meter, the average of days, the average meters of a day."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numba as nb
 import numpy as np
+import numpy.typing as npt
 
-from ..readings import ESTIMATED_BITS, MISSING, Bool, Int32, Int64, Quality, UInt32
+from ..readings import ESTIMATED_BITS, MISSING, Int32, Int64, Quality, UInt32
 
 _ESTIMATED = np.uint32(ESTIMATED_BITS)
 _PROFILE = np.uint32(Quality.ESTIMATED_CLASS_PROFILE)
@@ -73,12 +74,14 @@ def mean_of_days(days: Sequence[Int32], into: Int32 | None = None) -> Int32:
     return out
 
 
-def mean_meter(values: Int32, own: Bool) -> Int32:
-    """The average of the meters `own` (bool [meter]) in each slot of int32 [slot, meter]: int32 [slot], rounded down, over values that are
-    there and not negative; MISSING where there is none."""
-    out = np.full(values.shape[0], MISSING, np.int32)
-    _mean_row(values, own, out)
-    return out
+def mean_meters(values: Int32, group: npt.NDArray[np.integer], groups: int) -> Int32:
+    """The average of the meters of each group in each slot of int32 [slot, meter]: int32 [slot, group], rounded down, over values that are
+    there and not negative; MISSING where there is none. group: [meter], 0 .. groups - 1, or negative = in none."""
+    total, count = np.zeros((values.shape[0], groups), np.int64), np.zeros((values.shape[0], groups), np.int64)
+    starts = np.flatnonzero(np.diff(group, prepend=-2))
+    runs = np.stack([starts, np.append(starts[1:], group.size), group[starts]], axis=1).astype(np.int64)
+    _add_runs(values, runs[runs[:, 2] >= 0], total, count)
+    return np.where(count > 0, total // np.maximum(count, 1), MISSING).astype(np.int32)
 
 
 @nb.njit(nogil=True, cache=True)
@@ -95,13 +98,15 @@ def _mean(days: tuple[Int32, ...], out: Int32) -> None:
 
 
 @nb.njit(nogil=True, cache=True)
-def _mean_row(values: Int32, own: Bool, out: Int32) -> None:
+def _add_runs(values: Int32, runs: Int64, total: Int64, count: Int64) -> None:
+    """Adds runs of meters side by side that are in one group: (first, the one after the last, group)."""
     for t in range(values.shape[0]):
-        total, count = np.int64(0), np.int64(0)
-        for m in range(values.shape[1]):
-            v = values[t, m]
-            if own[m] and v >= 0:  # MISSING is negative
-                total += v
-                count += 1
-        if count > 0:
-            out[t] = total // count
+        for k in range(runs.shape[0]):
+            row = values[t, runs[k, 0] : runs[k, 1]]
+            energy, there = np.int64(0), np.int32(0)
+            for i in range(row.size):
+                good = row[i] >= 0  # MISSING is negative
+                energy += np.int64(row[i]) if good else np.int64(0)
+                there += np.int32(1) if good else np.int32(0)
+            total[t, runs[k, 2]] += energy
+            count[t, runs[k, 2]] += there
