@@ -158,6 +158,20 @@ def division(
     print(f"division {name}: {', '.join(feeders or ()) or 'dissolved'}")
 
 
+@people.command("link")
+def link(
+    name: NameArgument,
+    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="Who this is at the external issuer (`sub`); - = nobody any more.")],
+    data: DataOption = DEMO_FOLDER,
+    why: WhyOption = "",
+) -> None:
+    """Let somebody in through the external issuer that sign_in.toml names."""
+    gate = _gate(data)
+    gate.people.link(name, None if subject == "-" else subject)
+    _note(gate, "people.link", name, why)
+    print(f"{name}: {'linked' if subject != '-' else 'no longer linked'}")
+
+
 @people.command("phone")
 def phone(
     number: Annotated[str, typer.Argument(metavar="PHONE")],
