@@ -217,7 +217,7 @@ class Intake:
         return self._batch(seq)[int(self._at_position[row])] == octets
 
     def _read_batch(self, seq: int) -> tuple[bytes, ...]:
-        return next(iter(self.journal.batches(after=seq - 1))).frames
+        return self.journal.batch(seq).frames
 
     def _remember(self, batch: Batch) -> None:
         """Where the frames with each meter's last accepted counter stand, of a batch judged before a restart."""

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from ..day import Site
-from ..store.journal import Journal
+from ..store.journal_at import open_journal
 from ..store.webhooks import Delivery
 from .gate import Gate
 
@@ -123,7 +123,7 @@ def step_event(row: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
 
 def figures(gate: Gate, site: Site) -> dict[str, Any]:
     """The house in numbers, as they are now: frames, quarantine, orders by state, the latest closed day."""
-    journal = Journal(site.folder.journal)
+    journal = open_journal(site.folder, site.deployment)
     try:
         frames, causes = journal.frames(), journal.causes()
     finally:

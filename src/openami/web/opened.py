@@ -18,7 +18,7 @@ from ..day import Site
 from ..readings import CHANNELS, CHECKS, IMPORT_WH, MISSING, Calendar, DayBlock
 from ..registry import Account, Meter, NodeKind, UsagePoint
 from ..store.deployment import Folder
-from ..store.journal import Journal
+from ..store.journal_at import open_journal
 from ..store.keys import MasterKey, load_master_key
 from . import townbook as tb
 from .closed_days import ClosedDay, ClosedDays
@@ -87,7 +87,7 @@ class OpenedTown:
 
     def overview(self, day: date) -> tb.Overview:
         found = self._closed.on(day)
-        journal = Journal(self.folder.journal)
+        journal = open_journal(self.folder, self.site.deployment)
         causes, frames = journal.causes(), journal.frames()
         journal.close()
         feeders = tuple(self._feeder_node(found, name) for name in self._registry.feeders)
@@ -387,7 +387,7 @@ class OpenedTown:
         )
 
     def quarantine(self, cause: str | None, offset: int, limit: int) -> tb.Quarantine:
-        journal = Journal(self.folder.journal)
+        journal = open_journal(self.folder, self.site.deployment)
         causes = journal.causes()
         rows = journal.quarantine(cause, limit=limit, offset=offset)
         journal.close()
