@@ -23,6 +23,7 @@ from openami.store.order_book import OrderBook
 from openami.store.people import GrantKind
 from openami.store.sessions import form_token
 from openami.web.access import Right
+from openami.web.demo_people import make_demo_people
 from openami.web.gate import Gate
 from openami.web.house import open_house
 from openami.web.reader import LakeTown
@@ -108,6 +109,7 @@ def build(root: Path) -> House:
     collect(site)
     close_all(site)
     house = enter(root)
+    make_demo_people(house.gate)
     _people(house.gate, house.own, house.other)
     for k, held in enumerate((house.own, house.other)):
         OrderBook(site.rows).ask(

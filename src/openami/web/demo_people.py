@@ -53,7 +53,9 @@ def enter_as(gate: Gate, name: str) -> Person:
 
 
 def make_demo_people(gate: Gate) -> dict[str, tuple[str, str | None]]:
-    """All of them; gives those that were made just now: name -> (password, TOTP secret or None)."""
+    """All of them, in a simulated town; gives those that were made just now: name -> (password, TOTP secret or None)."""
+    if not gate.demo:
+        return {}
     people, lookup = gate.people, gate.lookup
     there = {person.name for person in people.all()}
     made: dict[str, tuple[str, str | None]] = {}

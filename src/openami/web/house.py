@@ -12,9 +12,10 @@ from ..payments.desk import PaymentDesk
 from ..payments.gateways import load_gateways
 from ..payments.http import payments_router
 from . import external, oauth
+from .access import SECOND_FACTOR
 from .api import create_api
 from .app import create_app
-from .demo_people import DEMO_PEOPLE, PARTNER, demo_password, make_demo_people
+from .demo_people import DEMO_PEOPLE, PARTNER, demo_password
 from .gate import Gate
 from .hooks import Hooks
 from .reader import LakeTown
@@ -22,14 +23,11 @@ from .settings import code_sender, load_settings
 
 
 def open_house(town: LakeTown) -> FastAPI:
-    """The app of `town`, as its folder's `sign_in.toml` and `gateways.toml` say. In a simulated town the demo people are made. While it runs, it
-    tells webhooks what happens."""
+    """The app of `town`, as its folder's `sign_in.toml` and `gateways.toml` say. While it runs, it tells webhooks what happens."""
     settings = load_settings(town.folder.root)
     gate = Gate(town, demo=town.folder.is_simulated(), public_url=settings.public_url, webhook_hosts=settings.webhook_hosts)
     if gate.tokens is not None:
         gate.tokens.external = settings.external
-    if gate.demo:
-        make_demo_people(gate)
     hooks = Hooks(gate, lambda: town.site)
 
     @contextlib.asynccontextmanager
@@ -52,4 +50,5 @@ def demo_credentials(app: FastAPI) -> list[tuple[str, str]]:
     gate: Gate = app.state.gate
     if not gate.demo:
         return []
-    return [(name, demo_password(gate, name)) for name in (*DEMO_PEOPLE, PARTNER) if (one := gate.people.find(name)) and not one.totp]
+    by_name = [name for name, one in DEMO_PEOPLE.items() if one.role not in SECOND_FACTOR]
+    return [(name, demo_password(gate, name)) for name in (*by_name, PARTNER)]

@@ -18,6 +18,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from ..store.clients import Client, Given
 from .access import Right, Role, Who, rights_of
+from .demo_people import make_demo_people
 from .gate import Gate, gate_of, needs
 from .pages import Console, NotUsable
 from .tokens import ACCESS_LIVES_S, Tokens
@@ -186,6 +187,7 @@ def _program(request: Request, gate: Gate, client_id: str, secret: str) -> Clien
             client_id, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
         except (ValueError, UnicodeDecodeError):
             return None
+    make_demo_people(gate)
     client = gate.clients.find(client_id[:60])
     if client is not None and not client.confidential:
         return client

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..store.consents import PURPOSES
 from ..store.people import Attempt, Person, SignIn
 from .access import STAFF, Right, Role, Who
-from .demo_people import DEMO_PEOPLE, enter_as
+from .demo_people import DEMO_PEOPLE, enter_as, make_demo_people
 from .gate import Gate, NotAllowed, address_of, drop_cookie, gate_of, is_loopback, needs, set_cookie
 from .pages import Console, NotThere, NotUsable
 
@@ -46,6 +46,7 @@ def sign_in(request: Request, name: Text = "", password: Text = "", code: Text =
     gate.check_form(request, None, form)
     if not request.app.state.tries.take(address_of(request)).allowed:
         return _page(request, "sign_in.html", 429, problem="often", again_s=60, onward=safe_path(onward))
+    make_demo_people(gate)
     attempt = gate.people.sign_in(name.strip(), password, code or None, gate.now_s)
     if attempt.outcome is SignIn.DONE and attempt.person is not None:
         if attempt.person.role != Role.PARTNER:
@@ -79,6 +80,7 @@ def send_code(request: Request, phone: Text = "", form: Text = "") -> Response:
         return _page(request, "phone.html", 429, problem="often", again_s=60, phone="", shown="")
     sender: Sender | None = request.app.state.send_code
     demo = shows_demo(gate, request)
+    make_demo_people(gate)
     if sender is None and not demo:
         return _page(request, "phone.html", 503, problem="no_sender", phone="", shown="")
     try:
