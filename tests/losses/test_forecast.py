@@ -58,7 +58,7 @@ def test_too_little_history_is_unknown_or_naive():
     load, warm = demand(60)
     assert np.isnan(seasonal_naive(load[:6])).all()
     assert np.array_equal(classical(load[:30], warm[:31]), seasonal_naive(load[:30]))
-    with pytest.raises(RequestError, match="56 are needed"):
+    with pytest.raises(RequestError, match="91 are needed"):
         Boosted.train(load[:40], warm[:41])
 
 

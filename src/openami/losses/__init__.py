@@ -7,6 +7,7 @@ on another transformer (`wrong_transformers`), to be registered short (`understa
 
     network.py     the tree of nodes on a day, which meter hangs where, and what contradicts itself in the records
     account.py     the energy account of every node and span, with its interval and where the spread comes from
+    months.py      accounts of several stretches put together by node
     balance.py     in, out, loss and coverage of every transformer and feeder
     grid.py        technical loss by power flow; pandapower_grid.py and opendss.py: networks read from others
     fitted.py      technical loss where no network model is known

@@ -25,6 +25,7 @@ WEEK = 7
 MEMORY_DAYS = 400
 SPREAD_DAYS = 84
 TRAIN_DAYS_MIN = 56
+HELD_OUT_DAYS = 35
 COOL_C, WARM_C = 16.0, 24.0
 RIDGE = 1e-3
 
@@ -75,17 +76,19 @@ def classical(history: Float64, temperature: Float64 | None = None, quantiles: t
 
 @dataclass(frozen=True, slots=True)
 class Boosted:
-    """Trained models, one per quantile; scale: the series' mean, by which everything is divided."""
+    """Trained models, one per quantile; scale: the series' mean, by which everything is divided; widen: by how much the outer quantiles are drawn
+    away from the middle, so that on the last five weeks, which the models did not learn from, they hold what they promise (a conformal step)."""
 
     quantiles: tuple[float, ...]
     models: tuple[Any, ...]
     scale: float
+    widen: float = 1.0
 
     @staticmethod
     def train(
         history: Float64, temperature: Float64 | None = None, quantiles: tuple[float, ...] = QUANTILES, seed: int = 1, rounds: int = 200
     ) -> Boosted:
-        """On the days so far; temperature: [day + 1, slot] or of the same days. RequestError where there are fewer than 56 days to learn from;
+        """On the days so far; temperature: [day + 1, slot] or of the same days. RequestError where there are fewer than 91 days to learn from;
         InputError where LightGBM is missing."""
         _fits(history, temperature)
         try:
@@ -97,9 +100,10 @@ class Boosted:
         rows = _rows(history / scale, temperature)[:days].reshape(days * slots, -1)
         target = (history / scale).reshape(-1)
         known = np.isfinite(target) & np.isfinite(rows[:, :3]).any(axis=1)
-        if known.sum() < TRAIN_DAYS_MIN * slots:
-            raise RequestError(f"{int(known.sum()) // slots} days are known, {TRAIN_DAYS_MIN} are needed to train")
-        data = lightgbm.Dataset(rows[known].astype(np.float32), target[known])
+        if known.sum() < (TRAIN_DAYS_MIN + HELD_OUT_DAYS) * slots:
+            raise RequestError(f"{int(known.sum()) // slots} days are known, {TRAIN_DAYS_MIN + HELD_OUT_DAYS} are needed to train")
+        kept = known & (np.arange(known.size) < (days - HELD_OUT_DAYS) * slots)
+        data = lightgbm.Dataset(rows[kept].astype(np.float32), target[kept])
         settings = {
             "objective": "quantile",
             "learning_rate": 0.06, "num_leaves": 31, "min_data_in_leaf": 40, "feature_fraction": 0.9,
@@ -107,13 +111,26 @@ class Boosted:
             "deterministic": True, "force_col_wise": True, "verbosity": -1,
         }  # fmt: skip
         models = tuple(lightgbm.train({**settings, "alpha": q}, data, num_boost_round=rounds) for q in quantiles)
-        return Boosted(quantiles, models, scale)
+        aside = known & ~kept
+        raw = np.stack([model.predict(rows[aside].astype(np.float32)) for model in models])
+        return Boosted(quantiles, models, scale, _widening(np.sort(raw, axis=0), target[aside], quantiles))
 
     def predict(self, history: Float64, temperature: Float64 | None = None) -> Float64:
         """The day after the last of `history`, which must begin on the same day as what was learnt from: days of the week are counted from it."""
         _fits(history, temperature)
         rows = _rows(history / self.scale, temperature)[-1].astype(np.float32)
-        return np.sort(np.stack([model.predict(rows) for model in self.models]), axis=0) * self.scale
+        raw = np.sort(np.stack([model.predict(rows) for model in self.models]), axis=0) * self.scale
+        middle = raw[len(raw) // 2]
+        return np.asarray(middle + self.widen * (raw - middle))
+
+
+def _widening(raw: Float64, actual: Float64, quantiles: tuple[float, ...]) -> float:
+    """The factor by which the band between the outermost quantiles must grow or shrink to hold its share of what truly came."""
+    if not actual.size:
+        return 1.0
+    middle = raw[len(raw) // 2]
+    needed = np.maximum((middle - actual) / np.maximum(middle - raw[0], 1e-9), (actual - middle) / np.maximum(raw[-1] - middle, 1e-9))
+    return float(np.clip(np.quantile(needed, quantiles[-1] - quantiles[0]), 0.5, 4.0))
 
 
 def _fits(history: Float64, temperature: Float64 | None = None) -> None:

@@ -128,16 +128,20 @@ def tree_on(day: date, nodes: Sequence[Node], edges: Iterable[Edge], own_meters:
 
 
 def tree_of_index(index: ShardIndex) -> Tree:
-    """The two levels that the registry knows, transformers and feeders, as a tree: transformers first, feeders after them."""
+    """The two levels that the registry knows, transformers and feeders, as a tree: transformers first, feeders after them. Nodes of other
+    shards stand in it without meters; that is no fault."""
     dts, feeders = len(index.transformers), len(index.feeders)
     own = np.full(dts + feeders, -1, np.int32)
     for mask, place, offset in ((index.is_transformer, index.transformer, 0), (index.is_feeder, index.feeder, dts)):
         columns = np.flatnonzero(mask & (place >= 0))
         own[place[columns] + offset] = columns
     names = index.transformers + index.feeders
+    here = np.unique(index.feeder[index.feeder >= 0])
+    ours = np.concatenate([np.isin(index.transformer_feeder, here), np.isin(np.arange(feeders), here)])
     hangs = np.where(index.transformer >= 0, index.transformer, np.where(index.feeder >= 0, index.feeder + dts, -1))
     missing = [
-        Fault("meter_missing", names[k], f"{names[k]} has no meter of its own; its loss is unknown") for k in np.flatnonzero(own < 0)
+        Fault("meter_missing", names[k], f"{names[k]} has no meter of its own; its loss is unknown")
+        for k in np.flatnonzero((own < 0) & ours)
     ]
     return Tree(
         names=names,

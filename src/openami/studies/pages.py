@@ -93,7 +93,7 @@ def physics_page(seed: int, data: Path | None) -> str:
 
 def outage_page(seed: int, data: Path | None) -> str:
     """Places, delays and indices, for three lengths of listening."""
-    parts = ["# Are outages found where they are?\n", _says(outage.__doc__)]
+    parts = ["# Are outages found where they are?\n\n", _says(outage.__doc__)]
     runs = [outage.one_run(seed * 1000 + k) for k in range(OUTAGE_RUNS)]
     rows = []
     for level in ("service", "phase", "transformer", "feeder"):
@@ -204,8 +204,8 @@ STUDIES: dict[str, Callable[[int, Path | None], str]] = {
 
 
 def _says(doc: str | None) -> str:
-    """A module's docstring as the page's introduction."""
-    return (doc or "").strip() + "\n\n"
+    """A module's docstring as the page's introduction, without the question that is the page's title."""
+    return (doc or "").partition("?")[2].strip() + "\n\n"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -1,4 +1,4 @@
-"""Who steals, on a network of 5,373 customers: real households on SimBench 1-MVLV-rural-all-0 with planted thieves of six shapes.
+"""Who steals? A network of 5,373 customers: real households on SimBench 1-MVLV-rural-all-0 with planted thieves of six shapes.
 
 Each run draws anew: which household each customer is (scaled to the customer's yearly energy in SimBench), 2 % thieves of each shape h1 to h6 who
 begin on a day of the first half, 1 % customers registered at a wrong transformer, 2 % of readings missing, meters wrong within class 1. Wires lose

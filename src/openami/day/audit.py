@@ -1,0 +1,98 @@
+"""The energy account of closed days: every transformer's and feeder's loss with its interval, and what of the network's records is in doubt.
+
+Reckoned from `validated` and the registry when it is asked for; nothing is written. What the meters' errors are taken to be stands in `assumed`:
+no registry of ours knows each meter's class yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+
+import numpy as np
+
+from ..losses.account import Account, Errors, MeterTotals, account, totals, usual
+from ..losses.months import Joined, join
+from ..losses.network import Tree, tree_of_index
+from ..readings import EXPORT_WH, IMPORT_WH, DayBlock
+from ..registry import ShardIndex
+from .site import Site
+
+CLASS_CONSUMER, CLASS_NETWORK = 0.01, 0.0075
+CLOCK_S, WRONG_NODE = 60.0, 0.01
+"""Class 1 meters (IS 16444 asks for it at homes); a transformer's meter of class 0.5 S behind current transformers of class 0.5; clocks a minute off;
+one consumer in a hundred registered at a wrong transformer. Assumptions (verify), to be replaced by the registry's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """A shard's span of days. joined: one row per node; nodes: the rows that are this shard's own; doubts: what is wrong with the
+    network's records, as sentences, each once."""
+
+    shard: int
+    days: tuple[date, ...]
+    joined: Joined
+    nodes: tuple[int, ...]
+    doubts: tuple[str, ...]
+
+
+def audit(site: Site, days: list[date]) -> Iterator[Audit]:
+    """The account of each shard over `days`, which must be closed (DataError names a day that is not)."""
+    for shard in sorted(site.lake.files("validated", days[0])):
+        accounts, doubts, ours = [], dict[str, None](), set[str]()
+        held: tuple[Tree, MeterTotals, MeterTotals | None] | None = None
+        for day in days:
+            index, _ = site.registry_of(shard, day)
+            blocks = site.lake.read_blocks("validated", day, shard)
+            tree, taken, given = tree_of_index(index), _totals(blocks[IMPORT_WH.name], index), _given(blocks, index)
+            ours |= _own_names(index)
+            doubts |= dict.fromkeys(fault.sentence for fault in tree.faults)
+            if held is not None and _same(held[0], tree) and (held[2] is None) == (given is None):
+                held = tree, held[1].plus(taken), held[2].plus(given) if held[2] is not None and given is not None else None
+                continue
+            if held is not None:
+                accounts.append(_account(site, *held))
+            held = tree, taken, given
+        if held is not None:
+            accounts.append(_account(site, *held))
+            joined = join(accounts)
+            yield Audit(shard, tuple(days), joined, tuple(k for k, name in enumerate(joined.names) if name in ours), tuple(doubts))
+
+
+def _own_names(index: ShardIndex) -> set[str]:
+    """The feeders of a shard and their transformers."""
+    held = set(index.feeder[index.feeder >= 0].tolist())
+    return {index.feeders[k] for k in held} | {index.transformers[k] for k, f in enumerate(index.transformer_feeder) if int(f) in held}
+
+
+def assumed(tree: Tree) -> Errors:
+    """What the meters of a tree are taken to err."""
+    errors = Errors.alike(tree.meter_node.size, CLASS_CONSUMER, CLOCK_S, 1.0, WRONG_NODE)
+    own = tree.own_meter[tree.own_meter >= 0]
+    limits, wrong = errors.class_limit.copy(), errors.wrong_node.copy()
+    limits[own], wrong[own] = CLASS_NETWORK, 0.0
+    return replace(errors, class_limit=limits, wrong_node=wrong)
+
+
+def _account(site: Site, tree: Tree, taken: MeterTotals, given: MeterTotals | None) -> Account:
+    return account(tree, taken, assumed(tree), site.calendar.interval_s, given)
+
+
+def _totals(block: DayBlock, index: ShardIndex) -> MeterTotals:
+    return totals(block.values, block.quality, len(block.values), usual(block.values, np.flatnonzero(index.is_consumer)))
+
+
+def _given(blocks: dict[str, DayBlock], index: ShardIndex) -> MeterTotals | None:
+    """Exports, where the shard has any: a meter without that channel exports nothing, which is not the same as a gap."""
+    if EXPORT_WH.name not in blocks:
+        return None
+    block = blocks[EXPORT_WH.name]
+    silent = (block.values == np.iinfo(np.int32).min).all(axis=0)
+    return _totals(replace(block, values=np.where(silent[None, :], 0, block.values).astype(np.int32)), index)
+
+
+def _same(one: Tree, other: Tree) -> bool:
+    return one.names == other.names and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("parent", "own_meter", "meter_node")
+    )
