@@ -46,10 +46,10 @@ class Reconnections:
         """account -> meter, of those whose newest relay order that was not given up is a disconnection."""
         point = sa.and_(usage_point.c.name == registry_account.c.usage_point, usage_point.c.until.is_(None))
         meters = sa.select(registry_account.c.number, usage_point.c.meter).join(usage_point, point)
-        found = dict(connection.execute(meters.where(registry_account.c.number.in_(accounts))).tuples().all())
+        found = {row.number: row.meter for row in connection.execute(meters.where(registry_account.c.number.in_(accounts)))}
         own = meter_order.c
         query = sa.select(own.meter, own.what).where(
             own.meter.in_(sorted(set(found.values()))), own.what.in_([str(what) for what in RELAY]), own.state.not_in(OVER)
         )
-        newest = dict(connection.execute(query.order_by(own.requested_s, own.order_id)).tuples().all())
+        newest = {row.meter: row.what for row in connection.execute(query.order_by(own.requested_s, own.order_id))}
         return {account: meter for account, meter in found.items() if newest.get(meter) == str(What.DISCONNECT)}

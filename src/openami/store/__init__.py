@@ -6,7 +6,8 @@
     sql.py          the SQL database: SQLite in the folder or PostgreSQL by address, transactions, bulk load; migrations/: its steps forward
     rows.py         registry, wrapped keys and audit as SQL rows (SQLAlchemy Core)
     ledger.py       the ledger of money in SQL: append-only, chained, bitemporal; ledger_tables.py: its tables; ledger_bulk.py: many accounts at
-                    once (openings, charges); ledger_conversion.py: prepaid to postpaid and back
+                    once (openings, charges); ledger_conversion.py: prepaid to postpaid and back;
+                    ledger_bills.py: postpaid bills, lateness, deposits, arrears by instalment
     contacts.py     what the head-end remembers of each meter: invocation counters, lines, contacts, keys under way
     heard.py        what meters say beside block load: events, registers, status words; marks of the service levels
     order_book.py   orders to meters and all that happened to them

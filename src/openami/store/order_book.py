@@ -79,7 +79,10 @@ class OrderBook:
         waiting = sa.and_(own.meter.in_(meters), own.state.in_([str(state) for state in NOT_LEFT]))
         known = connection.execute(sa.select(own.order_id, own.meter).where(sa.or_(own.order_id.in_(ids), waiting))).all()
         taken = {row.order_id for row in known}, {row.meter for row in known}
-        fresh = {order.meter: order for order in orders if order.order_id not in taken[0] and order.meter not in taken[1]}
+        fresh: dict[str, Order] = {}
+        for order in orders:
+            if order.order_id not in taken[0] and order.meter not in taken[1]:
+                fresh.setdefault(order.meter, order)
         if fresh:
             connection.execute(meter_order.insert(), [_order_row(order) for order in fresh.values()])
         for order in orders:

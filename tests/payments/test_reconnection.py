@@ -1,0 +1,68 @@
+"""A payment brings a cut account its order, in the payment's own transaction, and nobody else any."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from openami.control.order import Order, State, What
+from openami.payments.desk import PaymentDesk
+from openami.payments.reconnection import Reconnections
+from openami.prepaid.recharge import RechargePolicy, recharge_policy
+from openami.registry import Account, Feeder, Meter, NodeKind, PaymentMode, UsagePoint
+from openami.store.order_book import OrderBook
+from openami.store.rows import Rows
+from openami.store.sql import Database
+
+from .conftest import NOW, START, Clock, event
+
+METERS = {"A": "MA", "B": "MB"}
+
+
+@pytest.fixture
+def book(database: Database) -> OrderBook:
+    """A's supply is cut, B's is not."""
+    rows = Rows(database)
+    meters = [Meter(m, m.encode().ljust(8), "XMA", "XMA-1P", 0, k, 0x20, 1) for k, m in enumerate(METERS.values())]
+    points = [UsagePoint(f"UP-{a}", NodeKind.CONSUMER, m, "F", None, "R", 1000, date(2025, 12, 1)) for a, m in METERS.items()]
+    accounts = [Account(a, f"UP-{a}", "", "hi", "BR-DS2", PaymentMode.PREPAID, START, START, 0) for a in METERS]
+    rows.add_registry([Feeder("F", "S")], [], meters, points, accounts, [])
+    book = OrderBook(rows)
+    book.ask(Order("cut", What.DISCONNECT, "A", "MA", NOW - 1000))
+    return book
+
+
+def desk(database: Database, clock: Clock, policy: RechargePolicy, owed_paise: int = 0) -> PaymentDesk:
+    return PaymentDesk(
+        database, "Asia/Kolkata", after_posting=Reconnections(database, policy, lambda connection, account: owed_paise), now_s=clock
+    )
+
+
+def connects(book: OrderBook, meter: str) -> list[tuple[str, State]]:
+    return [(order.order_id, order.state) for order in book.of_meter(meter) if order.what is What.CONNECT]
+
+
+def test_who_was_cut_and_pays_gets_one_order(database: Database, book: OrderBook, clock: Clock) -> None:
+    paid = desk(database, clock, recharge_policy("BR"))
+    for number in (1, 1, 2):
+        paid.take(event(number))
+    paid.take(event(3, "p2", account="B"))
+    assert connects(book, "MA") == [("reconnect:upi:p1", State.REQUESTED)]
+    assert connects(book, "MB") == []
+    assert book.order("cut").state is State.CANCELLED  # it had not left yet
+
+
+def test_an_order_that_has_left_is_followed_by_the_other(database: Database, book: OrderBook, clock: Clock) -> None:
+    with database.begin(writing=True) as connection:
+        connection.exec_driver_sql("UPDATE meter_order SET state = 'confirmed' WHERE order_id = 'cut'")
+    desk(database, clock, recharge_policy("BR")).take_all([event(1, "p1"), event(2, "p2")])
+    assert connects(book, "MA") == [("reconnect:upi:p1", State.REQUESTED)]
+    assert book.order("cut").state is State.CONFIRMED
+
+
+@pytest.mark.parametrize(("owed_after_paise", "orders"), [(600_00, 0), (400_00, 1), (0, 1)])
+def test_too_little_brings_nothing_back(database: Database, book: OrderBook, clock: Clock, owed_after_paise: int, orders: int) -> None:
+    """Uttar Pradesh's rule: half of what was owed, at least. 500 rupees are paid."""
+    desk(database, clock, recharge_policy("UP"), owed_after_paise).take(event())
+    assert len(connects(book, "MA")) == orders
