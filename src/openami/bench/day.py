@@ -69,7 +69,7 @@ class BenchSite(Site):
 
     def registry_of(self, shard: int, day: date) -> tuple[ShardIndex, Roll]:
         index, roll = _registry(self.sizes[shard])
-        return replace(index, shard=shard), roll
+        return replace(index, shard=shard), replace(roll)  # a roll of its own, as from the registry
 
 
 def bench_site(folder: Folder, sizes: list[int]) -> BenchSite:
