@@ -36,7 +36,7 @@ class Reconnections:
                 continue
             name = f"reconnect:{each.transfer.transfer_id}"
             order = Order(
-                name, What.CONNECT, account, cut[account], each.posted_s, who="payments", why=f"paid: {each.transfer.transfer_id}"
+                name, What.CONNECT, account, cut.pop(account), each.posted_s, who="payments", why=f"paid: {each.transfer.transfer_id}"
             )
             orders.append(order)
         if orders:
