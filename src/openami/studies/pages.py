@@ -171,7 +171,8 @@ UNSEEN = """## What cannot be seen, and why
 
 - **h5 and h6 keep the day's energy**: nothing is missing, so no energy balance can see them, and nothing is recovered by a visit. They are told by
   their looks only: h5 repeats itself; h6 has an ordinary day at the wrong hours, and with a transformer's meter its ups and downs do not arrive
-  there. Without that meter h6 is near chance: a household's day turned round is another household's day.
+  there. Without that meter the evidence is at chance (a day turned round is another household's day); only boosting, which has seen others of
+  them, does better.
 - **h1 with a constant share near 0.8** takes little and looks like a quiet home; only its transformer's loss, in step with it, tells.
 - **A thief from before the first reading** leaves no fall; a hook before the meter of somebody who has none leaves nothing but its transformer's
   loss.
