@@ -1,7 +1,7 @@
 """`prepaid`: what the money of a day costs, at one and ten million accounts: charges from energies, statements written to the lake; then payments
 to reconnection orders at a steady rate, and accounts in SQL loaded, asked for and converted to postpaid and back, on SQLite and PostgreSQL.
 
-`payment_to_light` and `payment_to_accepted` go on where `recharge_to_order` ends: `bench.chain` hangs them on the order that is queued here.
+Where `recharge_to_order` ends, a meter's answer and its relay begin: they are measured by whoever carries the orders that are queued here.
 """
 
 from __future__ import annotations
