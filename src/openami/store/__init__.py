@@ -11,6 +11,8 @@
     contacts.py     what the head-end remembers of each meter: invocation counters, lines, contacts, keys under way
     heard.py        what meters say beside block load: events, registers, status words; marks of the service levels
     order_book.py   orders to meters and all that happened to them
+    outbox.py       messages that consumers are owed, and what became of each
+    supply_rows.py  facts that people told, the guard's decisions with their inputs, the pulse of payment channels
     people.py       who may sign in: roles, grants, passwords, phones, lock-out; sessions.py: their browsers; clients.py: programs, by OAuth 2
     consents.py     what consumers let partners see; proposals.py: what a second person must agree to, and idempotency keys
     webhooks.py     who is told what happens, and what is still to be told
