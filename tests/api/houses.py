@@ -11,6 +11,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from fastapi.testclient import TestClient
 
+from argon2 import PasswordHasher
 from fastapi import FastAPI
 
 from day.sites import DAYS, FIRST, make_site, pushes
@@ -125,6 +126,7 @@ def enter(root: Path) -> House:
     app = open_house(town)
     gate: Gate = app.state.gate
     gate.webhook_hosts = ("127.0.0.1",)
+    gate.hasher = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
     rows = gate.lookup.accounts(Reach(everything=True), "", 1000)
     elsewhere = next(row for row in rows if row["feeder"] != rows[0]["feeder"])
     own, other = (

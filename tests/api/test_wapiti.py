@@ -17,6 +17,7 @@ import pytest
 from .houses import House
 from .outside import served
 
+SCAN_S = int(os.environ.get("OPENAMI_SCAN_S", "600"))
 MODULES = "xss,sql,csrf,http_headers,csp,cookieflags,crlf,redirect,file,exec"
 
 

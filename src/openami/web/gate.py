@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from argon2 import PasswordHasher
 from fastapi import Depends, Request, Response
 
 from ..store.audit import AuditTrail, Entry
@@ -79,6 +80,7 @@ class Gate:
     clock: Callable[[], float] = time.time
     tokens: Tokens | None = None
     webhook_hosts: tuple[str, ...] = ()
+    hasher: PasswordHasher | None = None
 
     def __post_init__(self) -> None:
         if self.tokens is None:
@@ -90,7 +92,7 @@ class Gate:
 
     @property
     def people(self) -> People:
-        return People(self.backing.rows, self.backing.master)
+        return People(self.backing.rows, self.backing.master, self.hasher)
 
     @property
     def sessions(self) -> Sessions:
