@@ -206,6 +206,15 @@ def test_another_journal_is_read_from_the_beginning(site: Site, frames: list[byt
     assert sum(steps) == 700
 
 
+def test_a_damaged_raw_is_made_again_when_the_journal_is_read_anew(site: Site, frames: list[bytes], at_once: dict[str, Any]) -> None:
+    send(site.folder, frames)
+    collect(site)
+    (path,) = site.lake.all_files("raw")[FIRST, 0]
+    Path(path).write_bytes(b"damaged")
+    assert collect(site, anew=True) == at_once["causes"]
+    assert contents(site) == {name: found for name, found in at_once.items() if name != "causes"}
+
+
 def test_two_at_once_are_refused(site: Site, frames: list[bytes]) -> None:
     send(site.folder, frames[:100])
     with Gathered.open(site.folder.root / "grid"), pytest.raises(InputError, match="being collected by another process"):

@@ -57,6 +57,7 @@ def close(
     data: DataOption = DEMO_FOLDER,
     day: Annotated[list[str] | None, typer.Option(help="Only this day, as 2025-12-01; may be given again.")] = None,
     shard: Annotated[list[int] | None, typer.Option(help="Only this shard; may be given again.")] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="Read the whole journal again, not only what is new in it.")] = False,
     engine: Annotated[str, typer.Option(help="embedded: threads here. spark: an Apache Spark cluster.")] = "embedded",
     master: Annotated[str | None, typer.Option(help="Spark's master, as spark://host:7077; left out = this machine alone.")] = None,
 ) -> None:
@@ -81,7 +82,7 @@ def close(
     _only_known(site.deployment.open_days, days, site.rows.shards(), shards)
     close_there = CloseStage(OpenFolder(data.resolve()))
     with runner, stages(quiet=False) as stage:
-        causes = collect(site, stage("Decode the journal into day grids", site.journal_frames()))
+        causes = collect(site, stage("Decode the journal into day grids", site.journal_frames()), anew=anew)
         again = [(d, s) for d in days for s in shards if day and is_closed(site.lake, d, s)]
         told = stage("Validate, bill, balance", len(days) * len(shards))
         done = close_all(site, told, days=days, shards=shards, elsewhere=None if engine == "embedded" else partial(runner.run, close_there))
@@ -91,8 +92,8 @@ def close(
             History(site.lake).keep_up(closed[-1])
     refused = ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items())) or "none"
     print(
-        f"{data}: {len(days)} days from {days[0]}: {done['closed']:,} closed, {done['reckoned']:,} reckoned again, "
-        f"{done['adjustments']:,} adjustments posted (each for one shard); frames refused: {refused}"
+        f"{data}: {len(days)} days from {days[0]}: {done['closed']:,} days of shards closed, {done['reckoned']:,} reckoned again, "
+        f"{done['adjustments']:,} adjustments posted; frames refused: {refused}"
     )
 
 

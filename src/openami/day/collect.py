@@ -36,17 +36,22 @@ SAVE_FRAMES = 8_000_000
 """After so many frames what was collected is put away: a stop costs no more than these."""
 
 
-def collect(site: Site, progress: Callable[[int], None] | None = None, save_frames: int = SAVE_FRAMES) -> Counter[str]:
+def collect(
+    site: Site, progress: Callable[[int], None] | None = None, save_frames: int = SAVE_FRAMES, *, anew: bool = False
+) -> Counter[str]:
     """Read what the journal has got since the last time, frames first and behind them what was read from meters, and write `raw` of every day and
     shard that changed; gives the refusals by cause, of all frames so far. DataError where no reading of an open day was ever heard.
 
     Frames are judged exactly as the head-end judged them: by the bulk decoder, and where that hands a frame back, by admission. A genuine
     frame whose reading cannot be used (off the grid or outside the open days: out_of_day; not in its model's layout: layout) goes to
-    quarantine here. `raw` is the same however often it is collected, and whenever.
+    quarantine here. `raw` is the same however often it is collected, and whenever. anew: read the whole journal and write all of `raw` again, for
+    example because a file of it was damaged.
     """
     journal = open_journal(site.folder, site.deployment)
     try:
         with Gathered.open(site.folder.root / "grid") as kept:
+            if anew:
+                kept.forget()
             replay = _Replay(site, kept, journal.frames())
             since = 0
             for pack in _packs(journal.batches(replay.position.batch)):

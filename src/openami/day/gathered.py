@@ -88,11 +88,16 @@ class Gathered:
         judged_by = {peer.meter.serial: _mark(peer) for peer in peers}
         known = self._remembered()
         if known is None or known.settings != settings or known.frames > frames or not known.judged_by.items() <= judged_by.items():
-            for source in SOURCES:
-                shutil.rmtree(self._root / source, ignore_errors=True)
+            self.forget()
             return Position(settings=settings, judged_by=judged_by)
         known.judged_by = judged_by
         return known
+
+    def forget(self) -> None:
+        """Begin anew: all of it can be made again from the journal. The position goes first."""
+        (self._root / "position.parquet").unlink(missing_ok=True)
+        for source in SOURCES:
+            shutil.rmtree(self._root / source, ignore_errors=True)
 
     def blocks(self, source: str, shard: int) -> Callable[[date], list[DayBlock]]:
         """Gives the blocks of a shard's day, none where nothing was put away."""
