@@ -14,6 +14,7 @@ What always holds:
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,9 +25,10 @@ from ..errors import InputError, MeterError, RequestError
 from ..store.order_book import SETTLED, Due, OrderBook, Waiting
 from .images import ImageProcedure
 from .lines import Lines, Talk
-from .procedures import CalendarProcedure, ClockProcedure, KeysProcedure, LoadLimitProcedure, Procedure, RelayProcedure
+from .procedures import CalendarProcedure, ClockProcedure, KeysProcedure, LoadLimitProcedure, Procedure, RelayProcedure, voltage_seen
 from .session import Denied, SilentMeter
 
+log = logging.getLogger("openami.orders")
 FIRST_AGAIN_S, LAST_AGAIN_S = 10, 900
 """When an order is due again after a conversation that led nowhere: doubled each time, with jitter."""
 SOON_S = 2
@@ -56,7 +58,8 @@ def no_images(sha256: str) -> bytes:
 
 
 class OrderDesk:
-    """now_s: UTC seconds; guard: asked for every disconnection, None = none is carried out; rng: jitter of the distances."""
+    """now_s: UTC seconds; guard: asked for every disconnection, None = none is carried out; rng: jitter of the distances; sees_voltage: behind a
+    reconnection that was read back, the voltage is read too (supplied)."""
 
     def __init__(
         self,
@@ -66,7 +69,9 @@ class OrderDesk:
         guard: Guard | None = None,
         images: Callable[[str], bytes] = no_images,
         rng: random.Random | None = None,
+        sees_voltage: bool = False,
     ) -> None:
+        self._sees_voltage = sees_voltage
         self.book, self._lines, self._now_s, self._guard = book, lines, now_s, guard
         self._rng = rng or random.Random()
         self._procedures = procedures(now_s, images)
@@ -102,6 +107,8 @@ class OrderDesk:
             if order.state not in SETTLED:
                 async with Talk(self._lines, order.meter, self._procedures[order.what].client) as talk:
                     order = await self._converse(talk, order)
+                    if self._sees_voltage and order.what is What.CONNECT and order.state is State.CONFIRMED:
+                        order = await self._look_for_light(talk, order)
         except (MeterError, OSError) as error:
             order = self.book.order(order.order_id)
             if isinstance(error, Denied) and error.code in NEVER and order.state is State.ALLOWED:
@@ -159,6 +166,15 @@ class OrderDesk:
                 self._wait(order, FIRST_AGAIN_S)
                 return order
         return order
+
+    async def _look_for_light(self, talk: Talk, order: Order) -> Order:
+        """Supplied, if the meter shows voltage; else it stays as confirmed, and whoever hears of voltage later says so."""
+        try:
+            seen = await voltage_seen(talk)
+        except (MeterError, OSError) as error:
+            log.info("order %s: closed, and no voltage could be read: %s", order.order_id, error)
+            return order
+        return self._record(order, Event.VOLTAGE_SEEN, seen) if seen else order
 
     async def _read(self, talk: Talk, procedure: Procedure | ImageProcedure, order: Order) -> tuple[Order, int | None]:
         """The order after the meter was asked how it stands, and how long to wait before asking again, None = go on."""

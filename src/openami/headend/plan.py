@@ -1,7 +1,8 @@
 """What to ask which meter next: a plan of tasks with priorities, limits and back-off. No clock, no socket: it is told the time and what happened.
 
 What always holds:
-- orders go before questions of people, these before gaps, these before routine; within one, what waits longest goes first;
+- reconnections go before all else, and beyond the limit of all conversations if need be; then orders, questions of people, gaps, routine;
+  within one, what waits longest goes first;
 - one meter is talked to by one task at a time, and no cell by more than its limit; a cell whose meters fail is talked to ever more carefully,
   down to one at a time, and more freely again as they answer: one that comes back is not flooded;
 - a meter that does not answer is left alone for longer and longer, with jitter, so that thousands do not come back in the same second;
@@ -22,10 +23,11 @@ from ..errors import RequestError
 class Priority(IntEnum):
     """The lower, the sooner."""
 
-    ORDER = 0
-    ON_DEMAND = 1
-    GAP = 2
-    ROUTINE = 3
+    RECONNECTION = 0
+    ORDER = 1
+    ON_DEMAND = 2
+    GAP = 3
+    ROUTINE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """total, per_cell: conversations at the same time. again_first_s, again_last_s: the first and the longest distance of repetitions."""
+    """total, per_cell: conversations at the same time; reserved: how many more for reconnections when all are taken.
+    again_first_s, again_last_s: the first and the longest distance of repetitions."""
 
     total: int = 500
     per_cell: int = 8
+    reserved: int = 32
     again_first_s: float = 60.0
     again_last_s: float = 6 * 3600.0
 
@@ -105,13 +109,16 @@ class Plan:
             self._queue(heapq.heappop(self._asleep)[2])
         started: list[Task] = []
         for priority in Priority:
-            if len(self._running) >= self.limits.total:
-                break
-            waiting = [cell for cell in map(self._cells.__getitem__, self._waiting[priority]) if cell.running < int(cell.window)]
+            more = self.limits.reserved if priority is Priority.RECONNECTION else 0
+            total = self.limits.total + more
+            if len(self._running) >= total:
+                continue
+            cells = map(self._cells.__getitem__, self._waiting[priority])
+            waiting = [cell for cell in cells if cell.running < int(cell.window) + (0 if cell.name else more)]
             open_cells = deque(sorted(waiting, key=lambda cell: _longest(cell, priority)))
-            while open_cells and len(self._running) < self.limits.total:
+            while open_cells and len(self._running) < total:
                 cell = open_cells.popleft()
-                if cell.running >= int(cell.window):
+                if cell.running >= int(cell.window) + (0 if cell.name else more):
                     continue
                 task = self._next(cell, priority)
                 if task is not None:
@@ -136,7 +143,7 @@ class Plan:
             cell.window = max(1.0, cell.window / 2)
         failures = self._failures[task.serial] = self._failures.get(task.serial, 0) + 1
         distance_s = min(self.limits.again_last_s, self.limits.again_first_s * 2.0 ** min(failures - 1, 30)) * self._rng.uniform(0.5, 1.5)
-        if task.priority in (Priority.ORDER, Priority.ON_DEMAND):
+        if task.priority in (Priority.RECONNECTION, Priority.ORDER, Priority.ON_DEMAND):
             distance_s = min(distance_s, 1.5 * self.limits.again_first_s)  # somebody waits for it
         if key in self._known:
             again = self._known[key] = replace(task, attempts=task.attempts + 1)

@@ -32,6 +32,8 @@ DEVIATION_MINUTES = -330
 PUSH_UNDER_WAY_S = 300
 """How long behind a key change a push under the old keys may still have been on its way."""
 NOTHING = Data(Tag.INTEGER, 0)
+VOLTAGES, LIVE_V = ("1.0.12.7.0.255", "1.0.32.7.0.255"), 100
+"""Instantaneous voltage of a single-phase and of a three-phase meter (phase R); from how many volts on a supply counts as alive, of 230 V."""
 
 
 class Procedure(Protocol):
@@ -67,6 +69,19 @@ class RelayProcedure:
     async def send(self, talk: Talk, order: Order) -> None:
         session = await talk.session()
         await session.action(Ref(70, RELAY, 1 if order.what is What.DISCONNECT else 2), NOTHING)
+
+
+async def voltage_seen(talk: Talk) -> str:
+    """The voltage that the meter shows now, in words, "" where it shows too little to live on. A meter that measures ahead of its relay says by this
+    that its feeder is alive, not more. Denied: it shows none."""
+    session = await talk.session()
+    for obis in VOLTAGES:
+        shown, scale = await session.get_each(Item(Ref(3, obis, 2)), Item(Ref(3, obis, 3)))
+        if isinstance(shown, Data) and isinstance(scale, Data) and isinstance(shown.value, int | float):
+            scaler, _ = read_scaler_unit(scale) or (0, "")
+            volts = shown.value * 10.0**scaler
+            return f"{volts:.1f} V at the meter" if volts >= LIVE_V else ""
+    raise Denied(f"{session.address} shows no voltage to client {session.credentials.client}", "object undefined")
 
 
 class LoadLimitProcedure:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 
+from ..control.order import What
 from ..errors import InputError, MeterError
 from ..readings import Calendar
 from ..store.contacts import Contact
@@ -159,11 +160,12 @@ class Rounds:
         return running - done
 
     def _take_orders(self) -> None:
-        """Orders whose time has come go before everything else."""
+        """Orders whose time has come go before everything else, reconnections before other orders."""
         if self._desk is not None and self._now_s() >= self._orders_next_s:
             self._orders_next_s = self._now_s() + ORDERS_EVERY_S
-            for order_id, meter, requested_s in self._desk.due():
-                self.plan.add(Task(f"order {order_id}", meter, Priority.ORDER, "order", requested_s, cell=self._lines.cell(meter)))
+            for order_id, meter, requested_s, what in self._desk.due():
+                priority = Priority.RECONNECTION if what == What.CONNECT else Priority.ORDER
+                self.plan.add(Task(f"order {order_id}", meter, priority, "order", requested_s, cell=self._lines.cell(meter)))
 
     async def _carry(self, task: Task) -> None:
         try:

@@ -39,6 +39,7 @@ class Waiting(NamedTuple):
     order_id: str
     meter: str
     requested_s: int
+    what: str
 
 
 class OrderBook:
@@ -139,11 +140,12 @@ class OrderBook:
             return [order for one in ids if (order := self._load(connection, one)) is not None]
 
     def due_now(self, now_s: int, limit: int = 10_000) -> list[Waiting]:
-        """What should be carried now, the longest wanted first: cheap enough to be asked several times a second."""
+        """What should be carried now, reconnections before all else, then the longest wanted: cheap enough to be asked several times a second."""
         own = meter_order.c
-        query = sa.select(own.order_id, own.meter, own.requested_s).where(own.state.in_(UNSETTLED), own.not_before_s <= now_s)
+        query = sa.select(own.order_id, own.meter, own.requested_s, own.what).where(own.state.in_(UNSETTLED), own.not_before_s <= now_s)
+        first = sa.case((own.what == str(What.CONNECT), 0), else_=1)
         with self._rows.begin() as connection:
-            return [Waiting(*row) for row in connection.execute(query.order_by(own.requested_s, own.order_id).limit(limit))]
+            return [Waiting(*row) for row in connection.execute(query.order_by(first, own.requested_s, own.order_id).limit(limit))]
 
     def counts(self) -> dict[str, int]:
         """state -> number of orders."""
