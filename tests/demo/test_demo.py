@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from openami.errors import InputError, OpenAMIError, StorageError
 from openami.fleet import town as fleet_town
 from openami.fleet.households import load_households
 from openami.fleet.town import Town, build_town
+from openami.headend.status import not_stored
 from openami.store.deployment import FILE, Folder
 from openami.store.journal import Journal
 
@@ -59,6 +61,22 @@ def over_new_year(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[
 
 
 # What it says
+
+
+def test_what_the_gate_has_not_stored_is_accounted_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that allows nothing refused to be stored: all of it is counted, by cause, and the judge agrees."""
+    found = demo.found
+
+    def strict(folder: Folder, town: Any) -> None:
+        found(folder, town)
+        folder.save(replace(folder.load(), refused_address_kib=0, refused_percent=0))
+
+    monkeypatch.setattr(demo, "found", strict)
+    report = run_demo(wish(tmp_path / "data", days=1, consumers=20), quiet)
+    left_out = not_stored(Folder(tmp_path / "data"))
+    planted = {cause: own["planted"] for cause, own in report["quarantine"].items() if cause != "out_of_day"}
+    assert all(report["holds"].values())
+    assert left_out == planted
 
 
 def test_what_pushes_lost_is_read_from_the_meters_that_answer(ran: tuple[Path, dict[str, Any], str]) -> None:

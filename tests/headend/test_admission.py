@@ -290,5 +290,5 @@ def test_a_meter_without_keys_is_named() -> None:
 
 
 def test_a_correspondent_shows_no_keys() -> None:
-    shown = repr(admission()._known)
+    shown = repr(admission().peers)
     assert not [k for k in KEYS.values() if k.ek.hex() in shown or repr(k.ek)[2:-1] in shown]

@@ -34,9 +34,7 @@ def status(data: DataOption = DEMO_FOLDER, as_json: JsonOption = False) -> None:
         print(
             f"head-end      running, port {state.get('port')}, {state.get('connections', 0):,} connections, {state.get('frames', 0):,} frames"
         )
-        print(
-            f"              {state.get('confirmed', 0):,} confirmed, {state.get('dropped', 0):,} dropped, tasks {_counts(state.get('tasks', {}))}"
-        )
+        print(f"              {state.get('confirmed', 0):,} confirmed, tasks {_counts(state.get('tasks', {}))}")
     else:
         print(f"head-end      not running{_since(zone.local(state['at_s'])) if 'at_s' in state else ''}")
     for one in found.levels:
@@ -45,7 +43,7 @@ def status(data: DataOption = DEMO_FOLDER, as_json: JsonOption = False) -> None:
     for quiet in found.silent[:10]:
         print(f"  silent      {quiet.serial}{_since(zone.local(quiet.heard_s))}{'; ' + quiet.problem if quiet.problem else ''}")
     print(f"orders        {_counts(found.orders)}")
-    print(f"quarantine    {_counts(found.refused)}")
+    print(f"quarantine    {_counts(found.refused)}; refused and not stored: {_counts(found.not_stored)}")
 
 
 @headend_app.command()

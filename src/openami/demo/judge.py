@@ -21,6 +21,7 @@ from ..fleet.faults import BREAKS, TAKEN_IN, Plan, cause_of, expected_grid, expe
 from ..fleet.households import IMPOSSIBLE_WH
 from ..fleet.run import Outcome
 from ..fleet.town import Town
+from ..headend.status import not_stored
 from ..losses.suspicion import Idle, Understated, idle_while_flowing, understated, wrong_transformers
 from ..readings import CHANNEL_BY_NAME, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Int32, Quality, UInt32
 from ..registry import NodeKind
@@ -61,6 +62,7 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome, answered: Answe
     quarantine = journal.quarantine()
     frames = journal.frames()
     journal.close()
+    left_out = not_stored(site.folder)
     refusals = expected_refusals(town, plan)
     money = _money(site)
     balance = _balance(site)
@@ -74,7 +76,7 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome, answered: Answe
             (raw[answered.meters] == np.where(pushed[answered.meters] == MISSING, answered.wh, pushed[answered.meters])).all()
         )
         and answered.rows == int((pushed[answered.meters] == MISSING).sum()),
-        "every quarantined frame has the planted cause": _quarantined_as_planted(town, plan, outcome, quarantine),
+        "every quarantined frame has the planted cause": _quarantined_as_planted(town, plan, outcome, quarantine, left_out),
         "every reading of a meter that counts wrong is flagged by its check": _broken_flagged(plan, quality),
         "as many pushes confirmed as frames taken in": _confirmed(outcome, frames, quarantine),
         **money.pop("holds"),
@@ -89,8 +91,8 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome, answered: Answe
         "meters": len(town.meters),
         "frames": {"planned": plan.sent_by_kind(), "received": frames},
         "quarantine": {
-            cause: {"planted": refusals.get(cause, 0), "found": sum(r.cause == cause for r in quarantine)}
-            for cause in sorted({*refusals, *(r.cause for r in quarantine)})
+            cause: {"planted": refusals.get(cause, 0), "found": sum(r.cause == cause for r in quarantine) + left_out.get(cause, 0)}
+            for cause in sorted({*refusals, *left_out, *(r.cause for r in quarantine)})
         },
         "asked": {
             "meters": len(answered.meters),
@@ -165,10 +167,17 @@ def _confirmed(outcome: Outcome, frames: int, quarantine: list[Any]) -> bool:
     return len(outcome.confirmed) <= genuine <= len(outcome.confirmed) + outcome.again
 
 
-def _quarantined_as_planted(town: Town, plan: Plan, outcome: Outcome, quarantine: list[Any]) -> bool:
-    """By cause and by meter what was planted; a push that had to be made again may be refused once more, and nothing else."""
-    by_cause = _surplus(Counter(r.cause for r in quarantine), expected_refusals(town, plan))
-    by_meter = _surplus(_causes_by_meter(quarantine), _planted_by_meter(town, plan))
+def _quarantined_as_planted(town: Town, plan: Plan, outcome: Outcome, quarantine: list[Any], left_out: Mapping[str, int]) -> bool:
+    """By cause and by meter what was planted; a push that had to be made again may be refused once more, and nothing else. What the head-end's
+    gate has not stored (`left_out`) is known by cause, not by meter: so many may be missing there, and no more."""
+    by_cause = _surplus(Counter(r.cause for r in quarantine) + Counter(left_out), expected_refusals(town, plan))
+    found, planted = _causes_by_meter(quarantine), _planted_by_meter(town, plan)
+    for key in sorted(planted):
+        short = min(planted[key] - found.get(key, 0), left_out.get(key[1], 0))
+        if short > 0:
+            found[key] = found.get(key, 0) + short
+            left_out = {**left_out, key[1]: left_out[key[1]] - short}
+    by_meter = _surplus(found, planted)
     return all(surplus is not None and surplus <= outcome.again for surplus in (by_cause, by_meter))
 
 

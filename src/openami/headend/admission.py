@@ -87,6 +87,17 @@ class Judged:
     stamp_s: Int64
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A genuine, new frame. later: which of its meter's keys under way has opened it, None = those that hold."""
+
+    row: int
+    sealed: ciphering.Sealed
+    plain: bytes
+    push: notification.DataNotification
+    later: int | None = None
+
+
 class Admission:
     """Judges frames in journal order. `judge` takes one frame, `judge_all` a batch through the bulk decoder: the verdicts are the same.
 
@@ -95,7 +106,6 @@ class Admission:
     """
 
     def __init__(self, known: dict[bytes, Correspondent], headend_title: bytes, counters: dict[str, int] | None = None) -> None:
-        self._known = known
         self._title = headend_title
         self.peers = list(known.values())
         self.layouts = (*(one for one in layouts() if one.push_object == BLOCK_LOAD_PUSH), NO_LAYOUT)
@@ -168,6 +178,26 @@ class Admission:
 
     def judge(self, octets: bytes) -> Verdict:
         """`octets`: one wrapper frame as it came. Never raises for what a peer sent."""
+        seen = self._look(octets)
+        if isinstance(seen, Verdict):
+            return seen
+        if seen.later is not None:
+            keys = self._later[seen.row]
+            self._move(seen.row, keys[seen.later])
+            del keys[: seen.later + 1]
+        meter, control, counter = self.peers[seen.row].meter, seen.sealed.security_control, seen.sealed.invocation_counter
+        self.decoder.counters[seen.row] = counter
+        confirm = self._confirm(octets, seen.row, control, counter, seen.plain[1:5]) if seen.push.confirmed else None
+        return Verdict(None, serial=meter.serial, notification=seen.push, meter=meter, confirm=confirm)
+
+    def foresee(self, octets: bytes) -> str | None:
+        """The cause for which a frame would be refused now, None = it would be taken in; nothing moves. Asked of senders that send too much of
+        what is refused."""
+        seen = self._look(octets)
+        return seen.cause if isinstance(seen, Verdict) else None
+
+    def _look(self, octets: bytes) -> Verdict | _Seen:
+        """First whether the frame is genuine, then whether it is new: a forged counter moves nothing and proves nothing."""
         try:
             frames = wrapper.unwrap(octets)
             if len(frames) != 1:
@@ -175,33 +205,26 @@ class Admission:
             sealed = ciphering.parse_sealed(frames[0].apdu)
         except MeterError as error:
             return Verdict("malformed", str(error))
-        peer = self._known.get(sealed.system_title)
-        if peer is None:
+        row = self._row_of_title.get(sealed.system_title)
+        if row is None:
             return Verdict("unknown_meter", f"system title {sealed.system_title.hex() or 'missing'} is not in the registry")
-        return self._judge_known(peer, sealed, octets)
-
-    def _judge_known(self, peer: Correspondent, sealed: ciphering.Sealed, octets: bytes) -> Verdict:
-        """First whether the frame is genuine, then whether it is new: a forged counter moves nothing and proves nothing."""
+        peer = self.peers[row]
         serial, control = peer.meter.serial, sealed.security_control
         demanded = peer.meter.security_control & 0x30
         if control & demanded != demanded or sealed.tag != ciphering.GENERAL_GLO:
             return Verdict("policy", f"protected with 0x{control:02x}, this meter's push policy demands 0x{demanded:02x}", serial)
-        row = self._row[serial]
         opened = _opened(sealed, self._keys.get(row, peer.keys))
-        if isinstance(opened, MeterError):
-            later = self._later.get(row, [])
-            under_new = next((k for k, keys in enumerate(later) if not isinstance(_opened(sealed, keys), MeterError)), None)
-            if under_new is None:
-                return Verdict(opened.cause, str(opened), serial)
-            self._move(row, later[under_new])
-            del later[: under_new + 1]
-            return self._judge_known(peer, sealed, octets)
-        plain, push = opened
-        if sealed.invocation_counter <= self.counter(serial):
-            return Verdict("replayed_counter", f"invocation counter {sealed.invocation_counter} is not above the last accepted one", serial)
-        self.decoder.counters[row] = sealed.invocation_counter
-        confirm = self._confirm(octets, row, control, sealed.invocation_counter, plain[1:5]) if push.confirmed else None
-        return Verdict(None, serial=serial, notification=push, meter=peer.meter, confirm=confirm)
+        if not isinstance(opened, MeterError):
+            if sealed.invocation_counter <= self.decoder.counters[row]:
+                return Verdict(
+                    "replayed_counter", f"invocation counter {sealed.invocation_counter} is not above the last accepted one", serial
+                )
+            return _Seen(row, sealed, *opened)
+        for number, keys in enumerate(self._later.get(row, ())):
+            under_new = _opened(sealed, keys)
+            if not isinstance(under_new, MeterError):
+                return _Seen(row, sealed, *under_new, number)
+        return Verdict(opened.cause, str(opened), serial)
 
     def confirm_again(self, octets: bytes) -> bytes | None:
         """The confirmation of a frame that was taken in before, byte for byte this one: the same bytes as then. None = it asked for none."""
@@ -220,24 +243,6 @@ class Admission:
             return False
         row = self._row_of_title.get(sealed.system_title)
         return row is not None and not isinstance(_opened(sealed, self._keys.get(row, self.peers[row].keys)), MeterError)
-
-    def genuine(self, octets: bytes) -> bool:
-        """Whether a frame would be taken in, judged by itself; nothing moves. Asked of senders that send too much of what is refused."""
-        try:
-            frames = wrapper.unwrap(octets)
-            sealed = ciphering.parse_sealed(frames[0].apdu)
-        except (MeterError, IndexError):
-            return False
-        row = self._row_of_title.get(sealed.system_title)
-        if row is None or len(frames) != 1 or sealed.tag != ciphering.GENERAL_GLO:
-            return False
-        demanded = self.peers[row].meter.security_control & 0x30
-        if sealed.security_control & demanded != demanded:
-            return False
-        known = self._keys.get(row, self.peers[row].keys)
-        if sealed.invocation_counter > self.decoder.counters[row] and not isinstance(_opened(sealed, known), MeterError):
-            return True
-        return any(not isinstance(_opened(sealed, keys), MeterError) for keys in self._later.get(row, ()))
 
     def _move(self, row: int, keys: Keys) -> None:
         """From here on this meter's pushes are under `keys`, and its counter begins anew."""

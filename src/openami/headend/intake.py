@@ -25,7 +25,7 @@ from ..store.heard import Heard
 from ..store.journal import Batch, FrameJournal, Refusal
 from .admission import NO_LAYOUT, Admission, Verdict
 from .arrivals import Arrivals
-from .gate import Gate
+from .gate import Allowance, Gate
 from .registers import Reports, carries_block_load
 
 SETTLE_EVERY_S = 1.0
@@ -37,14 +37,14 @@ REMEMBERED_BATCHES = 64
 
 @dataclass(slots=True)
 class Tally:
-    """What was done since the start: frames journalled, confirmed, confirmed again, refused by cause, dropped unstored, batches."""
+    """What was done since the start: frames journalled, confirmed, confirmed again; refused, by cause, and not even stored, by cause; batches."""
 
     frames: int = 0
     confirmed: int = 0
     again: int = 0
     batches: int = 0
-    dropped: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    not_stored: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -67,9 +67,10 @@ class Intake:
         admission: Admission,
         notes: Notes | None = None,
         watch: Callable[[bytes, Verdict], None] | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self.journal, self.admission, self.notes, self._watch = journal, admission, notes, watch
-        self.tally, self.gate = Tally(), Gate()
+        self.tally, self.gate = Tally(), Gate(allowance)
         self._reports = Reports(notes.heard.status_words() if notes else {})
         self._refusals: list[Refusal] = []
         self._moved: dict[str, int] = {}
@@ -92,9 +93,7 @@ class Intake:
                 own = [fresh[k] for k in stored.frames]
                 for k, verdict in zip(own, self._judge(stored.seq, received_us, [batch[k][1] for k in own]), strict=True):
                     replies[k] = verdict.confirm
-                    sender = self.gate.sender(batch[k][0])
-                    sender.taken += verdict.cause is None
-                    sender.refused += verdict.cause is not None
+                    self.gate.note(self.gate.sender(batch[k][0]), len(batch[k][1]), taken=verdict.cause is None)
             self.tally.batches += 1
         if time.monotonic() - self._settled_at > SETTLE_EVERY_S:
             self.settle()
@@ -140,16 +139,16 @@ class Intake:
         self.settle(everything=True)
 
     def _fresh(self, batch: Sequence[tuple[str, bytes]], replies: list[bytes | None]) -> list[int]:
-        """The frames that must be stored, by place; those taken in before get their confirmation again, and rubbish from a limited sender goes."""
+        """The frames that must be stored, by place. One taken in before gets its confirmation again; what a limited sender sends in vain goes."""
         fresh = []
         for k, (host, octets) in enumerate(batch):
             row = self.admission.same_counter(octets) if self._watch is None else None
             if row is not None and self._is_the_last(row, octets):
                 replies[k] = self.admission.confirm_again(octets)
                 self.tally.again += 1
-            elif self.gate.sender(host).limited and not self.admission.genuine(octets):
-                self.gate.drop(self.gate.sender(host))
-                self.tally.dropped += 1
+            elif self.gate.limited(sender := self.gate.sender(host)) and (cause := self.admission.foresee(octets)) is not None:
+                self.gate.leave_out(sender, cause)
+                self.tally.not_stored[cause] += 1
             else:
                 fresh.append(k)
         return fresh

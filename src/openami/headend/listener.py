@@ -20,6 +20,7 @@ from ..cosem.wrapper import WrapperReader, wrap
 from ..errors import MeterError, OpenAMIError
 from ..store.journal import FrameJournal
 from .admission import Admission, Verdict
+from .gate import Allowance
 from .intake import SETTLE_EVERY_S, Intake, Notes, Tally
 
 MAX_APDU_BYTES = 16_384
@@ -36,9 +37,11 @@ class PushListener:
         admission: Admission,
         watch: Callable[[bytes, Verdict], None] | None = None,
         notes: Notes | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
-        """watch: told of every frame and its verdict, on the journal's thread, after the frame is stored. notes: where what is said is noted."""
-        self.intake = Intake(journal, admission, notes, watch)
+        """watch: told of every frame and its verdict, on the journal's thread, after the frame is stored. notes: where what is said is noted.
+        allowance: how much of what is refused is stored."""
+        self.intake = Intake(journal, admission, notes, watch, allowance)
         self.failed: OpenAMIError | None = None
         self._inbox: list[tuple[_Connection | _Datagram, bytes]] = []
         self._inbox_bytes = 0

@@ -50,7 +50,8 @@ class Silent:
 @dataclass(frozen=True, slots=True)
 class HeadendStatus:
     """at_s: when it was read. alive: the head-end has written its state within the last seconds; state: what it wrote (see `whole.Headend`), None =
-    none was ever here. orders: state -> how many; refused: cause -> frames in quarantine."""
+    none was ever here. orders: state -> how many; refused: cause -> frames in quarantine;
+    not_stored: cause -> frames refused and not stored, since the folder began."""
 
     at_s: int
     alive: bool
@@ -61,6 +62,7 @@ class HeadendStatus:
     never_heard: tuple[str, ...]
     orders: dict[str, int]
     refused: dict[str, int]
+    not_stored: dict[str, int]
 
     def as_json(self) -> dict[str, Any]:
         levels = [
@@ -85,6 +87,7 @@ class HeadendStatus:
             "never_heard": list(self.never_heard),
             "orders": self.orders,
             "refused": self.refused,
+            "not_stored": self.not_stored,
         }
 
 
@@ -114,6 +117,7 @@ def read_status(folder: Folder, now_s: int) -> HeadendStatus:
         tuple(never),
         orders,
         _refused(folder),
+        not_stored(folder),
     )
 
 
@@ -124,6 +128,12 @@ def read_state(folder: Folder) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def not_stored(folder: Folder) -> dict[str, int]:
+    """cause -> frames that were refused and not stored, since the folder began (`gate.py`), as far as the head-end wrote it down."""
+    told = (read_state(folder) or {}).get("not_stored", {})
+    return {cause: count for cause, count in told.items() if isinstance(count, int)} if isinstance(told, dict) else {}
 
 
 def level_clocks(heard: Heard, book: OrderBook, calendar: Calendar, now_s: int) -> tuple[LevelClock, ...]:

@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from ..store.rows import Rows
 from .admission import Admission, correspondents
 from .arrivals import Arrivals
 from .gaps import Gap
+from .gate import Allowance
 from .intake import Intake, Notes
 from .lines import Lines, reader_title
 from .listener import PushListener
@@ -44,7 +46,7 @@ from .reader import RawProfile
 from .registers import profile_rows
 from .rounds import Rounds
 from .schedule import Asked, due_registers, gap_tasks_of, model_depths, register_tasks
-from .status import STATE_FILE
+from .status import STATE_FILE, not_stored
 
 log = logging.getLogger("openami.headend")
 
@@ -110,11 +112,12 @@ class Headend:
             self.desk = OrderDesk(self.book, self.lines, lambda: int(now_s()), guard, wish.images)
             self.plan = Plan(wish.limits)
             self.rounds = Rounds(self.plan, self.lines, self._pulls, now_s, self.desk, taken=self._taken, resident=True)
-            self.listener = PushListener(self._journal, self.admission, notes=self.notes)
+            self.listener = PushListener(self._journal, self.admission, notes=self.notes, allowance=Allowance.of(deployment))
         except BaseException:
             self._journal.close()
             raise
         self._snapshot = folder.journal.with_name("arrivals.npz")
+        self._not_stored = Counter(not_stored(folder))
         self._title, self._stopping, self._begun_s = title, False, now_s()
         self._answered: dict[str, dict[str, list[Gap]]] = {}
         self._gaps: set[str] = set()
@@ -283,8 +286,8 @@ class Headend:
             "frames": tally.frames,
             "confirmed": tally.confirmed,
             "confirmed_again": tally.again,
-            "dropped": tally.dropped,
             "refused": dict(sorted(tally.refused.items())),
+            "not_stored": dict(sorted((self._not_stored + Counter(dict(tally.not_stored))).items())),
             "waiting_frames": self.listener.waiting,
             "tasks": {str(priority.name).lower(): count for priority, count in plan.counts().items()},
             "conversations": plan.running,

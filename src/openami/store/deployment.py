@@ -31,6 +31,8 @@ class Deployment:
     zone: str
     interval_minutes: int
     first_day: date
+    refused_address_kib, refused_all_kib, refused_percent: how much of what is refused the head-end stores (`headend.gate.Allowance`): of one
+    address and of all, an hour, and beyond that as a share of an address's genuine frames; None = the shipped ones.
     days: int
     policy: str
     headend_title: str
@@ -49,6 +51,9 @@ class Deployment:
         return Calendar(self.zone, self.interval_minutes)
 
     @property
+    refused_address_kib: int | None = None
+    refused_all_kib: int | None = None
+    refused_percent: int | None = None
     def open_days(self) -> list[date]:
         return [self.first_day + timedelta(days=k) for k in range(self.days)]
 
@@ -139,3 +144,6 @@ KINDS: dict[str, tuple[type, ...]] = {
     "int | None": (int, type(None)),
     "str | None": (str, type(None)),
 }
+    for name in ("refused_address_kib", "refused_all_kib", "refused_percent"):
+        if (getattr(settings, name) or 0) < 0:
+            return f"{name} = {getattr(settings, name)} is below zero"
