@@ -144,7 +144,7 @@ def test_telling_of_a_task_that_does_not_run_is_refused():
     st.randoms(use_true_random=False),
 )
 def test_whatever_happens_limits_hold_and_no_task_is_lost(wanted, total, per_cell, chance):
-    made = Plan(Limits(total, per_cell), random.Random(1))
+    made = Plan(Limits(total, per_cell, reserved=2), random.Random(1))
     cells = {serial: cell for serial, _, cell in wanted}
     for k, (serial, priority, _) in enumerate(wanted):
         made.add(Task(f"t{k}", f"M{serial}", priority, "x", k, cell=cells[serial]))
@@ -153,7 +153,8 @@ def test_whatever_happens_limits_hold_and_no_task_is_lost(wanted, total, per_cel
         for one in made.take(now):
             assert one.key not in done
             running[one.key] = one
-        assert len(running) == made.running <= total
+        assert len(running) == made.running <= total + 2
+        assert len(running) <= total or any(one.priority is Priority.RECONNECTION for one in running.values())
         assert max(Counter(one.serial for one in running.values()).values(), default=0) <= 1
         assert all(n <= per_cell for cell, n in Counter(one.cell for one in running.values()).items() if cell)
         if not running:
