@@ -123,6 +123,13 @@ class PaymentDesk:
             found = connection.execute(sa.select(payment.c.state).where(*mine)).scalar()
         return None if found is None else State(found)
 
+    def asked_for(self, gateway: str, payment_id: str) -> tuple[str, int, State] | None:
+        """(account, paise, state) of a payment that was asked for; None = never heard of it."""
+        with self.database.begin() as connection:
+            mine = (payment.c.gateway == gateway, payment.c.payment_id == payment_id)
+            found = connection.execute(sa.select(payment.c.account, payment.c.amount_paise, payment.c.state).where(*mine)).first()
+        return None if found is None else (found.account, found.amount_paise, State(found.state))
+
     def open_payments(self, gateway: str, asked_before_s: int, limit: int = 1000) -> list[tuple[str, str, int]]:
         """(payment id, account, paise) of payments that may still be paid, the longest first: what the poll asks about. A failed one is asked
         about for three days: money has come behind a failure before."""

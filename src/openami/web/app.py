@@ -18,7 +18,6 @@ from fastapi import Depends, FastAPI, HTTPException, Path, Query, Request, Respo
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from .. import __version__
@@ -26,9 +25,10 @@ from ..errors import InputError, OpenAMIError
 from ..readings import Quality
 from ..registry import NodeKind
 from . import sign_in, tables
-from .access import STAFF, Right, Who
+from .access import STAFF, Right, Role, Who
 from .gate import SAFE_METHODS, ForeignForm, Gate, NotAllowed, NotSignedIn, needs
 from .limits import Limit
+from .packing import Packed
 from .pages import Console, NotThere, NotUsable
 from .townbook import Consumer, DueList, MeterDay, MeterQuery, MeterState, Overview, TownReader
 
@@ -46,7 +46,12 @@ SAFE_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
-STATIC_TYPES = {"openami.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"}
+STATIC_TYPES = {
+    "openami.css": "text/css; charset=utf-8",
+    "consumer.css": "text/css; charset=utf-8",
+    "consumer.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
 READ = ["GET", "HEAD"]
 PAGE_ROWS = 50
 LANGUAGE_ASKED = r"^(en|hi)?$"
@@ -70,10 +75,11 @@ def create_app(town: TownReader, gate: Gate, send_code: sign_in.Sender | None = 
     """The console of one town. gate: who may come in; send_code: how consumers get their one-time codes, None = they cannot; lifespan: what
     runs beside it."""
     app = FastAPI(title="OpenAMI", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.add_middleware(GZipMiddleware, minimum_size=1000)
+    app.add_middleware(Packed, minimum_size=500)
     app.add_middleware(_SafeHeaders)
     console = Console(town, {name: _static_version(name) for name in STATIC_TYPES})
     app.state.gate, app.state.console, app.state.send_code = gate, console, send_code
+    app.state.has_consumer_pages = False  # `house` adds them: they need more than a town
     app.state.tries = Limit(TRIES_PER_MINUTE, TRIES_AT_ONCE, gate.clock)
     app.include_router(sign_in.router)
     _town_pages(app, town, console)
@@ -88,7 +94,7 @@ def _town_pages(app: FastAPI, town: TownReader, console: Console) -> None:
     @app.api_route("/", methods=READ, response_model=None)
     def overview(request: Request, who: SignedIn, day: Day = "", lang: Lang = "") -> Response:
         if not who.may(Right.TOWN):
-            return RedirectResponse(_home(who), 303)
+            return RedirectResponse(_home(request, who), 303)
         if not town.days():
             return console.page(request, "empty.html", None)
         asked = console.day(day)
@@ -153,7 +159,7 @@ def _meter_pages(app: FastAPI, town: TownReader, console: Console) -> None:
         lang: Lang = "",
     ) -> Response:
         if not who.may(Right.TOWN):
-            return RedirectResponse(_home(who), 303)
+            return RedirectResponse(_home(request, who), 303)
         asked = console.day(day)
         query = MeterQuery(
             day=asked,
@@ -202,13 +208,15 @@ def _money_pages(app: FastAPI, town: TownReader, console: Console, gate: Gate) -
     @app.api_route("/due", methods=READ, response_model=None)
     def due(request: Request, who: SeesAccounts, day: Day = "", lang: Lang = "") -> Response:
         if not who.may(Right.TOWN):
-            return RedirectResponse(_home(who), 303)
+            return RedirectResponse(_home(request, who), 303)
         asked = console.day(day)
         return console.page(request, "due.html", asked, it=_own_due(who, town, town.due(asked)))
 
 
-def _home(who: Who) -> str:
-    """Where somebody starts who does not see the town: the one account, or the page of one's own."""
+def _home(request: Request, who: Who) -> str:
+    """Where somebody starts who does not see the town: a consumer's own pages, the one account, or the page of one's own."""
+    if who.role is Role.CONSUMER and request.app.state.has_consumer_pages and who.reach.accounts:
+        return "/my"
     return f"/consumers/{next(iter(who.reach.accounts))}" if len(who.reach.accounts) == 1 else "/me"
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from ..payments.desk import PaymentDesk
-from ..payments.gateways import load_gateways
+from ..payments.gateways import Gateway, load_gateways
 from ..payments.http import payments_router
 from . import external, oauth
 from .access import SECOND_FACTOR
 from .api import create_api
 from .app import create_app
+from .consumer.recharge import Payer
+from .consumer.routes import add_consumer_pages
 from .demo_people import DEMO_PEOPLE, PARTNER, demo_password
 from .gate import Gate
 from .hooks import Hooks
@@ -40,9 +42,23 @@ def open_house(town: LakeTown) -> FastAPI:
     app.include_router(oauth.router)
     app.include_router(external.router)
     app.mount("/api/v1", create_api(town, lambda: town.site, gate))
-    if gateways := load_gateways(town.folder.root):
+    gateways = load_gateways(town.folder.root)
+    if gateways:
         app.include_router(payments_router(PaymentDesk(town.rows.database, town.calendar.zone), gateways))
+    add_consumer_pages(app, town, _payer(town, gateways))
     return app
+
+
+def _payer(town: LakeTown, gateways: Mapping[str, Gateway]) -> Payer:
+    """How consumers pay: by the first gateway that can be asked; in a simulated town that has none, by one of ours that moves no money."""
+
+    def desk() -> PaymentDesk:
+        return PaymentDesk(town.rows.database, town.calendar.zone)
+
+    asked = next((one for one in gateways.values() if one.address), None)
+    if asked is None and town.folder.is_simulated():
+        return Payer(Gateway("simulated", "", (town.master.mac("gateway", b"simulated"),)), desk, simulated=True)
+    return Payer(asked, desk)
 
 
 def demo_credentials(app: FastAPI) -> list[tuple[str, str]]:

@@ -67,7 +67,7 @@ class Console:
 
     def __init__(self, town: TownReader, static_versions: Mapping[str, str]) -> None:
         self._town = town
-        self._static = dict(static_versions)
+        self.static = dict(static_versions)
         self._environments = {code: _environment(language(code)) for code in LANGUAGES}
 
     def day(self, asked: str) -> date:
@@ -100,7 +100,7 @@ class Console:
             **_helpers(language(code), self._town.calendar.interval_minutes),
             "href": partial(_href, asked),
             "switch": [(other, _switched(request, other)) for other in LANGUAGES],
-            "static": self._static,
+            "static": self.static,
             "path": request.url.path,
             "day": day,
             "days": days,

@@ -85,6 +85,19 @@ class Tokens:
         claims = {"iss": issuer, "aud": client, "sub": subject, "role": role, "iat": now_s, "exp": now_s + ID_LIVES_S}
         return self._sign({"typ": "JWT"}, claims | ({"nonce": nonce} if nonce else {}))
 
+    def statement(self, issuer: str, account: str, told: dict[str, Any]) -> str:
+        """A signed statement about an account, for whoever trusts our public keys. It opens no door: its type is another one."""
+        claims = {"iss": issuer, "sub": account, "iat": int(self._clock()), "statement": told}
+        return self._sign({"typ": "statement+jwt"}, claims)
+
+    def verify_statement(self, token: str) -> dict[str, Any] | None:
+        """What a statement of ours says; None where it is not one, or was changed."""
+        try:
+            found = jwt.decode(token, KeySet(list(self._keys())), algorithms=["ES256"])
+        except (JoseError, ValueError, TypeError):
+            return None
+        return dict(found.claims) if found.header.get("typ") == "statement+jwt" else None
+
     def verify(self, token: str, issuer: str) -> Claims | None:
         """What an access token of ours, or of the external issuer, says; None where it is not one, or no longer."""
         try:

@@ -1,6 +1,7 @@
 """Words and numbers as a person reads them, in English and Hindi.
 
-Sentences live in the templates and here as English message ids; `locale/hi.po` holds the Hindi. The catalogue is compiled in memory
+Sentences live in the templates and here as English message ids; `locale/hi.po` holds the Hindi, `locale/consumer.hi.po`
+and its like that of a chapter of their own. The catalogue is compiled in memory
 at first use, so a translator edits one text file and nothing has to be built.
 What always holds: a value that is unknown reads "unknown", never 0; amounts use the Indian grouping; digits are Latin in both
 languages, as on Indian bills.
@@ -204,11 +205,18 @@ def language(code: str) -> Language:
     locale = Locale(code, "IN")
     if code == "en":
         return Language(code, locale, NullTranslations())
-    source = resources.files(__package__).joinpath("locale", f"{code}.po").read_bytes()
+    folder = resources.files(__package__).joinpath("locale")
+    catalogues = [_compiled(folder.joinpath(f"{code}.po").read_bytes(), code)]
+    for chapter in sorted(file.name for file in folder.iterdir() if file.name.endswith(f".{code}.po")):
+        catalogues[0].add_fallback(_compiled(folder.joinpath(chapter).read_bytes(), code))
+    return Language(code, locale, catalogues[0])
+
+
+def _compiled(source: bytes, code: str) -> GNUTranslations:
     compiled = io.BytesIO()
     write_mo(compiled, read_po(io.BytesIO(source), locale=code))
     compiled.seek(0)
-    return Language(code, locale, GNUTranslations(compiled))
+    return GNUTranslations(compiled)
 
 
 def negotiate(accept_language: str, offered: Iterable[str] = LANGUAGES) -> str:

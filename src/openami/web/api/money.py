@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ...billing.charge import segment
 from ...billing.explain import Account as ToExplain
-from ...billing.explain import explain_day
+from ...billing.explain import Node, explain_day
 from ...billing.tariff import load_tariffs
 from ...billing.tou import tou_index
 from ...day import Site
@@ -194,10 +194,10 @@ def statements(request: Request, who: SeesAccounts, number: Number, first: From 
 def explanation(request: Request, who: SeesAccounts, number: Number, day: Annotated[Day, Path()]) -> Step:
     """Why the day cost what it did: the whole derivation, in both languages."""
     row, site = _own(request, who, number), site_of(request)
-    found = _explained(site, gate_of(request).lookup.meter(who.reach, row["meter"]) or row, row, number, day)
+    found = explained(site, gate_of(request).lookup.meter(who.reach, row["meter"]) or row, row, day)
     if found is None:
         raise missing("charged day", str(day))
-    return found
+    return _step(found.to_json())
 
 
 @router.get("/accounts/{number}/payments", responses=documented(404, success=NOT_MODIFIED))
@@ -237,10 +237,11 @@ def _own(request: Request, who: Who, number: str) -> dict[str, Any]:
     return found
 
 
-def _explained(site: Site, meter: dict[str, Any], row: dict[str, Any], number: str, day: date) -> Step | None:
+def explained(site: Site, meter: dict[str, Any], row: dict[str, Any], day: date) -> Node | None:
+    """Why the account of `row`, at `meter`, was charged what it was on `day`; None where it was not. Refused where the tariff was another one."""
     if day not in site.lake.days("usage") or day < row["since"] or "shard" not in meter:
         return None
-    usage = {r["period"]: r for r in usage_by_period(site.lake, day, meter["shard"]).to_pylist() if r["account"] == number}
+    usage = {r["period"]: r for r in usage_by_period(site.lake, day, meter["shard"]).to_pylist() if r["account"] == row["number"]}
     if not usage:
         return None
     part = segment(load_tariffs(), row["tariff"], day).starting(max(row["since"], row["mode_since"]))
@@ -260,7 +261,7 @@ def _explained(site: Site, meter: dict[str, Any], row: dict[str, Any], number: s
         meter["connected_load_w"],
         row["payment_mode"] == "prepaid",
     )
-    return _step(explain_day(part, day, facts).to_json())
+    return explain_day(part, day, facts)
 
 
 def _step(node: dict[str, Any]) -> Step:
