@@ -17,6 +17,7 @@ guarding.py  the disconnection guard as the head-end asks it, on the facts of th
 tell.py      after the statements: low-balance notices, and who would be due for disconnection
 balance.py   the loss of transformers and feeders as rows
 audit.py     the energy account of closed days, with intervals, when it is asked for
+found.py     what the energy audit keeps of closed days, to be read: accounts, outages, suspects, proposals, loading
 adjust.py    readings that come after the close: reckoned again, charged as adjustments
 books.py     statements and the ledger tied: totals kept, charges brought in, what a balance showed then
 closes.py    which day is closed, by which readings
