@@ -8,15 +8,17 @@
     vee/          kernel  validate, estimate, edit: one named check per function
     billing/      kernel  tariff x readings -> charges
     prepaid/      kernel  the ledger, the daily statement, notices, who is due for disconnection
-    control/      kernel  the disconnection guard; the life of an order
+    control/      kernel  the disconnection guard, its decisions written down and made again; the life of an order
     losses/       kernel  the energy account with intervals, technical loss, AT&C, outages, mapping, suspects, demand
     fleet/        shell   simulated meters on real sockets, with seeded faults and their ground truth
     headend/      shell   talks to meters: the push listener and its admission of frames; sessions and readers
     payments/     shell   money that comes in by a gateway: bills, signed events, reconciliation; a gateway that misbehaves
+    notices/      shell   words to consumers, their carriers, and what became of each message
     store/        shell   journal, day blocks, registry and ledger rows
     engine.py     shell   runs a stage over days and shards: here in threads, or on Apache Spark
     web/          shell   the consoles and the API: who may see and do what
     day/          glue    the whole way, one page: collect, close, charge
+    supply/       glue    from balance to light: due, told, limited or cut where the guard allows; a payment becomes supply again
     demo/         glue    the main job: a town from frames to rupees, compared with what was planted
     field/        glue    one meter, one frame, one order: what an engineer in the field needs
     analyst.py    glue    readings for people who ask questions, in Python and SQL: `openami.open`
@@ -25,8 +27,8 @@
     bench/        glue    speed and memory, beside what one would use instead
     cli/          glue    `openami ...`
 
-Imports run one way: cli > demo|web|field|analyst|client|bench|studies > day > headend|payments
-> fleet|store|engine > the kernels > registry > readings|money > errors.
+Imports run one way: cli > demo|web|field|analyst|client|bench|studies > supply > day
+> headend|payments|notices > fleet|store|engine > the kernels > registry > readings|money > errors.
 """
 
 from __future__ import annotations

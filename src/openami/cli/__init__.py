@@ -1,7 +1,7 @@
 """`openami ...`: the command line, a chapter a reader: words.py (the app and what commands share), town.py (demo, close, history),
 serving.py (serve), headend.py (headend), meters.py (decode, read, relay, listen, meter), measuring.py (bench), people.py (people), reporting.py
 (report), editing.py (edit), keeping.py (lake), money.py (ledger,
-payments), losses.py (losses).
+payments), losses.py (losses), supply.py (supply).
 
 Bad input ends with one clear sentence on standard error and exit code 2.
 """
@@ -17,10 +17,25 @@ from typing import NoReturn
 import typer
 
 from ..errors import OpenAMIError
-from . import editing, headend, keeping, losses, measuring, meters, money, people, reporting, serving, town
+from . import editing, headend, keeping, losses, measuring, meters, money, people, reporting, serving, supply, town
 from .words import app
 
-__all__ = ["app", "editing", "headend", "keeping", "losses", "main", "measuring", "meters", "money", "people", "reporting", "serving", "town"]
+__all__ = [
+    "app",
+    "editing",
+    "headend",
+    "keeping",
+    "losses",
+    "main",
+    "measuring",
+    "meters",
+    "money",
+    "people",
+    "reporting",
+    "serving",
+    "supply",
+    "town",
+]
 
 INTERRUPTED = 130
 USAGE_ERROR: type[Exception] = next(each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException")

@@ -2,6 +2,7 @@
 
     guard.py     `decide`: the disconnection guard, a pure function
     rules.py     the rules, one named function each
+    record.py    a decision written down with what it rested on, and made again
     policy.py    a utility's rules as effective-dated data; holiday lists
     order.py     the life of one order to a meter, as a state table
 

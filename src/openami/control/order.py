@@ -28,6 +28,7 @@ class What(StrEnum):
     CALENDAR = "calendar"
     KEYS = "keys"
     IMAGE = "image"
+    READ = "read"
 
 
 RELAY = frozenset({What.DISCONNECT, What.CONNECT})
@@ -137,6 +138,16 @@ TABLE: dict[What, dict[tuple[State, Event], State]] = {
     What.CALENDAR: _ALL,
     What.KEYS: _ALL,
     What.IMAGE: _ALL | _IMAGE,
+    What.READ: {  # nothing is sent: the answer is the note of its last step
+        key: _ALL[key]
+        for key in (
+            (State.REQUESTED, Event.ALLOW),
+            (State.REQUESTED, Event.WITHDRAW),
+            (State.ALLOWED, Event.READ_AS_ASKED),
+            (State.ALLOWED, Event.WITHDRAW),
+            (State.ALLOWED, Event.GIVE_UP),
+        )
+    },
 }
 
 

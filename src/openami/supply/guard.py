@@ -1,0 +1,55 @@
+"""The guard as the head-end asks it: the facts of this second, the policy of today, and every answer kept with its reasons and inputs.
+
+What always holds: the answer is in the database before it is given; the same record gives the same answer again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..control.guard import Decision, decide
+from ..control.order import Order
+from ..control.policy import load_policies
+from ..control.record import Again, again, against_text, facts_text, reasons_text
+from ..control.rules import Facts
+from ..day.site import Site
+from ..errors import InputError
+from ..store.deployment import Folder
+from ..store.supply_rows import Kept, SupplyRows
+from .facts import facts_of
+
+
+@dataclass
+class SupplyGuard:
+    """For `Headend(guard=...)` and for the worker. One of a process; it reads the facts anew each time."""
+
+    site: Site
+
+    @classmethod
+    def of(cls, folder: Folder) -> SupplyGuard:
+        return cls(Site.open(folder))
+
+    def __call__(self, order: Order, now_s: int) -> Decision:
+        """May this order's supply be cut now? Kept, whatever the answer."""
+        decision, facts = self.ask(order, now_s)
+        self.keep(order, decision, facts)
+        return decision
+
+    def ask(self, order: Order, now_s: int) -> tuple[Decision, Facts]:
+        """The answer without keeping it, and what it rests on."""
+        now, facts = self.site.calendar.local(now_s), facts_of(self.site, order, now_s)
+        return decide(load_policies().on(self.site.deployment.policy, now.date()), facts, now), facts
+
+    def keep(self, order: Order, decision: Decision, facts: Facts) -> int:
+        """Gives the decision's number."""
+        row = {"at_s": int(decision.now_local.timestamp()), "account": order.account, "meter": order.meter, "order_id": order.order_id}
+        row |= {"policy": decision.policy, "allowed": decision.allowed, "against": against_text(decision)}
+        return SupplyRows(self.site.rows.database).keep(row | {"facts": facts_text(facts), "reasons": reasons_text(decision)})
+
+
+def replay(site: Site, number: int) -> tuple[Kept, Again]:
+    """A kept decision made again. InputError where there is none of that number."""
+    kept = SupplyRows(site.rows.database).decision(number)
+    if kept is None:
+        raise InputError(f"there is no decision {number}; see `openami supply decisions`")
+    return kept, again(load_policies(), kept.policy, site.calendar.local(kept.at_s), kept.facts, kept.reasons)
