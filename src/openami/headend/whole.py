@@ -109,7 +109,7 @@ class Headend:
             self.lines.under_way = self._keys_under_way
             self.notes = Notes(self.heard, self.arrivals, self._proved, self.lines.pushed_old_s)
             self.book = OrderBook(self.rows)
-            self.desk = OrderDesk(self.book, self.lines, lambda: int(now_s()), guard, wish.images)
+            self.desk = OrderDesk(self.book, self.lines, lambda: int(now_s()), guard, wish.images, sees_voltage=True)
             self.plan = Plan(wish.limits)
             self.rounds = Rounds(self.plan, self.lines, self._pulls, now_s, self.desk, taken=self._taken, resident=True)
             self.listener = PushListener(self._journal, self.admission, notes=self.notes, allowance=Allowance.of(deployment))
