@@ -25,9 +25,10 @@
     client.py     glue    the API for Python programs: `openami.Client`
     studies/      glue    what the energy audit finds where the truth is known: pages under docs/results
     bench/        glue    speed and memory, beside what one would use instead
+    operate/      glue    a running deployment: settings, metrics, logs, health, the worker, backup and restore
     cli/          glue    `openami ...`
 
-Imports run one way: cli > demo|web|field|analyst|client|bench|studies > supply > day
+Imports run one way: cli > operate > demo|web|field|analyst|client|bench|studies > supply > day
 > headend|payments|notices > fleet|store|engine > the kernels > registry > readings|money > errors.
 """
 

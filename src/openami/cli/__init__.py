@@ -1,7 +1,7 @@
 """`openami ...`: the command line, a chapter a reader: words.py (the app and what commands share), town.py (demo, close, history),
 serving.py (serve), headend.py (headend), meters.py (decode, read, relay, listen, meter), measuring.py (bench), people.py (people), reporting.py
 (report), editing.py (edit), keeping.py (lake), money.py (ledger,
-payments), losses.py (losses), supply.py (supply).
+payments), losses.py (losses), operate.py (config, backup, restore), supply.py (supply).
 
 Bad input ends with one clear sentence on standard error and exit code 2.
 """
@@ -17,7 +17,7 @@ from typing import NoReturn
 import typer
 
 from ..errors import OpenAMIError
-from . import editing, headend, keeping, losses, measuring, meters, money, people, reporting, serving, supply, town
+from . import editing, headend, keeping, losses, measuring, meters, money, operate, people, reporting, serving, supply, town
 from .words import app
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "measuring",
     "meters",
     "money",
+    "operate",
     "people",
     "reporting",
     "serving",
@@ -73,5 +74,8 @@ def main() -> None:
 
 
 def _leave(sentence: str, code: int) -> NoReturn:
-    print(f"openami: {sentence}", file=sys.stderr)
+    if "openami.operate.logs" in sys.modules and sys.modules["openami.operate.logs"].is_json():
+        logging.getLogger("openami").critical(sentence)
+    else:
+        print(f"openami: {sentence}", file=sys.stderr)
     sys.exit(code)

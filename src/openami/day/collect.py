@@ -8,7 +8,7 @@ no other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,13 @@ SAVE_FRAMES = 8_000_000
 
 
 def collect(
-    site: Site, progress: Callable[[int], None] | None = None, save_frames: int = SAVE_FRAMES, *, anew: bool = False
+    site: Site,
+    progress: Callable[[int], None] | None = None,
+    save_frames: int = SAVE_FRAMES,
+    *,
+    anew: bool = False,
+    shards: Sequence[int] | None = None,
+    worker: str | None = None,
 ) -> Counter[str]:
     """Read what the journal has got since the last time, frames first and behind them what was read from meters, and write `raw` of every day and
     shard that changed; gives the refusals by cause, of all frames so far. DataError where no reading of an open day was ever heard.
@@ -45,14 +51,15 @@ def collect(
     Frames are judged exactly as the head-end judged them: by the bulk decoder, and where that hands a frame back, by admission. A genuine
     frame whose reading cannot be used (off the grid or outside the open days: out_of_day; not in its model's layout: layout) goes to
     quarantine here. `raw` is the same however often it is collected, and whenever. anew: read the whole journal and write all of `raw` again, for
-    example because a file of it was damaged.
+    example because a file of it was damaged. shards, worker: of a replicated journal, only these shards' frames, remembered there under that name;
+    grids of such a worker lie apart.
     """
-    journal = open_journal(site.folder, site.deployment)
+    journal = open_journal(site.folder, site.deployment, shards=shards, worker=worker)
     try:
-        with Gathered.open(site.folder.root / "grid") as kept:
+        with Gathered.open(site.folder.root / ("grid" if shards is None else f"grid-{worker}")) as kept:
             if anew:
                 kept.forget()
-            replay = _Replay(site, kept, journal.frames())
+            replay = _Replay(site, kept, journal.frames(), shards)
             since = 0
             for pack in _packs(journal.batches(replay.position.batch)):
                 before = replay.position.frames
@@ -139,7 +146,7 @@ class _Replay:
     """Frames in journal order to day grids, from where it was left. `causes` counts every refusal, admission's and those of readings that cannot be
     used. What was pushed and what was read from meters lie in grids of their own: the push was first wherever both speak of a slot."""
 
-    def __init__(self, site: Site, kept: Gathered, frames: int) -> None:
+    def __init__(self, site: Site, kept: Gathered, frames: int, shards: Sequence[int] | None = None) -> None:
         known = correspondents(
             site.rows.meters(), site.rows.wrapped_keys(), load_master_key(site.folder.master_key), collect_keys(Contacts(site.rows))
         )
@@ -150,7 +157,8 @@ class _Replay:
         self._shard = np.array([peer.meter.shard for peer in self._peers], np.int64)
         self._index = np.array([peer.meter.index for peer in self._peers], np.int64)
         first, days = site.deployment.first_day, site.deployment.days
-        meters = {s: site.rows.shard_index(s, first).meters for s in site.rows.shards()}
+        own = [s for s in site.rows.shards() if shards is None or s in shards]
+        meters = {s: site.rows.shard_index(s, first).meters for s in own}
         self._pushed, self._pulled = (
             {
                 s: DayGrid(s, count, site.calendar, first, days, kept.blocks(source, s), self.position.channels.get(source, {}).get(s, ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
@@ -16,6 +17,11 @@ FILE = "openami.toml"
 FORMAT = 2
 """Of everything in a data folder; a release that changes tables, journal or settings counts it up, and says in CHANGELOG what to do."""
 
+PLACES = ("journal", "lake", "lake_endpoint", "lake_region")
+SECRETS = ("lake_access_key", "lake_secret_key", "lake_session_token")
+"""Settings that the environment may give instead of the file, as OPENAMI_<NAME>: where things lie, and what opens them. What the data mean (zone,
+interval, days) stays with the data. OPENAMI_DATABASE is heard by `sql.configured`, OPENAMI_MASTER_KEY by `keys.load_master_key`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
@@ -25,14 +31,14 @@ class Deployment:
     lake: s3://bucket/prefix of an object store, with lake_endpoint, lake_region and references to keys (`places.place_of`); None = a folder here.
     database: a PostgreSQL address without a password, or where one is kept (`env:NAME`, `file:PATH`); None = a SQLite file in the folder.
     journal: servers and stream of a replicated journal, as nats://host:4222/stream (`nats_stream.NatsAddress`); None = a SQLite file in the folder.
+    refused_address_kib, refused_all_kib, refused_percent: how much of what is refused the head-end stores (`headend.gate.Allowance`): of one
+    address and of all, an hour, and beyond that as a share of an address's genuine frames; None = the shipped ones.
     """
 
     name: str
     zone: str
     interval_minutes: int
     first_day: date
-    refused_address_kib, refused_all_kib, refused_percent: how much of what is refused the head-end stores (`headend.gate.Allowance`): of one
-    address and of all, an hour, and beyond that as a share of an address's genuine frames; None = the shipped ones.
     days: int
     policy: str
     headend_title: str
@@ -45,15 +51,15 @@ class Deployment:
     lake_secret_key: str | None = None
     lake_session_token: str | None = None
     journal: str | None = None
+    refused_address_kib: int | None = None
+    refused_all_kib: int | None = None
+    refused_percent: int | None = None
 
     @property
     def calendar(self) -> Calendar:
         return Calendar(self.zone, self.interval_minutes)
 
     @property
-    refused_address_kib: int | None = None
-    refused_all_kib: int | None = None
-    refused_percent: int | None = None
     def open_days(self) -> list[date]:
         return [self.first_day + timedelta(days=k) for k in range(self.days)]
 
@@ -110,7 +116,7 @@ class Folder:
                 raise DataError(
                     f"{self.root} has data of format {found}, this release reads {FORMAT}; run `openami demo` anew, or use its release"
                 )
-            deployment = Deployment(**settings)
+            deployment = Deployment(**settings | from_environment())
         except (FileNotFoundError, NotADirectoryError):
             raise DataError(f"no OpenAMI data in {self.root} (it has no {FILE}); run `openami demo` or give another --data") from None
         except (tomllib.TOMLDecodeError, TypeError, UnicodeDecodeError, OSError) as error:
@@ -120,16 +126,35 @@ class Folder:
         return deployment
 
 
+def variable(name: str) -> str:
+    """The environment variable that gives a setting."""
+    return f"OPENAMI_{name.upper()}"
+
+
+def from_environment() -> dict[str, str]:
+    """The settings that the environment gives; a secret as a reference to it, so that it is never held twice."""
+    found = {name: os.environ[variable(name)] for name in PLACES if os.environ.get(variable(name))}
+    return found | {name: f"env:{variable(name)}" for name in SECRETS if os.environ.get(variable(name))}
+
+
+def wrong_kind(name: str, value: object) -> str | None:
+    """Why a value cannot be that of the setting `name`, or None."""
+    kind = next(str(field.type) for field in fields(Deployment) if field.name == name)
+    return None if type(value) in KINDS[kind] else f"{name} = {value!r} is not {kind}"
+
+
 def _wrong(settings: Deployment) -> str | None:
     """What is wrong with settings as they were read, or None."""
     for field in fields(settings):
-        value = getattr(settings, field.name)
-        if type(value) not in KINDS[str(field.type)]:
-            return f"{field.name} = {value!r} is not {field.type}"
+        if why := wrong_kind(field.name, getattr(settings, field.name)):
+            return why
     if settings.interval_minutes < 1 or 1440 % settings.interval_minutes:
         return f"interval_minutes = {settings.interval_minutes} does not divide a day"
     if not 1 <= settings.days <= (date.max - settings.first_day).days:
         return f"days = {settings.days} is less than one, or more than the calendar has"
+    for name in ("refused_address_kib", "refused_all_kib", "refused_percent"):
+        if (getattr(settings, name) or 0) < 0:
+            return f"{name} = {getattr(settings, name)} is below zero"
     try:
         ZoneInfo(settings.zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -144,6 +169,3 @@ KINDS: dict[str, tuple[type, ...]] = {
     "int | None": (int, type(None)),
     "str | None": (str, type(None)),
 }
-    for name in ("refused_address_kib", "refused_all_kib", "refused_percent"):
-        if (getattr(settings, name) or 0) < 0:
-            return f"{name} = {getattr(settings, name)} is below zero"

@@ -1,0 +1,35 @@
+"""`openami config check`, `backup`, `restore`: an operator's commands for a whole deployment."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from .words import DEMO_FOLDER, DataOption, JsonOption, app
+
+config_app = typer.Typer(no_args_is_help=True, help="The settings of a deployment.")
+app.add_typer(config_app, name="config")
+
+
+@config_app.command()
+def check(
+    data: DataOption = DEMO_FOLDER,
+    reach: Annotated[bool, typer.Option("--reach", help="Also open the database, the journal and the lake that are named.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What is wrong with the settings, and where: file, line, key, why, and the way out. Ends with 2 if OpenAMI could not run so."""
+    from ..operate import configuration
+    from ..store.deployment import Folder
+
+    found = configuration.check(Folder(data), reach=reach)
+    if as_json:
+        print(json.dumps([one.as_json() for one in found], indent=1, ensure_ascii=False))
+    else:
+        for one in found:
+            print(one)
+        if not found:
+            print(f"right   {data}: settings, secrets and addresses{' that answer' if reach else ''}")
+    if any(one.serious for one in found):
+        raise typer.Exit(2)
