@@ -131,7 +131,7 @@ def test_both_states_must_agree(what, control_state, output, event):
     assert reading(what, control_state, output) is event
 
 
-@pytest.mark.parametrize("what", What)
+@pytest.mark.parametrize("what", [what for what in What if what is not What.READ])
 def test_an_order_whose_answer_was_lost_is_only_read(what):
     held = replace(order(what, State.SENT), decision=decision(), decided_s=NOON_S)
     lost = advance(held, Event.NO_ANSWER, NOON_S)
@@ -144,6 +144,10 @@ def test_an_order_whose_answer_was_lost_is_only_read(what):
 def test_what_is_on_its_way_ends_in_an_answer_or_in_unknown(what):
     for state in (State.SENT, State.ACTIVATING):
         assert set(possible(order(what, state))) in ({Event.ACTION_OK, Event.ACTION_FAILED, Event.NO_ANSWER}, set())
+
+
+def test_a_reading_sends_nothing():
+    assert {Event.SEND, Event.ACTIVATE}.isdisjoint(event for _, event in TABLE[What.READ])
 
 
 def test_an_image_is_activated_only_when_it_is_verified():

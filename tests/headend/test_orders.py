@@ -207,6 +207,13 @@ def test_a_meter_that_is_away_keeps_its_order(town):
     assert run(town.desk.carry("o1")).state is State.CONFIRMED
 
 
+def test_read_now_answers_in_the_note_of_its_last_step_and_sends_nothing(town):
+    town.order(What.READ)
+    order = run(town.desk.carry("o1"))
+    assert (order.state, events(order).count(Event.SEND)) == (State.CONFIRMED, 0)
+    assert order.steps[-1].note.startswith("import ") and "Wh" in order.steps[-1].note and "clock" in order.steps[-1].note
+
+
 def test_distances_grow_and_end_at_a_quarter_of_an_hour(town):
     town.meter.vanish()
     town.order(What.CLOCK)

@@ -25,7 +25,16 @@ from ..errors import InputError, MeterError, RequestError
 from ..store.order_book import SETTLED, Due, OrderBook, Waiting
 from .images import ImageProcedure
 from .lines import Lines, Talk
-from .procedures import CalendarProcedure, ClockProcedure, KeysProcedure, LoadLimitProcedure, Procedure, RelayProcedure, voltage_seen
+from .procedures import (
+    CalendarProcedure,
+    ClockProcedure,
+    KeysProcedure,
+    LoadLimitProcedure,
+    Procedure,
+    ReadProcedure,
+    RelayProcedure,
+    voltage_seen,
+)
 from .session import Denied, SilentMeter
 
 log = logging.getLogger("openami.orders")
@@ -50,6 +59,7 @@ def procedures(now_s: Callable[[], int], images: Callable[[str], bytes]) -> Mapp
         What.CALENDAR: CalendarProcedure(),
         What.KEYS: KeysProcedure(),
         What.IMAGE: ImageProcedure(images),
+        What.READ: ReadProcedure(),
     }
 
 

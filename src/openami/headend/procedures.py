@@ -32,6 +32,7 @@ DEVIATION_MINUTES = -330
 PUSH_UNDER_WAY_S = 300
 """How long behind a key change a push under the old keys may still have been on its way."""
 NOTHING = Data(Tag.INTEGER, 0)
+READ_NOW = (("import", "1.0.1.8.0.255"), ("export", "1.0.2.8.0.255"), ("voltage", "1.0.12.7.0.255"))
 VOLTAGES, LIVE_V = ("1.0.12.7.0.255", "1.0.32.7.0.255"), 100
 """Instantaneous voltage of a single-phase and of a three-phase meter (phase R); from how many volts on a supply counts as alive, of 230 V."""
 
@@ -140,6 +141,32 @@ class ClockProcedure:
         session = await talk.session()
         now = CosemDateTime.from_stamp(self._now_s(), DEVIATION_MINUTES, 0)
         await session.set(Item(Ref(8, CLOCK, 2)), Data(Tag.OCTET_STRING, now.encode()))
+
+
+class ReadProcedure:
+    """Read now: energies, voltage and the clock, as the note of the step that ends the order. Nothing is sent; what the meter does not have is
+    left out, and a meter that has none of it is an error."""
+
+    client, settle_s = UTILITY, 0
+
+    async def read(self, talk: Talk, order: Order) -> tuple[Event, str]:
+        session, told = await talk.session(), list[str]()
+        for name, obis in READ_NOW:
+            try:
+                value, scale = await given(session, Ref(3, obis, 2), Ref(3, obis, 3))
+            except Denied:
+                continue
+            scaler, unit = read_scaler_unit(scale) or (0, "")
+            if isinstance(value.value, int | float):
+                told.append(f"{name} {round(value.value * 10.0**scaler, 3):g} {unit}")
+        if not told:
+            raise MeterError(f"{session.address} gives none of its registers", "layout")
+        (shown,) = await given(session, Ref(8, CLOCK, 2))
+        stamp = stamp_of(shown, -DEVIATION_MINUTES)
+        return Event.READ_AS_ASKED, ", ".join([*told, f"meter's clock {stamp} s UTC" if stamp is not None else "no clock"])
+
+    async def send(self, talk: Talk, order: Order) -> None:
+        raise InputError(f"order {order.order_id} only reads; nothing is sent for it")
 
 
 class CalendarProcedure:

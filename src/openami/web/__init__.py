@@ -11,6 +11,7 @@ readable without JavaScript.
     townbook.py   what the pages ask, and the answers' shape (`TownReader`)
     app.py        routes: parameters checked, answers asked, pages filled, safe headers
     pages.py      a template filled in the reader's language; what went wrong, in words
+    control_room/ the control room below `/room`, for operators and auditors
     charts.py     curves and bars as SVG, pure functions
     tables.py     the same as CSV
     reader.py     the answers from a data folder, also when it is replaced (`LakeTown`)

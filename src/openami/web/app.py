@@ -79,6 +79,7 @@ def create_app(town: TownReader, gate: Gate, send_code: sign_in.Sender | None = 
     app.add_middleware(_SafeHeaders)
     console = Console(town, {name: _static_version(name) for name in STATIC_TYPES})
     app.state.gate, app.state.console, app.state.send_code = gate, console, send_code
+    app.state.room = None  # `house` opens the control room, which needs the whole data folder
     app.state.has_consumer_pages = False  # `house` adds them: they need more than a town
     app.state.tries = Limit(TRIES_PER_MINUTE, TRIES_AT_ONCE, gate.clock)
     app.include_router(sign_in.router)

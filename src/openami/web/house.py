@@ -17,6 +17,7 @@ from .api import create_api
 from .app import create_app
 from .consumer.recharge import Payer
 from .consumer.routes import add_consumer_pages
+from .control_room import open_control_room
 from .demo_people import DEMO_PEOPLE, PARTNER, demo_password
 from .gate import Gate
 from .hooks import Hooks
@@ -46,6 +47,7 @@ def open_house(town: LakeTown) -> FastAPI:
     if gateways:
         app.include_router(payments_router(PaymentDesk(town.rows.database, town.calendar.zone), gateways))
     add_consumer_pages(app, town, _payer(town, gateways))
+    open_control_room(app, town, lambda: town.site)
     return app
 
 

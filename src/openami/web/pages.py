@@ -109,6 +109,7 @@ class Console:
             "after": min((d for d in days if day and d > day), default=None),
             "asked_language": asked,
             "who": getattr(request.state, "who", None),
+            "has_room": getattr(request.app.state, "room", None) is not None,
             "form": self._form(request),
             "Right": Right,
             "zone": self._town.calendar.zone,

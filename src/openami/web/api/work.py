@@ -53,7 +53,8 @@ SeesOrders = Annotated[Who, Depends(api_needs(Right.ORDERS))]
 MakesOrders = Annotated[Who, Depends(api_needs(Right.ORDER))]
 SeesAudit = Annotated[Who, Depends(api_needs(Right.AUDIT))]
 METERS_MOST = 1000
-ASKABLE = "^(" + "|".join(str(what) for what in (What.DISCONNECT, What.CONNECT, What.CLOCK)) + ")$"
+ASKED_FROM_CONSOLE = (What.DISCONNECT, What.CONNECT, What.CLOCK, What.READ)
+ASKABLE = "^(" + "|".join(str(what) for what in ASKED_FROM_CONSOLE) + ")$"
 STATE_CHOICE = "^(" + "|".join(str(state) for state in State) + ")$"
 
 
@@ -169,7 +170,7 @@ def order(request: Request, who: SeesOrders, order_id: OrderId) -> OrderWhole:
 def ask(request: Request, who: MakesOrders, asked: Asked, key: Key) -> Response:
     """Ask for an order to each of the meters. All of them are written down, or none; more than ten disconnections of one person within an hour
     become a proposal for a second person."""
-    return once(request, who, key, asked.model_dump(), 202, lambda: _ask(request, who, asked))
+    return once(request, who, key, asked.model_dump(), 202, lambda: ask_for(request, who, asked))
 
 
 @router.post("/orders/{order_id}/withdraw", responses=documented(400, 404, 409))
@@ -266,7 +267,8 @@ def once(request: Request, who: Who, key: str, given: Any, status: int, act: Cal
     return JSONResponse(body, status)
 
 
-def _ask(request: Request, who: Who, asked: Asked) -> Taken:
+def ask_for(request: Request, who: Who, asked: Asked) -> Taken:
+    """The orders, or the proposal that a second person must agree to. Refused where a meter is not there for `who`."""
     gate = gate_of(request)
     what, serials = What(asked.what), list(dict.fromkeys(asked.meters))
     there = {row["serial"] for row in gate.lookup.meters_named(who.reach, serials)}

@@ -1,0 +1,16 @@
+"""The control room below `/room`: how the whole deployment stands, each meter, orders, exceptions, events, losses; for operators and auditors.
+
+    routes.py    the pages: who asks, for what, which page is filled
+    acting.py    what changes anything: orders with a look before, readings corrected, mapping proposals, saved filters
+    standing.py  how a closed day stands by feeder, reckoned once a version and kept; what the wall shows of this moment
+    curves.py    a meter's days as curves, from days to years
+    losses.py    the tree map, a transformer's day with its band, suspects, outages
+    exports.py   the same as CSV and Parquet
+
+What always holds: no page reads all meters (pages go on by key, summaries are reckoned once a close and kept); every page reads without
+JavaScript, which only brings it up to date and listens to keys; what lies outside a person's reach is not there.
+"""
+
+from .routes import open_control_room
+
+__all__ = ["open_control_room"]
