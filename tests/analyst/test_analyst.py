@@ -18,10 +18,12 @@ from openami.analyst import FEW_METERS, Data
 from openami.errors import DataError, InputError
 from openami.readings import IMPORT_WH, MISSING, VOLTAGE_V, DayBlock, Quality
 from openami.registry import Meter
+from openami.store.blocks import PAGE_ROWS
 from openami.store.deployment import Deployment, Folder
 from openami.store.history import History
 from openami.store.lake import Lake
 from openami.store.rows import Rows
+from openami.store.slots import write_slots
 
 FIRST, DAYS, METERS = date(2025, 11, 27), 10, 25
 LAST = FIRST + timedelta(days=DAYS - 1)
@@ -163,7 +165,11 @@ def test_the_one_liners_of_pandas_and_polars_work(root: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java, which is not here")
-def test_the_one_liner_of_spark_works_without_any_package_from_the_network(root: Path) -> None:
+def test_the_one_liner_of_spark_works_without_any_package_from_the_network(root: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(3).integers(0, 5000, (1, PAGE_ROWS)).astype(np.int32)  # its lowest bytes are stored as they are
+    noise[0, ::50] = MISSING
+    noisy = tmp_path / "noisy.parquet"
+    write_slots(noisy, [DayBlock(date(2025, 12, 1), 0, IMPORT_WH, noise, np.zeros(noise.shape, np.uint32))])
     sql = pytest.importorskip("pyspark.sql")
     spark = (
         sql.SparkSession.builder.master("local[1]")
@@ -175,10 +181,13 @@ def test_the_one_liner_of_spark_works_without_any_package_from_the_network(root:
         files = openami.open(root).delta("validated").file_uris()
         frame = spark.read.option("basePath", f"{root}/lake/validated").parquet(*files)
         (total,) = frame.where("channel = 'import_wh' and day = '2025-12-01'").selectExpr("sum(s00)").first()
+        of_noise = spark.read.parquet(str(noisy)).selectExpr("sum(s00)", "count(s00)", "sum(s00 * cast(meter as bigint))").first()
     finally:
         spark.stop()
     slots = [block(date(2025, 12, 1), shard).values[0] for shard in (0, 1)]
     assert total == sum(int(slot[slot != MISSING].sum()) for slot in slots)
+    there = np.flatnonzero(noise[0] != MISSING)
+    assert tuple(of_noise) == (noise[0, there].sum(), there.size, (noise[0, there].astype(np.int64) * there).sum())
 
 
 def test_the_one_liner_of_the_documentation_works(root: Path) -> None:

@@ -398,12 +398,12 @@ def test_a_row_group_holds_one_channel_so_that_a_reader_takes_only_what_it_wants
 
 
 def test_a_block_of_more_than_one_row_group_comes_back_whole(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openami.store.blocks.PAGE_ROWS", 100)
+    monkeypatch.setattr("openami.store.slots.PAGE_ROWS", 104)
     numbers = np.arange(3 * 250).reshape(3, 250)
     numbers[1, 240] = MISSING
     lake.write_blocks("raw", [block(numbers)])
     (path,) = lake.files("raw", DAY)[0]
-    assert [part.first for part in BlockFile(path).parts("import_wh")] == [0, 100, 200]
+    assert [part.first for part in BlockFile(path).parts("import_wh")] == [0, 104, 208]
     np.testing.assert_array_equal(BlockFile(path).values("import_wh"), numbers)
 
 

@@ -26,9 +26,10 @@ import pyarrow as pa
 from ..errors import DataError, InputError, StorageError
 from ..headend.admission import Correspondent
 from ..readings import CHANNEL_BY_NAME, DayBlock
-from ..store.blocks import BlockFile, block_to_table, quality_to_table, read_rows, write_rows
+from ..store.blocks import BlockFile, quality_to_table, read_rows, write_rows
 from ..store.deployment import Deployment
 from ..store.lake import dense_quality
+from ..store.slots import write_slots
 
 SOURCES = ("pushed", "pulled")
 FORMAT = "1"
@@ -118,8 +119,8 @@ class Gathered:
     def put(self, source: str, shard: int, day: date, blocks: Sequence[DayBlock]) -> None:
         """Put the blocks of a shard's day away in place of the older ones. StorageError where the disk refuses; then the older ones stay."""
         path = self._path(source, shard, day)
-        self._write(path.with_suffix(".quality.parquet"), [quality_to_table(block) for block in blocks])
-        self._write(path, [block_to_table(block) for block in blocks])
+        self._write(path.with_suffix(".quality.parquet"), lambda target: write_rows(target, [quality_to_table(block) for block in blocks]))
+        self._write(path, lambda target: write_slots(target, blocks))
 
     def remember(self, position: Position) -> None:
         """The position, last of all."""
@@ -140,7 +141,8 @@ class Gathered:
                 "counter": pa.array([position.counters.get(serial) for serial in position.judged_by], pa.int64()),
             }
         )
-        self._write(self._root / "position.parquet", [rows.replace_schema_metadata({"position": json.dumps(rest)})])
+        rows = rows.replace_schema_metadata({"position": json.dumps(rest)})
+        self._write(self._root / "position.parquet", lambda target: write_rows(target, [rows]))
 
     def _remembered(self) -> Position | None:
         path = self._root / "position.parquet"
@@ -168,11 +170,11 @@ class Gathered:
     def _path(self, source: str, shard: int, day: date) -> Path:
         return self._root / source / str(shard) / f"{day}.parquet"
 
-    def _write(self, path: Path, parts: Sequence[pa.Table]) -> None:
+    def _write(self, path: Path, write: Callable[[Path], None]) -> None:
         fresh = path.with_name(path.name + ".new")
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_rows(fresh, parts)
+            write(fresh)
             with fresh.open("rb") as file:
                 os.fsync(file.fileno())
             fresh.replace(path)

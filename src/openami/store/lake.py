@@ -22,10 +22,11 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,8 +37,9 @@ from deltalake.transaction import AddAction
 
 from ..errors import DataError, RequestError, StorageError
 from ..readings import CHANNEL_BY_NAME, DayBlock, UInt32
-from .blocks import BlockFile, block_to_table, blocks_to_table, plain_schema, quality_to_table, read_rows, slot_names, write_rows
+from .blocks import BlockFile, blocks_to_table, plain_schema, quality_to_table, read_rows, slot_names, write_rows
 from .places import Local, Place, place_at
+from .slots import slot_schema, write_slots
 
 __all__ = ["Draft", "Lake", "blocks_to_table", "quality_to_table", "slot_names"]
 KEYS = ("day", "shard")
@@ -247,9 +249,14 @@ class Draft:
         parts = [rows] if isinstance(rows, pa.Table) else list(rows)
         if untyped := [field.name for field in parts[0].schema if pa.types.is_null(field.type)]:
             raise RequestError(f"column {untyped[0]} of table {table} has no type, as of an empty list; give its array a type")
+        self._write(
+            table, shard, plain_schema(parts[0].schema), sum(part.num_rows for part in parts), lambda target: write_rows(target, parts)
+        )
+
+    def _write(self, table: str, shard: int, schema: pa.Schema, rows: int, write: Callable[[Any], None]) -> None:
         name = f"day={self._day.isoformat()}/shard={shard}/{uuid.uuid4().hex}.parquet"
         try:
-            size = self._lake.place.write(f"{table}/{name}", lambda target: write_rows(target, parts))
+            size = self._lake.place.write(f"{table}/{name}", write)
         except (OSError, pa.ArrowException) as error:
             raise self._refused(table, f"shard {shard}", error) from error
         add = AddAction(
@@ -258,9 +265,9 @@ class Draft:
             partition_values={"day": self._day.isoformat(), "shard": str(shard)},
             modification_time=int(time.time() * 1000),
             data_change=True,
-            stats=json.dumps({"numRecords": sum(part.num_rows for part in parts)}),
+            stats=json.dumps({"numRecords": rows}),
         )
-        self._keep(table, shard, plain_schema(parts[0].schema), add)
+        self._keep(table, shard, schema, add)
 
     def _keep(self, table: str, shard: int, schema: pa.Schema, add: AddAction) -> None:
         with self._lock:
@@ -271,9 +278,10 @@ class Draft:
 
     def write_blocks(self, table: str, blocks: Sequence[DayBlock]) -> None:
         """Day blocks of one shard, values into `table`, their quality bits into `<table>_quality`."""
-        shard = blocks[0].shard
+        shard, (slots, _) = blocks[0].shard, blocks[0].values.shape
         self.write(f"{table}_quality", shard, [quality_to_table(block) for block in blocks])
-        self.write(table, shard, [block_to_table(block) for block in blocks])
+        rows = sum(block.values.shape[1] for block in blocks)
+        self._write(table, shard, slot_schema(slots), rows, lambda target: write_slots(target, blocks))
 
     def hand_over(self) -> bytes:
         """What was written, for a draft of the same day that commits it, perhaps in another process (`adopt`). No longer ours to take back."""
