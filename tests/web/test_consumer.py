@@ -1,0 +1,232 @@
+"""The consumer's pages over HTTP: weight, words, money, and what somebody else's hands can do."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from api.houses import House, build
+from openami.store.complaints import Complaints
+from openami.store.ledger import Ledger
+from openami.store.supply_rows import SupplyRows
+from openami.web.consumer.answers import WhatIf, lasting_days
+from openami.web.townbook import DayCost, Words
+
+from .client import TestClient
+
+FIRST_LOAD_MOST = 40_000
+OWN_CSS_MOST = 5_200
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    return build(tmp_path_factory.mktemp("consumer") / "town")
+
+
+@pytest.fixture
+def phone(house: House) -> TestClient:
+    return house.browser("consumer-own")
+
+
+def _form(page: str) -> str:
+    found = re.search(r'name="form" value="([^"]+)"', page)
+    assert found
+    return found[1]
+
+
+def _pages(house: House) -> list[str]:
+    own = f"/my/{house.own['account']}"
+    return ["/my", own, f"{own}/days/2025-12-01", *(f"{own}/{part}" for part in ("usage", "recharge", "supply", "help", "proof"))]
+
+
+def test_the_first_load_of_home_with_its_chart_is_small(house, phone):
+    """Everything that the page names, headers included, as brotli."""
+    phone.headers["accept-encoding"] = "br"
+    home = phone.get("/my")
+    assert home.status_code == 200
+    assert '<svg class="cols"' in home.text or "Nothing was taken" in home.text or "कुछ नहीं कटा" in home.text
+    named = set(re.findall(r'(?:href|src)="(/static/[^"]+|/my/app[^"]+)"', home.text)) | {"/my/sw.js"}
+    assert len(named) == 5
+    answers = [home] + [phone.get(url.replace("&amp;", "&")) for url in sorted(named)]
+    weight = sum(int(a.headers["content-length"]) + sum(len(k) + len(v) + 4 for k, v in a.headers.items()) for a in answers)
+    assert all(a.status_code == 200 for a in answers)
+    assert weight <= FIRST_LOAD_MOST
+    css = next(a for a in answers if "/consumer.css" in str(a.url))
+    assert len(css.content) <= OWN_CSS_MOST
+
+
+def test_pages_are_hindi_unless_another_language_is_asked_for(house, phone):
+    row = house.gate.lookup.account(house.gate.described(house.gate.people.find("consumer-own")).reach, house.own["account"])
+    for path in _pages(house):
+        assert f'<html lang="{row["language"]}"' in phone.get(path).text
+        assert '<html lang="hi"' in phone.get(f"{path}?lang=hi").text
+        assert '<html lang="en"' in phone.get(f"{path}?lang=en").text
+
+
+def test_rupees_stand_before_units_wherever_both_are(house, phone):
+    for path in _pages(house):
+        text = re.sub(r"<[^>]+>", " ", phone.get(f"{path}?lang=en").text.split("<main")[1])
+        if "units" in text or "kWh" in text:
+            assert "₹" in text
+            assert text.index("₹") < min(text.index(word) for word in ("units", "kWh") if word in text), path
+
+
+def test_a_page_names_no_script_in_itself_and_lets_only_its_own_in(house, phone):
+    for path in _pages(house):
+        answer = phone.get(path)
+        assert "script-src 'self';" in answer.headers["content-security-policy"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert not re.search(r"<script(?![^>]*\bsrc=)|\son[a-z]+=|style=", answer.text)
+        assert answer.headers["cache-control"] == "private, no-store"
+
+
+def test_another_account_is_not_there_and_staff_have_their_own_pages(house):
+    other, own = house.other["account"], house.own["account"]
+    phone = house.browser("consumer-own")
+    for part in ("", "/days/2025-12-01", "/usage", "/usage.csv", "/recharge", "/supply", "/help", "/proof", "/proof.json"):
+        assert phone.get(f"/my/{other}{part}").status_code == 404, part
+        assert house.browser("operator").get(f"/my/{own}{part}").status_code == 404, part
+        assert house.browser().get(f"/my/{own}{part}").headers["location"].startswith("/sign-in"), part
+    token = _form(phone.get("/my").text)
+    for part in ("recharge", "help", f"recharge/W{24 * '0'}"):
+        assert phone.post(f"/my/{other}/{part}", data={"form": token, "amount": "100", "about": "amount"}).status_code == 404
+    assert phone.get("/").headers["location"] == "/my"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("days/2025-12-32", 422), ("days/1999-01-01", 404), ("days/x", 422), ("usage?day=tomorrow", 422),
+     ("proof?first=2025-12-02&last=2025-12-01", 422),
+     ("proof?last=2031-01-01", 404), ("recharge/W0", 404), ("usage?lang=xx", 422)],
+)  # fmt: skip
+def test_what_cannot_be_used_is_said_on_a_page(house, phone, path, status):
+    answer = phone.get(f"/my/{house.own['account']}/{path}", headers={"accept-language": "hi"})
+    assert answer.status_code == status
+    assert "<h1" in answer.text
+
+
+@pytest.mark.parametrize("amount", ["", "abc", "-5", "0", "1e3", "12.345", "9999999", "100001"])
+def test_an_amount_that_is_none_is_refused_in_words_and_nothing_is_asked_for(house, phone, amount):
+    own = f"/my/{house.own['account']}/recharge"
+    token = _form(phone.get(own).text)
+    answer = phone.post(own, data={"form": token, "amount": amount})
+    assert answer.status_code == 422
+    assert 'role="alert"' in answer.text
+
+
+def _confirmed(phone: TestClient, own: str, amount: str) -> tuple[str, dict[str, str]]:
+    """The second look: where its form goes, and with what."""
+    page = phone.post(f"{own}/recharge", data={"form": _form(phone.get(own).text), "amount": amount}).text
+    url = re.search(r'action="([^"]+/recharge/W[0-9a-f]{24})', page)
+    assert url
+    return url[1], {"form": _form(page), "amount": re.search(r'name="amount" value="([^"]+)"', page)[1]}
+
+
+def test_a_recharge_is_paid_once_however_often_its_form_is_sent(house, phone):
+    own, ledger = f"/my/{house.own['account']}", Ledger(house.site.rows.database)
+    before = ledger.standing(house.own["account"]).balance_paise
+    url, form = _confirmed(phone, own, "₹1,50.50".replace(",", ""))
+    assert ledger.standing(house.own["account"]).balance_paise == before
+    for _ in range(2):
+        assert phone.post(url, data=form).status_code == 303
+    assert ledger.standing(house.own["account"]).balance_paise == before, "nothing is in the balance before the gateway's word"
+    for _ in range(2):
+        assert phone.post(f"{url}/simulated", data=form).status_code == 303
+    assert ledger.standing(house.own["account"]).balance_paise == before + 150_50
+    assert "150.50" in phone.get(url).text
+    assert phone.post(url, data=form | {"amount": "900"}).status_code == 422, "the same payment with another amount"
+
+
+def test_devanagari_figures_are_an_amount(house, phone):
+    _, form = _confirmed(phone, f"/my/{house.own['account']}", "२५०")
+    assert form["amount"] == "250.00"
+
+
+def test_somebody_elses_payment_is_not_there(house, phone):
+    url, form = _confirmed(phone, f"/my/{house.own['account']}", "100")
+    phone.post(url, data=form)
+    stranger = house.browser("consumer-other")
+    assert stranger.get(url.replace(house.own["account"], house.other["account"])).status_code == 404
+
+
+def test_a_foreign_form_changes_nothing(house, phone):
+    own = f"/my/{house.own['account']}"
+    for path in ("recharge", "help", f"recharge/W{24 * '0'}", f"recharge/W{24 * '0'}/simulated"):
+        assert phone.post(f"{own}/{path}", data={"form": "x", "amount": "100"}).status_code == 403
+    answer = phone.post(
+        f"{own}/help", data={"form": _form(phone.get(own).text), "about": "amount"}, headers={"origin": "https://evil.example"}
+    )
+    assert answer.status_code == 403
+
+
+def test_a_dispute_is_told_to_the_guard_once(house, phone):
+    own, number = f"/my/{house.own['account']}", house.own["account"]
+    page = phone.get(f"{own}/help?about=amount").text
+    form = {"form": _form(page), "phone_id": re.search(r'name="phone_id" value="([^"]+)"', page)[1]}
+    facts = SupplyRows(house.site.rows.database)
+    assert phone.post(f"{own}/help", data=form | {"about": "supply", "text": " "}).status_code == 422
+    assert phone.post(f"{own}/help", data=form | {"about": "bogus", "text": "x"}).status_code == 422
+    assert "dispute_open" not in facts.told(number)
+    for _ in range(2):
+        assert phone.post(f"{own}/help", data=form | {"about": "amount", "text": "कल बहुत कटा"}).status_code == 303
+    assert facts.told(number)["dispute_open"] is True
+    assert len(facts.history(number)) == 1
+    assert [c.text for c in Complaints(house.site.rows.database).of_account(number)] == ["कल बहुत कटा"]
+    assert "कल बहुत कटा" in phone.get(f"{own}/help").text
+
+
+def test_the_proof_is_signed_and_a_changed_one_is_none(house, phone):
+    told = phone.get(f"/my/{house.own['account']}/proof.json").json()
+    tokens = house.gate.tokens
+    claims = tokens.verify_statement(told["jws"])
+    assert claims["statement"] == told["statement"]
+    assert told["statement"]["meter"] == house.own["meter"]
+    head, body, mark = told["jws"].split(".")
+    assert tokens.verify_statement(f"{head}.{body[:-2]}AA.{mark}") is None
+    assert tokens.verify(told["jws"], "http://testserver") is None, "a statement opens no door"
+    assert tokens.verify_statement(house.token("consumer-own")) is None
+
+
+def test_the_app_can_be_installed(phone):
+    manifest = phone.get("/my/app.webmanifest").json()
+    assert manifest["display"] == "standalone"
+    assert phone.get(manifest["start_url"]).status_code == 200
+    assert phone.get(manifest["icons"][0]["src"]).headers["content-type"].startswith("image/svg")
+    worker = phone.get("/my/sw.js")
+    assert worker.headers["service-worker-allowed"] == "/my"
+    assert worker.headers["content-type"].startswith("text/javascript")
+
+
+def test_hours_add_up_to_the_day(house, phone):
+    account = house.own["account"]
+    rows = phone.get(f"/my/{account}/usage.csv?day=2025-12-01").text.split()[1:]
+    assert len(rows) == 24
+    statement = house.client("consumer-own").get(f"/api/v1/accounts/{account}/statements?from=2025-12-01&to=2025-12-01").json()[0]
+    assert sum(int(row.split(",")[1] or 0) for row in rows) == statement["wh"]
+
+
+def test_what_if_on_the_same_bill_saves_nothing():
+    one = WhatIf(None, None, 1000, 0, 500, Words("x", "x"), "X", 450)
+    assert one.saved_paise == 50
+
+
+@pytest.mark.parametrize(
+    ("amount", "charges", "days"),
+    [(1000, [100, 100], 10), (1000, [None, 300], 3), (1000, [0, 0], None), (-5, [100], None), (1000, [None], None)],
+)
+def test_for_how_many_days_an_amount_lasts(amount, charges, days):
+    assert lasting_days(amount, tuple(DayCost(None, None, c, False) for c in charges)) == days
+
+
+def test_brotli_is_taken_back_exactly(phone):
+    plain = phone.get("/my/app.webmanifest", headers={"accept-encoding": "identity"})
+    packed = phone.get("/static/consumer.css", headers={"accept-encoding": "br"})
+    gzipped = phone.get("/static/consumer.css", headers={"accept-encoding": "gzip"})
+    assert json.loads(plain.content)["id"] == "/my"
+    assert packed.headers["content-encoding"] == "br"
+    assert gzipped.headers["content-encoding"] == "gzip"
+    assert packed.text == gzipped.text
+    refused = phone.get("/static/consumer.css", headers={"accept-encoding": "br;q=0, identity"})
+    assert "content-encoding" not in refused.headers
