@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from ..errors import RequestError
 from ..money import TransferRow
 from ..registry import Account, Feeder, Meter, NodeKind, PaymentMode, ShardIndex, Transformer, UsagePoint, shard_index
 from .deployment import Folder
@@ -200,6 +201,23 @@ class Rows:
             columns = {name: [row[k] for row in wrapped] for k, name in enumerate(_names(meter_key))}
             load(connection, meter_key, columns)
             open_accounts(connection, int(time.time()) if posted_s is None else posted_s)
+
+    def move_point(self, name: str, to: str, since: date) -> None:
+        """Hang a usage point on another transformer of its feeder from `since` on; how it hung before stays in the registry, with its dates.
+
+        RequestError where there is no such point now, the transformer is not of its feeder, or it was moved on that day or later already."""
+        with self.begin(writing=True) as connection:
+            now = sa.and_(usage_point.c.name == name, usage_point.c.until.is_(None))
+            row = connection.execute(sa.select(usage_point).where(now)).first()
+            if row is None:
+                raise RequestError(f"there is no usage point {name} now; look at the registry")
+            own = sa.select(transformer.c.name).where(transformer.c.name == to, transformer.c.feeder == row.feeder)
+            if connection.execute(own).first() is None:
+                raise RequestError(f"transformer {to} is not on feeder {row.feeder} of {name}; a move between feeders is a new connection")
+            if row.since >= since or row.transformer == to:
+                raise RequestError(f"{name} hangs on {row.transformer} since {row.since}; a move must come later, and to another one")
+            connection.execute(usage_point.update().where(now).values(until=since))
+            connection.execute(usage_point.insert(), dict(row._mapping) | {"transformer": to, "since": since, "until": None})
 
     def post(self, transfers: Iterable[TransferRow], posted_s: int | None = None) -> None:
         """Post recharges and other transfers to the ledger, all or none: once by transfer id, however often they are handed in.

@@ -12,7 +12,7 @@ readable without JavaScript.
     app.py        routes: parameters checked, answers asked, pages filled, safe headers
     pages.py      a template filled in the reader's language; what went wrong, in words
     control_room/ the control room below `/room`, for operators and auditors
-    charts.py     curves and bars as SVG, pure functions
+    charts.py     curves and bars as SVG, pure functions; charts_wide.py: tree maps, bands, lanes of time
     tables.py     the same as CSV
     reader.py     the answers from a data folder, also when it is replaced (`LakeTown`)
     opened.py     the answers from one such folder as it was opened

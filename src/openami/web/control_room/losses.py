@@ -1,3 +1,268 @@
-from fastapi import APIRouter
+"""Where the energy goes, for a person who looks for it: the tree map, a transformer's day with its band, suspects with what else it could be,
+meters that seem to hang elsewhere, outages.
+
+What always holds: a loss never stands without its coverage; a suspicion is a reason to look and names its innocent explanations; the registry is
+changed by a person, with a reason, from a day on, and never backwards.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from ...day.found import Found, NodeAccount, OutageRow
+from ...errors import RequestError
+from .. import charts
+from ..access import Right, Who
+from ..api.words import key_of, page_of
+from ..charts_wide import Area, Band, Lane, band, lanes, tree_map
+from ..gate import gate_of, needs
+from ..pages import LOSS_STEPS, Console, NotThere, NotUsable
+from ..townbook import NodeFigures
+from ..wording import Language
+from .exports import as_file
+from .routes import Cursor, Day, Lang, Name, Sees, Text, closed_day, page, room_of, site_of, staff
 
 router = APIRouter(prefix="/room")
+AREAS_MOST, ROWS, LANES_MOST = 300, 50, 40
+Orders = Annotated[Who, Depends(needs(Right.ORDER))]
+SeesMeters = Annotated[Who, Depends(needs(Right.METERS))]
+Given = Annotated[str, Form(max_length=300)]
+SHORTEST_REASON = 5
+
+
+def map_class(figures: NodeFigures) -> str:
+    share = figures.loss_share
+    if share is None:
+        return "m-unknown"
+    return "m-negative" if share < 0 else f"m{sum(share >= step for step in LOSS_STEPS)}"
+
+
+def feeders_of(who: Who) -> frozenset[str] | None:
+    return None if who.reach.everything else frozenset(who.reach.feeders)
+
+
+@router.get("/losses", response_model=None)
+def losses(request: Request, who: Sees, day: Day = "", feeder: Text = "", lang: Lang = "") -> Response:
+    """The tree map: feeders, or one feeder's transformers; as large as what came in, as dark as what was lost."""
+    asked = closed_day(request, day)
+    stands, console = room_of(request).standing.day(asked), request.app.state.console
+    if feeder and (not who.sees_feeder(feeder) or feeder not in stands.names):
+        raise NotThere("feeder", feeder)
+    own = [t for t in stands.transformers if who.sees_feeder(t.feeder) and feeder in ("", t.feeder)]
+    by_feeder = not feeder and len(own) > AREAS_MOST
+    nodes = [(f.name, f.name, f.figures) for f in stands.feeders if who.sees_feeder(f.name)] if by_feeder else []
+    nodes = nodes or [(t.name, t.feeder, t.figures) for t in own]
+    nodes.sort(key=lambda node: -(node[2].loss_wh or 0))
+
+    def drawn(words: Language, name: str, title: str) -> object:
+        areas = [
+            Area(
+                float(figures.in_wh or 0),
+                node,
+                words.percent(figures.loss_share) if figures.loss_share is not None else words.say("unknown"),
+                f"/room/losses?feeder={node}&day={asked}" if by_feeder else f"/room/losses/{node}?day={asked}",
+                map_class(figures),
+            )
+            for node, _, figures in nodes
+        ]
+        unknown = sum(figures.loss_wh is None for _, _, figures in nodes)
+        text = words.say(
+            "%(nodes)s areas; of %(unknown)s the loss is unknown. The table below says the same.", nodes=len(nodes), unknown=unknown
+        )
+        return tree_map(name, title, text, areas)
+
+    found: dict[str, Any] = {
+        "nodes": nodes,
+        "feeder": feeder,
+        "by_feeder": by_feeder,
+        "map": drawn,
+        "map_class": map_class,
+        "zone_of": console.local,
+    }
+    return page(request, "losses.html", asked, **found)
+
+
+@router.get("/losses/{name}", response_model=None)
+def transformer(request: Request, who: Sees, name: Name, day: Day = "", lang: Lang = "") -> Response:
+    """A transformer's, or feeder's, day: in, out, and the loss with its band."""
+    asked, room = closed_day(request, day), room_of(request)
+    stands, found = room.standing.day(asked), Found(room.site().lake)
+    feeder = next((t.feeder for t in stands.transformers if t.name == name), name if name in stands.names else "")
+    if not feeder or not who.sees_feeder(feeder):
+        raise NotThere("transformer", name)
+    hours = found.hours(asked, name)
+    whole = next((one for one in found.accounts(asked) if one.node == name), None)
+    figures = next((t.figures for t in stands.transformers if t.name == name), None)
+    figures = figures or next(f.figures for f in stands.feeders if f.name == name)
+    answer: dict[str, Any] = {
+        "name": name,
+        "feeder": feeder,
+        "hours": hours,
+        "whole": whole,
+        "figures": figures,
+        "flow_figure": _flow,
+        "band_figure": _band,
+    }
+    return page(request, "loss.html", asked, **answer)
+
+
+@router.get("/losses/{name}/hours.csv", response_model=None)
+def transformer_file(
+    request: Request, who: Sees, name: Name, day: Day = "", format: Annotated[str, Query(max_length=10)] = "csv"
+) -> Response:
+    asked, room = closed_day(request, day), room_of(request)
+    stands = room.standing.day(asked)
+    feeder = next((t.feeder for t in stands.transformers if t.name == name), name if name in stands.names else "")
+    if not feeder or not who.sees_feeder(feeder):
+        raise NotThere("transformer", name)
+    rows = [
+        {
+            "day": asked.isoformat(),
+            "node": name,
+            "hour": one.hour,
+            "in_wh": one.in_wh,
+            "out_wh": one.out_wh,
+            "loss_wh": one.loss_wh,
+            "likely_wh": one.likely_wh,
+            "low_wh": one.low_wh,
+            "high_wh": one.high_wh,
+            "coverage": one.coverage,
+        }
+        for one in Found(room.site().lake).hours(asked, name)
+    ]
+    return as_file(rows, f"{name}-{asked}-loss", format)
+
+
+def _flow(words: Language, name: str, title: str, hours: list[NodeAccount]) -> object:
+    data = [charts.HourBar(None if h.in_wh is None else h.in_wh / 1000, None if h.out_wh is None else h.out_wh / 1000) for h in hours]
+    known = sum(h.loss_wh is not None for h in hours)
+    return charts.in_out(
+        name, title, words.say("%(known)s of %(hours)s hours are known.", known=known, hours=len(hours)), data, _ticks(hours), "kWh"
+    )
+
+
+def _band(words: Language, name: str, title: str, hours: list[NodeAccount]) -> object:
+    def kwh(wh: float | None) -> float | None:
+        return None if wh is None else wh / 1000
+
+    known = [h for h in hours if h.likely_wh is not None and h.low_wh is not None and h.high_wh is not None]
+    text = words.say("%(known)s of %(hours)s hours are known.", known=len(known), hours=len(hours))
+    sure = sum((h.low_wh or 0) > 0 for h in known)
+    text += " " + words.say("In %(sure)s of them the whole band lies above zero.", sure=sure)
+    data = [Band(kwh(h.low_wh), kwh(h.likely_wh), kwh(h.high_wh)) for h in hours]
+    return band(name, title, text, data, _ticks(hours), "kWh")
+
+
+def _ticks(hours: list[NodeAccount]) -> list[charts.Tick]:
+    return [charts.Tick(k, f"{h.hour:02d}") for k, h in enumerate(hours) if h.hour is not None and h.hour % 3 == 0]
+
+
+@router.get("/suspects", response_model=None)
+def suspects(request: Request, who: SeesMeters, cursor: Cursor = None, lang: Lang = "") -> Response:
+    """Whom to visit first, why, and what else it could be."""
+    staff(who)
+    after = key_of(cursor, int)
+    first = after[0] if after else 0
+    rows = Found(site_of(request).lake).suspects(feeders=feeders_of(who), limit=first + ROWS + 1)[first:]
+    kept, onward = page_of(rows, ROWS, lambda row: (first + ROWS,))
+    return page(request, "suspects.html", rows=kept, onward=onward, first=first)
+
+
+@router.get("/suspects.csv", response_model=None)
+def suspects_file(request: Request, who: SeesMeters, format: Annotated[str, Query(max_length=10)] = "csv") -> Response:
+    staff(who)
+    rows = [
+        {
+            "rank": one.rank,
+            "meter": one.serial,
+            "transformer": one.transformer,
+            "feeder": one.feeder,
+            "probability": one.probability,
+            "stolen_wh_per_day": one.stolen_wh,
+            "worth_wh_per_day": one.worth_wh,
+            "evidence": "; ".join(told.says for told in one.evidence),
+            "innocent": "; ".join(told.innocent for told in one.evidence),
+            "first": one.first,
+            "days": one.days,
+        }
+        for one in Found(site_of(request).lake).suspects(feeders=feeders_of(who))
+    ]
+    return as_file(rows, "suspects", format)
+
+
+@router.get("/mapping", response_model=None)
+def mapping(request: Request, who: SeesMeters, lang: Lang = "") -> Response:
+    """Meters that seem to hang elsewhere; a person accepts each."""
+    staff(who)
+    site, lookup = site_of(request), gate_of(request).lookup
+    found = Found(site.lake).proposals(feeders=feeders_of(who))[:ROWS]
+    now = {row["serial"]: row["transformer"] for row in lookup.meters_named(who.reach, [one.serial for one in found])}
+    rows = [(one, now.get(one.serial)) for one in found if one.serial in now]
+    return page(request, "mapping.html", rows=rows, may_order=who.may(Right.ORDER))
+
+
+@router.post("/mapping", response_model=None)
+def accept(request: Request, who: Orders, meter: Given = "", to: Given = "", why: Given = "", form: Given = "") -> Response:
+    """Move a meter's usage point to another transformer of its feeder, from today on."""
+    gate = gate_of(request)
+    gate.check_form(request, who, form)
+    found, console = gate.lookup.meter(who.reach, meter), request.app.state.console
+    if found is None:
+        raise NotThere("meter", meter)
+    if len(why.strip()) < SHORTEST_REASON:
+        raise NotUsable("why", why)
+    proposed = Found(site_of(request).lake).proposals(feeders=feeders_of(who))
+    if not any(one.serial == meter and one.to == to for one in proposed):
+        raise NotUsable("to", to)
+    if to not in {row["name"] for row in gate.lookup.transformers(found["feeder"])}:
+        raise NotUsable("to", to)
+    today = console.local(gate.now_s).date()
+    try:
+        gate.backing.rows.move_point(found["usage_point"], to, today)
+    except RequestError as error:
+        raise NotUsable("to", to) from error
+    gate.note(who, request, "mapping.accept", found["usage_point"], f"{found['transformer']} to {to} from {today}: {why.strip()}")
+    return RedirectResponse("/room/mapping", 303)
+
+
+@router.get("/outages", response_model=None)
+def outages(request: Request, who: Sees, day: Day = "", lang: Lang = "") -> Response:
+    """A week's outages as lanes and as a list, with the indices of IEEE 1366; and who is without supply now."""
+    asked, room, gate = closed_day(request, day), room_of(request), gate_of(request)
+    first, found = asked - timedelta(days=6), Found(room.site().lake)
+    rows = found.outages(first, asked, feeders=feeders_of(who))
+    index = found.reliability(first, asked, feeders=feeders_of(who))
+    console: Console = request.app.state.console
+    calendar = room.site().calendar
+    edges = [calendar.day_start(first + timedelta(days=k)) for k in range(8)]
+
+    def drawn(words: Language, name: str, title: str) -> object:
+        return _lanes(words, name, title, rows, edges, console)
+
+    now = room.standing.now(who.reach, lambda: gate.now_s)
+    return page(request, "outages.html", asked, rows=rows, index=index, lanes_figure=drawn, first=first, dark=now.dark, seen_s=now.at_s)
+
+
+def _lanes(words: Language, name: str, title: str, rows: list[OutageRow], edges: list[int], console: Console) -> object:
+    start, end = edges[0], edges[-1]
+
+    def share(at: datetime) -> float:
+        return min(1.0, max(0.0, (at.timestamp() - start) / (end - start)))
+
+    shown = sorted(rows, key=lambda one: -one.customers)[:LANES_MOST]
+    data = [
+        Lane(
+            f"{one.node} · {words.say_n('%(num)s customer', '%(num)s customers', one.customers)}",
+            share(one.start),
+            1.0 if one.end is None else share(one.end),
+            one.end is None,
+        )
+        for one in sorted(shown, key=lambda one: one.start)
+    ]
+    ticks = [((edge - start) / (end - start), f"{console.local(edge):%d.%m.}") for edge in edges]
+    text = words.say("%(count)s outages, %(open)s of them open.", count=len(rows), open=sum(one.end is None for one in rows))
+    return lanes(name, title, text, data, ticks)

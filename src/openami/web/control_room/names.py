@@ -58,6 +58,12 @@ REGISTERS = {
     "daily": _mark("Register at midnight"),
     "billing": _mark("Register at the month's end"),
 }
+OUTAGE_LEVELS = {
+    "service": _mark("one connection"),
+    "phase": _mark("phase"),
+    "transformer": _mark("transformer"),
+    "feeder": _mark("feeder"),
+}
 EVENTS = {"tamper": _mark("tamper"), "supply": _mark("supply"), "relay": _mark("relay")}
 
 
@@ -77,4 +83,5 @@ SAYERS: dict[str, Any] = {
     "key_state": _sayer(KEY_STATES),
     "register_kind": _sayer(REGISTERS),
     "event_kind": _sayer(EVENTS),
+    "outage_level": _sayer(OUTAGE_LEVELS),
 }
