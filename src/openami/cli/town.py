@@ -69,6 +69,7 @@ def close(
     from ..day import Site, close_all, collect
     from ..day import close as close_one
     from ..day.closes import is_closed
+    from ..day.findings import record
     from ..day.stages import CloseStage, OpenFolder
     from ..demo.table import stages
     from ..engine import open_engine
@@ -90,6 +91,7 @@ def close(
             done.update(reckoned=1, adjustments=close_one(site, d, s))
         if closed := site.lake.days("closes"):
             History(site.lake).keep_up(closed[-1])
+        record(site, shards=shards)
     refused = ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items())) or "none"
     print(
         f"{data}: {len(days)} days from {days[0]}: {done['closed']:,} days of shards closed, {done['reckoned']:,} reckoned again, "

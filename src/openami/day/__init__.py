@@ -16,7 +16,9 @@ registered.py daily registers told to VEE: what each rose from midnight to midni
 guarding.py  the disconnection guard as the head-end asks it, on the facts of the moment
 tell.py      after the statements: low-balance notices, and who would be due for disconnection
 balance.py   the loss of transformers and feeders as rows
+outages.py   what meters told of their supply made into outages, and facts for VEE
 audit.py     the energy account of closed days, with intervals, when it is asked for
+findings.py  the energy audit written down behind the close; suspected.py: suspects, true places, loading
 found.py     what the energy audit keeps of closed days, to be read: accounts, outages, suspects, proposals, loading
 adjust.py    readings that come after the close: reckoned again, charged as adjustments
 books.py     statements and the ledger tied: totals kept, charges brought in, what a balance showed then

@@ -1,6 +1,7 @@
 """The energy account of closed days: every transformer's and feeder's loss with its interval, and what of the network's records is in doubt.
 
-Reckoned from `validated` and the registry when it is asked for; nothing is written. What the meters' errors are taken to be stands in `assumed`:
+Reckoned from `validated` and the registry when it is asked for; nothing is written (`findings.py` keeps what consoles show).
+What the meters' errors are taken to be stands in `assumed`:
 no registry of ours knows each meter's class yet.
 """
 
@@ -45,7 +46,7 @@ def audit(site: Site, days: list[date]) -> Iterator[Audit]:
         for day in days:
             index, _ = site.registry_of(shard, day)
             blocks = site.lake.read_blocks("validated", day, shard)
-            tree, taken, given = tree_of_index(index), _totals(blocks[IMPORT_WH.name], index), _given(blocks, index)
+            tree, taken, given = tree_of_index(index), totals_of(blocks[IMPORT_WH.name], index), given_of(blocks, index)
             ours |= _own_names(index)
             doubts |= dict.fromkeys(fault.sentence for fault in tree.faults)
             if held is not None and _same(held[0], tree) and (held[2] is None) == (given is None):
@@ -79,17 +80,19 @@ def _account(site: Site, tree: Tree, taken: MeterTotals, given: MeterTotals | No
     return account(tree, taken, assumed(tree), site.calendar.interval_s, given)
 
 
-def _totals(block: DayBlock, index: ShardIndex) -> MeterTotals:
-    return totals(block.values, block.quality, len(block.values), usual(block.values, np.flatnonzero(index.is_consumer)))
+def totals_of(block: DayBlock, index: ShardIndex, slots_per_span: int | None = None) -> MeterTotals:
+    """Each meter's totals over spans of a day block; None = the whole day."""
+    whole = len(block.values) if slots_per_span is None else slots_per_span
+    return totals(block.values, block.quality, whole, usual(block.values, np.flatnonzero(index.is_consumer)))
 
 
-def _given(blocks: dict[str, DayBlock], index: ShardIndex) -> MeterTotals | None:
+def given_of(blocks: dict[str, DayBlock], index: ShardIndex, slots_per_span: int | None = None) -> MeterTotals | None:
     """Exports, where the shard has any: a meter without that channel exports nothing, which is not the same as a gap."""
     if EXPORT_WH.name not in blocks:
         return None
     block = blocks[EXPORT_WH.name]
     silent = (block.values == np.iinfo(np.int32).min).all(axis=0)
-    return _totals(replace(block, values=np.where(silent[None, :], 0, block.values).astype(np.int32)), index)
+    return totals_of(replace(block, values=np.where(silent[None, :], 0, block.values).astype(np.int32)), index, slots_per_span)
 
 
 def _same(one: Tree, other: Tree) -> bool:

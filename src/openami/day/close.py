@@ -26,6 +26,7 @@ from .buffers import Buffers
 from .charge import charge_day
 from .closes import closed_by, closes_rows, is_closed
 from .known import goes_by
+from .outages import tell_outages
 from .site import Site
 from .tell import tell
 from .validate import validate
@@ -51,6 +52,7 @@ def close_all(
     own = site.rows.shards() if shards is None else shards
     wanted = site.deployment.open_days if days is None else days
     done: Counter[str] = Counter()
+    tell_outages(site, wanted, own)
     with ThreadPoolExecutor(threads, thread_name_prefix="close") as pool:
         for posted in pool.map(lambda shard: reclose_changed(site, shard, wanted), own):
             if posted is not None:

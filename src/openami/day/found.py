@@ -49,8 +49,9 @@ class NodeAccount:
 @dataclass(frozen=True, slots=True)
 class OutageRow:
     """day, shard and number name it. level: service (one connection), transformer or feeder; node: its name, of a service the meter's
-    serial; end: None = open when it was reckoned; located: when the place could be told; gasps: customers who said so themselves; evidence: "gasp" or "silence" (no
-    gasp came: it may be the network of the meters that failed). customer_minutes: of interruptions beyond five minutes. planned: announced."""
+    serial; end: None = open when it was reckoned; located: when the place could be told; gasps: customers who said so themselves; evidence: "gasp" or
+    "silence" (no gasp came: it may be the network of the meters that failed). customer_minutes: of interruptions beyond five minutes.
+    planned: announced."""
 
     day: date
     shard: int

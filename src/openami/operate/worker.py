@@ -18,6 +18,7 @@ from datetime import date, timedelta
 
 from ..day import Site, close_all, collect
 from ..day.closes import is_closed
+from ..day.findings import record
 from ..errors import DataError, InputError, StorageError
 from ..store.deployment import Folder
 from ..store.history import History
@@ -117,6 +118,9 @@ def one_round(folder: Folder, task: Task, progress: Progress, now_s: float, *, a
             log.info("%d closed, %d reckoned again, %d adjustments", done["closed"], done["reckoned"], done["adjustments"])
             with _timed(progress, "history"):
                 History(site.lake).keep_up(max(days))
+        with _timed(progress, "findings"), span("worker.findings"):
+            record(site, shards=own)
+        progress.beat = time.monotonic()
         if days and (last := max((day for day in days if all(is_closed(site.lake, day, s) for s in own)), default=None)):
             progress.last_closed, progress.last_closed_s = last, site.calendar.day_start(last)
         return int(done["closed"])

@@ -164,14 +164,17 @@ class Heard:
         bits: Iterable[int] | None = None,
         limit: int | None = None,
         after_received_s: int | None = None,
+        codes: Iterable[int] | None = None,
     ) -> list[MeterEvent]:
         """Events between two times of the meters' clocks (both included), newest first. bits: only of these bits of the status word;
-        after_received_s: only what we were told later than that."""
+        codes: only of these event codes; after_received_s: only what we were told later than that."""
         query = sa.select(meter_event).where(meter_event.c.at_s.between(first_s, last_s))
         if serial is not None:
             query = query.where(meter_event.c.serial == serial)
         if bits is not None:
             query = query.where(meter_event.c.bit.in_(list(bits)))
+        if codes is not None:
+            query = query.where(meter_event.c.code.in_(list(codes)))
         if after_received_s is not None:
             query = query.where(meter_event.c.received_s > after_received_s)
         newest = query.order_by(
