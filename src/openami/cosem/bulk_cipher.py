@@ -123,6 +123,21 @@ def _call5(typing, address, a, b, c, d, e):  # type: ignore[no-untyped-def]
     return types.int32(types.int64, a, b, c, d, e), _generate
 
 
+@intrinsic
+def _prefetch(typing, address):  # type: ignore[no-untyped-def]
+    """Ask for the cache line at `address` (int64), and wait for nothing."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+        for_reading, as_long_as_possible, data = number(0), number(3), number(1)
+        builder.call(function, [builder.inttoptr(values[0], pointer), for_reading, as_long_as_possible, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
 def decipher_openssl(crypto: Libcrypto, job: tuple[Any, ...], first: int, last: int) -> None:
     """Decipher frames first..last-1; `job` as for `decipher_python`."""
     gcm, ctr = crypto.context(crypto.gcm), crypto.context(crypto.ctr)
@@ -135,9 +150,10 @@ def decipher_openssl(crypto: Libcrypto, job: tuple[Any, ...], first: int, last: 
 
 @nb.njit(nogil=True, cache=True)
 def _decipher(contexts, functions, first, last, job):  # type: ignore[no-untyped-def]
-    """In chunks: their keys are fetched together, so that the waits for memory overlap, and the ciphers find them close by."""
+    """In chunks: while one is deciphered, the keys of the next are on their way from memory, whatever order the meters come in."""
     buffer, header, meter, ek, ak, verdict = job[0], job[3], job[5], job[6], job[7], job[8]
     keys, aads = np.empty((CHUNK, 16), np.uint8), np.empty((CHUNK, 17), np.uint8)
+    _ask_for(meter, first, min(first + CHUNK, last), ek, ak)
     for start in range(first, last, CHUNK):
         end = min(start + CHUNK, last)
         for k in range(start, end):
@@ -148,7 +164,18 @@ def _decipher(contexts, functions, first, last, job):  # type: ignore[no-untyped
                 if buffer[header[k]] & 0x10:
                     for j in range(16):
                         aads[k - start, 1 + j] = ak[m, j]
+        _ask_for(meter, end, min(end + CHUNK, last), ek, ak)
         _decipher_chunk(contexts, functions, start, end, job, keys, aads)
+
+
+@nb.njit(nogil=True, cache=True)
+def _ask_for(meter, first, last, ek, ak):  # type: ignore[no-untyped-def]
+    """Prefetch the keys of the meters of frames first..last-1."""
+    ek_at, ak_at = np.int64(ek.ctypes.data), np.int64(ak.ctypes.data)
+    for k in range(first, last):
+        m = np.int64(max(meter[k], 0))
+        _prefetch(ek_at + 16 * m)
+        _prefetch(ak_at + 16 * m)
 
 
 @nb.njit(nogil=True, cache=True)
