@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,3 +34,30 @@ def check(
             print(f"right   {data}: settings, secrets and addresses{' that answer' if reach else ''}")
     if any(one.serious for one in found):
         raise typer.Exit(2)
+
+
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="A folder that is not there yet.")],
+    data: DataOption = DEMO_FOLDER,
+    before: Annotated[Path | None, typer.Option("--like", help="An earlier backup on the same disk: unchanged files are linked.")] = None,
+) -> None:
+    """Copy everything that cannot be made again, while head-end, workers and console run. The master key stays where it is: keep it apart."""
+    from ..operate.backup import make_backup
+    from ..store.deployment import Folder
+
+    print(make_backup(Folder(data), target, before))
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="A backup.")],
+    data: Annotated[Path, typer.Option("--data", help="A folder that is not there yet.")],
+    master_key: Annotated[Path | None, typer.Option(help="The file of the master key, to be put into place.")] = None,
+    database: Annotated[str | None, typer.Option(help="An empty PostgreSQL database, env:NAME or file:PATH; left out = a file.")] = None,
+) -> None:
+    """Make a data folder of a backup: every file checked, every total reckoned again and compared."""
+    from ..operate.restore import restore_backup
+    from ..store.deployment import Folder
+
+    print(restore_backup(source, Folder(data), master_key, database))
