@@ -18,7 +18,7 @@ from ..registry import PaymentMode
 from ..store.ledger import append, as_row
 from ..store.ledger_tables import ledger_row, payment, payment_event
 from ..store.rows import account as registry_account
-from ..store.sql import insert
+from ..store.sql import among, put
 from .event import Event, Kind, State, meaning
 
 
@@ -69,18 +69,21 @@ class Known:
             ids, payments = {event.event_id for event in own}, {event.payment_id for event in own}
             told = payment_event.c
             query = sa.select(told.event_id, told.payment_id, told.kind, told.digest).where(told.gateway == gateway)
-            for row in connection.execute(query.where(told.event_id.in_(ids))):
+            for row in connection.execute(query.where(among(connection, told.event_id, ids))):
                 known.digests[gateway, row.event_id] = bytes(row.digest)
-            for row in connection.execute(query.where(told.payment_id.in_(payments))):
+            for row in connection.execute(query.where(among(connection, told.payment_id, payments))):
                 known.said.setdefault((gateway, row.payment_id), set()).add(Kind(row.kind))
-            for row in connection.execute(sa.select(payment).where(payment.c.gateway == gateway, payment.c.payment_id.in_(payments))):
+            mine = (payment.c.gateway == gateway, among(connection, payment.c.payment_id, payments))
+            for row in connection.execute(sa.select(payment).where(*mine)):
                 known.asked[gateway, row.payment_id] = (row.account, row.amount_paise, row.asked_s)
         numbers, names = {event.account for event in events}, {transfer_id(event.gateway, event.payment_id) for event in events}
-        accounts = sa.select(registry_account.c.number, registry_account.c.payment_mode).where(registry_account.c.number.in_(numbers))
+        accounts = sa.select(registry_account.c.number, registry_account.c.payment_mode)
+        accounts = accounts.where(among(connection, registry_account.c.number, numbers))
         known.modes = {row.number: PaymentMode(row.payment_mode) for row in connection.execute(accounts)}
-        for row in connection.execute(sa.select(ledger_row).where(ledger_row.c.transfer_id.in_(names))):
+        for row in connection.execute(sa.select(ledger_row).where(among(connection, ledger_row.c.transfer_id, names))):
             known.transfers[row.transfer_id] = as_row(row).transfer
-        back = sa.select(ledger_row.c.refers_to, sa.func.sum(ledger_row.c.amount_paise)).where(ledger_row.c.refers_to.in_(names))
+        back = sa.select(ledger_row.c.refers_to, sa.func.sum(ledger_row.c.amount_paise))
+        back = back.where(ledger_row.c.refers_to != "", among(connection, ledger_row.c.refers_to, names))
         known.given_back = {name: int(paise) for name, paise in connection.execute(back.group_by(ledger_row.c.refers_to))}
         return known
 
@@ -123,15 +126,13 @@ class Known:
         """Everything that was decided; gives the payments that were posted and stand."""
         if not self.events:
             return []
-        connection.execute(payment_event.insert(), self.events)
-        change = insert(connection, payment)
-        set_ = {name: change.excluded[name] for name in ("state", "settled_s")}
+        put(connection, payment_event, self.events)
         rows = [
             dict(zip(("gateway", "payment_id", "account", "amount_paise", "asked_s"), (*own, *self.asked[own]), strict=True))
             | {"state": state.value, "settled_s": None if state is State.PENDING else now_s}
             for own, state in self.states.items()
         ]
-        connection.execute(change.on_conflict_do_update(index_elements=["gateway", "payment_id"], set_=set_), rows)
+        put(connection, payment, rows, ("gateway", "payment_id"), ("state", "settled_s"))
         posting = append(connection, self.wanted, now_s)
         if posting.refused:
             first = posting.refused[0]

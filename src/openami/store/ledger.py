@@ -20,7 +20,7 @@ from ..errors import RequestError
 from ..money import TransferRow
 from ..prepaid.ledger import FIRST_HASH, OF_THE_CONSUMER, Book, Head, Posting, Refusal, Row, Transfer, broken_row, post
 from .ledger_tables import account, ledger_head, ledger_row
-from .sql import Database, load
+from .sql import Database, among, load, put, rows_of
 
 MANY = 5000
 CAUSES = {
@@ -190,14 +190,17 @@ def append(connection: sa.Connection, transfers: Sequence[Transfer], now_s: int)
     for at in range(0, len(transfers), MANY):
         part = transfers[at : at + MANY]
         numbers = sorted({t.account for t in part} - heads.keys())
-        heads |= {row.account: row for row in connection.execute(_locked(numbers))}
+        heads |= {row.account: row for row in connection.execute(_locked(connection, numbers))}
     for at in range(0, len(transfers), MANY):
         part = transfers[at : at + MANY]
         ids = {t.transfer_id for t in part} | {t.refers_to for t in part if t.refers_to}
-        found = connection.execute(sa.select(ledger_row).where(ledger_row.c.transfer_id.in_(ids)))
+        found = connection.execute(sa.select(ledger_row).where(among(connection, ledger_row.c.transfer_id, ids)))
         known |= {row.transfer_id: as_row(row).transfer for row in found}
-        reversals = ledger_row.c.refers_to.in_({t.refers_to for t in part if t.refers_to})
-        undone |= set(connection.execute(sa.select(ledger_row.c.refers_to).where(ledger_row.c.kind == "reversal", reversals)).scalars())
+        if referred := {t.refers_to for t in part if t.refers_to}:
+            reversals = sa.select(ledger_row.c.refers_to).where(
+                ledger_row.c.kind == "reversal", ledger_row.c.refers_to != "", among(connection, ledger_row.c.refers_to, referred)
+            )
+            undone |= set(connection.execute(reversals).scalars())
     nobody = [t for t in transfers if t.account and t.account not in heads]
     chained = {number: Head(h.rows, bytes(h.hash), h.posted_s) for number, h in heads.items()}
     posting = post((t for t in transfers if not t.account or t.account in heads), chained, known.get, undone.__contains__, now_s)
@@ -205,8 +208,9 @@ def append(connection: sa.Connection, transfers: Sequence[Transfer], now_s: int)
     return Posting(posting.rows, posting.already, (*(Refusal(t, "account") for t in nobody), *posting.refused), posting.heads)
 
 
-def _locked(numbers: Sequence[str]) -> sa.Select[Any]:
-    return sa.select(ledger_head).where(ledger_head.c.account.in_(numbers)).order_by(ledger_head.c.account).with_for_update()
+def _locked(connection: sa.Connection, numbers: Sequence[str]) -> sa.Select[Any]:
+    own = among(connection, ledger_head.c.account, numbers)
+    return sa.select(ledger_head).where(own).order_by(ledger_head.c.account).with_for_update()
 
 
 def _write(connection: sa.Connection, posting: Posting) -> None:
@@ -214,32 +218,32 @@ def _write(connection: sa.Connection, posting: Posting) -> None:
     if not rows:
         return
     columns = [_values(row) for row in rows]
-    if len(rows) > 100:
+    if len(rows) > MANY:
         load(connection, ledger_row, {name: [values[name] for values in columns] for name in columns[0]})
     else:
-        connection.execute(ledger_row.insert(), columns)
+        put(connection, ledger_row, columns)
     moved: dict[str, dict[str, int]] = {}
     for row in rows:
         books = moved.setdefault(row.transfer.account, {f"{book}_paise": 0 for book in OF_THE_CONSUMER})
         for book, sign in ((row.transfer.debit, -1), (row.transfer.credit, 1)):
             if book in OF_THE_CONSUMER:
                 books[f"{book}_paise"] += sign * row.transfer.amount_paise
-    changes = [
-        {
-            "of": number,
-            "to_rows": head.rows,
-            "to_hash": head.hash,
-            "to_posted_s": head.posted_s,
-            **{f"by_{k}": v for k, v in moved[number].items()},
-        }
+    ends = [
+        {"account": number, "rows": head.rows, "hash": head.hash, "posted_s": head.posted_s, **moved[number]}
         for number, head in posting.heads.items()
     ]
-    plus = {
-        f"{book}_paise": ledger_head.c[f"{book}_paise"] + sa.bindparam(f"by_{book}_paise", type_=sa.BigInteger) for book in OF_THE_CONSUMER
-    }
-    ends = {name: sa.bindparam(f"to_{name}", type_=ledger_head.c[name].type) for name in ("rows", "hash", "posted_s")}
-    change = ledger_head.update().where(ledger_head.c.account == sa.bindparam("of")).values(**ends, **plus)
-    connection.execute(change, changes)
+    if connection.dialect.name == "sqlite":
+        given = {name: sa.bindparam(f"new_{name}", type_=ledger_head.c[name].type) for name in ends[0]}
+        connection.execute(_moved(given), [{f"new_{name}": value for name, value in end.items()} for end in ends])
+    else:
+        connection.execute(_moved(rows_of(ledger_head, ends).c))
+
+
+def _moved(given: Any) -> sa.Update:
+    """Heads go to their new ends, and their books by what was moved."""
+    values = {name: given[name] for name in ("rows", "hash", "posted_s")}
+    values |= {name: ledger_head.c[name] + given[name] for name in (f"{book}_paise" for book in OF_THE_CONSUMER)}
+    return ledger_head.update().where(ledger_head.c.account == given["account"]).values(values)
 
 
 def _values(row: Row) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ..control.order import END, RELAY, Event, Order, State, Step, What, advance
 from ..errors import RequestError
 from .rows import Rows, meter_order, order_step
-from .sql import hold
+from .sql import among, hold, put
 
 SETTLED = frozenset({*END, State.CONFIRMED})
 """States in which nothing more is asked of the meter."""
@@ -77,15 +77,15 @@ class OrderBook:
         already, go one by one."""
         hold(connection, "rows")
         own, ids, meters = meter_order.c, [order.order_id for order in orders], {order.meter for order in orders}
-        waiting = sa.and_(own.meter.in_(meters), own.state.in_([str(state) for state in NOT_LEFT]))
-        known = connection.execute(sa.select(own.order_id, own.meter).where(sa.or_(own.order_id.in_(ids), waiting))).all()
+        waiting = sa.and_(among(connection, own.meter, meters), own.state.in_([str(state) for state in NOT_LEFT]))
+        known = connection.execute(sa.select(own.order_id, own.meter).where(sa.or_(among(connection, own.order_id, ids), waiting))).all()
         taken = {row.order_id for row in known}, {row.meter for row in known}
         fresh: dict[str, Order] = {}
         for order in orders:
             if order.order_id not in taken[0] and order.meter not in taken[1]:
                 fresh.setdefault(order.meter, order)
         if fresh:
-            connection.execute(meter_order.insert(), [_order_row(order) for order in fresh.values()])
+            put(connection, meter_order, [_order_row(order) for order in fresh.values()])
         for order in orders:
             if fresh.get(order.meter) is not order:
                 self.ask_in(connection, order)

@@ -178,6 +178,42 @@ def upsert(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]
     return made
 
 
+def among(connection: sa.Connection, column: sa.ColumnElement[Any], values: Iterable[Any]) -> sa.ColumnElement[bool]:
+    """`column` is one of `values`. On PostgreSQL they are one array, so that the statement is the same however many there are, and prepared once."""
+    listed = list(values)
+    return column.in_(listed) if connection.dialect.name == "sqlite" else column == sa.func.any(_array("among", listed, column.type))
+
+
+def rows_of(table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Rows as something to select from, on PostgreSQL: one array a column, so that the statement is the same however many there are."""
+    arrays = [_array(name, [row[name] for row in rows], table.c[name].type) for name in rows[0]]
+    return sa.func.unnest(*arrays).table_valued(*rows[0]).render_derived()
+
+
+def put(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], key: Sequence[str] = (), change: Sequence[str] = ()
+) -> None:
+    """Insert some rows (the columns are the first one's) as one statement; where one is there under `key`, its columns `change` become the new
+    ones. For thousands of rows there is `load`."""
+    if not rows:
+        return
+    statement = insert(connection, table)
+    if connection.dialect.name != "sqlite":
+        given = rows_of(table, rows)
+        statement = statement.from_select(list(rows[0]), sa.select(*(given.c[name] for name in rows[0])))
+    if key:
+        statement = statement.on_conflict_do_update(index_elements=list(key), set_={name: statement.excluded[name] for name in change})
+    if connection.dialect.name == "sqlite":
+        connection.execute(statement, list(rows))
+    else:
+        connection.execute(statement)
+
+
+def _array(name: str, values: list[Any], kind: sa.types.TypeEngine[Any]) -> sa.BindParameter[Any]:
+    plain = sa.Text() if isinstance(kind, sa.Text) else kind  # an array has no collation: what it is compared with has
+    return sa.bindparam(name, values, postgresql.ARRAY(plain), unique=True)
+
+
 # -- addresses ----------------------------------------------------------------------------------------------------------------------
 
 
