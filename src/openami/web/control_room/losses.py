@@ -256,7 +256,7 @@ def _lanes(words: Language, name: str, title: str, rows: list[OutageRow], edges:
     shown = sorted(rows, key=lambda one: -one.customers)[:LANES_MOST]
     data = [
         Lane(
-            f"{one.node} · {words.say_n('%(num)s customer', '%(num)s customers', one.customers)}",
+            one.node + " · " + words.say_n("%(n)s customer", "%(n)s customers", one.customers),
             share(one.start),
             1.0 if one.end is None else share(one.end),
             one.end is None,
