@@ -16,6 +16,7 @@ registered.py daily registers told to VEE: what each rose from midnight to midni
 guarding.py  the disconnection guard as the head-end asks it, on the facts of the moment
 tell.py      after the statements: low-balance notices, and who would be due for disconnection
 balance.py   the loss of transformers and feeders as rows
+network.py   the network as the audit takes it: the registry, and what the folder `network` adds
 outages.py   what meters told of their supply made into outages, and facts for VEE
 audit.py     the energy account of closed days, with intervals, when it is asked for
 findings.py  the energy audit written down behind the close; suspected.py: suspects, true places, loading

@@ -15,9 +15,10 @@ import numpy as np
 
 from ..losses.account import Account, Errors, MeterTotals, account, totals, usual
 from ..losses.months import Joined, join
-from ..losses.network import Tree, tree_of_index
+from ..losses.network import Tree
 from ..readings import EXPORT_WH, IMPORT_WH, DayBlock
 from ..registry import ShardIndex
+from .network import FOLDER, Network, network_of, read_network
 from .site import Site
 
 CLASS_CONSUMER, CLASS_NETWORK = 0.01, 0.0075
@@ -40,31 +41,27 @@ class Audit:
 
 def audit(site: Site, days: list[date]) -> Iterator[Audit]:
     """The account of each shard over `days`, which must be closed (DataError names a day that is not)."""
+    drawn = read_network(site.folder.root / FOLDER)
     for shard in sorted(site.lake.files("validated", days[0])):
         accounts, doubts, ours = [], dict[str, None](), set[str]()
-        held: tuple[Tree, MeterTotals, MeterTotals | None] | None = None
+        held: tuple[Network, MeterTotals, MeterTotals | None, int] | None = None
         for day in days:
-            index, _ = site.registry_of(shard, day)
+            index = site.rows.shard_index(shard, day)
             blocks = site.lake.read_blocks("validated", day, shard)
-            tree, taken, given = tree_of_index(index), totals_of(blocks[IMPORT_WH.name], index), given_of(blocks, index)
-            ours |= _own_names(index)
-            doubts |= dict.fromkeys(fault.sentence for fault in tree.faults)
-            if held is not None and _same(held[0], tree) and (held[2] is None) == (given is None):
-                held = tree, held[1].plus(taken), held[2].plus(given) if held[2] is not None and given is not None else None
+            energy = blocks[IMPORT_WH.name]
+            network, taken, given = network_of(site, index, day, energy.values, drawn), totals_of(energy, index), given_of(blocks, index)
+            ours |= {network.tree.names[k] for k in network.own.tolist()}
+            doubts |= dict.fromkeys(fault.sentence for fault in network.tree.faults)
+            if held is not None and _same(held[0], network) and (held[2] is None) == (given is None):
+                held = network, held[1].plus(taken), held[2].plus(given) if held[2] is not None and given is not None else None, held[3] + 1
                 continue
             if held is not None:
                 accounts.append(_account(site, *held))
-            held = tree, taken, given
+            held = network, taken, given, 1
         if held is not None:
             accounts.append(_account(site, *held))
             joined = join(accounts)
             yield Audit(shard, tuple(days), joined, tuple(k for k, name in enumerate(joined.names) if name in ours), tuple(doubts))
-
-
-def _own_names(index: ShardIndex) -> set[str]:
-    """The feeders of a shard and their transformers."""
-    held = set(index.feeder[index.feeder >= 0].tolist())
-    return {index.feeders[k] for k in held} | {index.transformers[k] for k, f in enumerate(index.transformer_feeder) if int(f) in held}
 
 
 def assumed(tree: Tree) -> Errors:
@@ -76,8 +73,10 @@ def assumed(tree: Tree) -> Errors:
     return replace(errors, class_limit=limits, wrong_node=wrong)
 
 
-def _account(site: Site, tree: Tree, taken: MeterTotals, given: MeterTotals | None) -> Account:
-    return account(tree, taken, assumed(tree), site.calendar.interval_s, given)
+def _account(site: Site, network: Network, taken: MeterTotals, given: MeterTotals | None, days: int) -> Account:
+    assessed = network.assessed(1)
+    load = None if assessed is None else replace(assessed, wh=assessed.wh * days)
+    return account(network.tree, taken, assumed(network.tree), site.calendar.interval_s, given, load)
 
 
 def totals_of(block: DayBlock, index: ShardIndex, slots_per_span: int | None = None) -> MeterTotals:
@@ -95,7 +94,9 @@ def given_of(blocks: dict[str, DayBlock], index: ShardIndex, slots_per_span: int
     return totals_of(replace(block, values=np.where(silent[None, :], 0, block.values).astype(np.int32)), index, slots_per_span)
 
 
-def _same(one: Tree, other: Tree) -> bool:
-    return one.names == other.names and all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("parent", "own_meter", "meter_node")
+def _same(one: Network, other: Network) -> bool:
+    return (
+        one.tree.names == other.tree.names
+        and np.array_equal(one.assessed_wh, other.assessed_wh)
+        and all(np.array_equal(getattr(one.tree, name), getattr(other.tree, name)) for name in ("parent", "own_meter", "meter_node"))
     )

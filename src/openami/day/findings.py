@@ -22,12 +22,11 @@ import numpy as np
 import pyarrow as pa
 
 from ..losses.account import Account, Part, account
-from ..losses.network import Tree, tree_of_index
 from ..readings import IMPORT_WH, MISSING64, Int64
-from ..registry import ShardIndex
 from ..store.heard import MeterEvent
 from .audit import assumed, given_of, totals_of
 from .closes import is_closed
+from .network import Network, network_of
 from .outages import AFTER_DAYS, BEFORE_DAYS, events_mark, outage_tables, outages_of, supply_events
 from .site import Site
 from .suspected import SPAN_DAYS, look_back
@@ -89,29 +88,23 @@ def account_rows(site: Site, day: date, shard: int) -> pa.Table:
     """Rows of `loss_account`: the shard's own nodes, the whole day (hour null) and its hours."""
     index = site.rows.shard_index(shard, day)
     blocks = site.lake.read_blocks("validated", day, shard)
-    energy, tree = blocks[IMPORT_WH.name], tree_of_index(index)
-    errors, slots = assumed(tree), len(energy.values)
-    nodes = _own_nodes(index)
+    energy = blocks[IMPORT_WH.name]
+    network = network_of(site, index, day, energy.values)
+    errors, slots = assumed(network.tree), len(energy.values)
     parts = []
     per_hour = 60 // site.deployment.interval_minutes
     for per_span, hourly in ((slots, False), (per_hour, True)):
         if not hourly or (per_hour > 0 and slots % per_hour == 0):
-            found = account(tree, totals_of(energy, index, per_span), errors, site.calendar.interval_s, given_of(blocks, index, per_span))
-            parts.append(_rows(found, tree, index, nodes, hourly))
+            taken, given = totals_of(energy, index, per_span), given_of(blocks, index, per_span)
+            spans = len(taken.wh)
+            found = account(network.tree, taken, errors, site.calendar.interval_s, given, network.assessed(spans))
+            parts.append(_rows(found, network, hourly))
     return pa.concat_tables(parts)
 
 
-def _own_nodes(index: ShardIndex) -> Int64:
-    """Positions in the tree of a shard's transformers and feeders."""
-    held = np.unique(index.feeder[index.feeder >= 0])
-    dts = np.flatnonzero(np.isin(index.transformer_feeder, held))
-    return np.concatenate([dts, held + len(index.transformers)]).astype(np.int64)
-
-
-def _rows(found: Account, tree: Tree, index: ShardIndex, nodes: Int64, hourly: bool) -> pa.Table:
-    spans = len(found.loss_wh)
+def _rows(found: Account, network: Network, hourly: bool) -> pa.Table:
+    spans, nodes = len(found.loss_wh), network.own
     count = spans * nodes.size
-    feeder_of = [*(index.feeders[k] for k in index.transformer_feeder.tolist()), *index.feeders]
 
     def whole(values: Int64) -> pa.Array:
         flat = values[:, nodes].ravel()
@@ -127,9 +120,9 @@ def _rows(found: Account, tree: Tree, index: ShardIndex, nodes: Int64, hourly: b
     hour = np.repeat(np.arange(spans, dtype=np.int32), nodes.size)
     return pa.table(
         {
-            "level": text([str(level) for level in tree.levels]),
-            "node": text(tree.names),
-            "feeder": text(feeder_of),
+            "level": text([str(level) for level in network.tree.levels]),
+            "node": text(network.tree.names),
+            "feeder": text(network.feeder_of),
             "hour": pa.array(hour, mask=np.full(count, not hourly)),
             "in_wh": whole(found.in_wh),
             "out_wh": whole(found.out_wh),
