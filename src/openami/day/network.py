@@ -1,0 +1,195 @@
+"""The network that the energy audit reckons on: the registry's transformers and feeders, and what the folder `network` of a data folder adds.
+
+    nodes.csv      name,level,rating_kva          substations, phases, divisions ..., or another rating; levels as `losses.network.Level`
+    edges.csv      child,parent,since,until       a node, or a meter by its serial number, is fed from a node; dates, until = the first day no more
+    meters.csv     meter,node,since,until         the meter that measures a node
+    assessed.csv   node,kwh_per_day               an unmetered load below a node (pump sets, street light)
+
+Each file may be left out; what a file says of a child or a node stands in place of what the registry says. What always holds: a line that cannot
+be read is an InputError that names it; records that contradict themselves are faults of the tree, and the rest is reckoned.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from ..errors import InputError
+from ..losses.account import Assessed
+from ..losses.network import Edge, Fault, Level, Node, Tree, generations, tree_of_index, tree_on
+from ..readings import MISSING, Int32, Int64
+from ..registry import ShardIndex
+from .site import Site
+
+FOLDER = "network"
+ALWAYS = date.min
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What the folder says; empty where it is not there."""
+
+    nodes: tuple[Node, ...] = ()
+    edges: tuple[Edge, ...] = ()
+    meters: tuple[Edge, ...] = ()
+    assessed: tuple[tuple[str, float], ...] = ()
+
+
+def read_network(folder: Path) -> Drawn:
+    """The files of a folder. InputError where a line cannot be read: file, line and what it should be."""
+    return Drawn(
+        _read(folder / "nodes.csv", _node, "name,level,rating_kva as DT-1,transformer,100"),
+        _read(folder / "edges.csv", lambda row: _edge(row, "child", "parent"), "child,parent,since,until as DT-1,F-1,2020-01-01,"),
+        _read(folder / "meters.csv", lambda row: _edge(row, "meter", "node"), "meter,node,since,until as XMA0000001,DT-1,2020-01-01,"),
+        _read(folder / "assessed.csv", _load, "node,kwh_per_day as DT-1,12.5"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A shard's tree on a day. own: positions of its own nodes, int64; feeder_of: each node's feeder by name, "" above feeders; assessed_wh: float64
+    [node], a day's unmetered load."""
+
+    tree: Tree
+    own: Int64
+    feeder_of: tuple[str, ...]
+    assessed_wh: np.ndarray
+
+    def assessed(self, spans: int) -> Assessed | None:
+        """The unmetered loads, spread evenly over `spans` spans of the day; None where there is none."""
+        return Assessed(np.repeat(self.assessed_wh[None, :] / spans, spans, axis=0)) if self.assessed_wh.any() else None
+
+
+def network_of(site: Site, index: ShardIndex, day: date, wh: Int32 | None = None, drawn: Drawn | None = None) -> Network:
+    """A shard's network on a day, with every fault of its records. wh: [slot, meter]: a meter without a place is told of where it counts anything.
+    drawn: what stands in the folder, if it was read already."""
+    found = read_network(site.folder.root / FOLDER) if drawn is None else drawn
+    ratings = [Node(t.name, Level.TRANSFORMER, float(t.rating_kva)) for t in site.rows.transformers()]
+    tree = tree_of_index(index) if found == Drawn() else _together(found, index, ratings, day)
+    below = _meters_below(tree)
+    own = _own_nodes(tree, index, below)
+    names = {tree.names[k] for k in own.tolist()}
+    faults = [f for f in tree.faults if f.kind != "meter_missing" or f.who in names]
+    if found == Drawn():
+        faults += [
+            Fault("rating", node.name, f"{node.name} is rated {node.rating_kva:g} kVA; its loading is not told")
+            for node in ratings
+            if node.name in names and node.rating_kva is not None and not node.rating_kva > 0
+        ]
+        faults += _orphans(index, wh)
+    load = np.zeros(len(tree.names))
+    place = {name: k for k, name in enumerate(tree.names)}
+    for name, wh_per_day in found.assessed:
+        if name in place:
+            load[place[name]] += wh_per_day
+        else:
+            faults.append(Fault("orphan_node", name, f"the assessed load of {name} is at no node; it counts nowhere"))
+    return Network(replace(tree, faults=tuple(faults)), own, _feeders(tree), load)
+
+
+def _together(found: Drawn, index: ShardIndex, ratings: list[Node], day: date) -> Tree:
+    """The registry's nodes of this shard, and over and beside them what the folder says."""
+    held = set(index.feeder[index.feeder >= 0].tolist())
+    dts = [k for k, f in enumerate(index.transformer_feeder.tolist()) if f in held]
+    rated = {node.name: node for node in ratings}
+    nodes = [*found.nodes, *(rated[index.transformers[k]] for k in dts), *(Node(index.feeders[f], Level.FEEDER) for f in sorted(held))]
+    said = {edge.child for edge in found.edges}
+    edges = [*found.edges]
+    edges += [
+        Edge(index.transformers[k], index.feeders[index.transformer_feeder[k]], ALWAYS) for k in dts if index.transformers[k] not in said
+    ]
+    measured = {edge.parent for edge in found.meters}
+    own = [*found.meters]
+    for k, serial in enumerate(index.serials):
+        dt, feeder = int(index.transformer[k]), int(index.feeder[k])
+        place = index.transformers[dt] if dt >= 0 and not index.is_feeder[k] else index.feeders[feeder] if feeder >= 0 else None
+        if place is None:
+            continue
+        if index.is_consumer[k] and serial not in said:
+            edges.append(Edge(serial, place, ALWAYS))
+        elif (index.is_transformer[k] or index.is_feeder[k]) and place not in measured:
+            own.append(Edge(serial, place, ALWAYS))
+    return tree_on(day, nodes, edges, own, index.serials)
+
+
+def _orphans(index: ShardIndex, wh: Int32 | None) -> list[Fault]:
+    """Meters that count and hang nowhere."""
+    if wh is None:
+        return []
+    counts = ((wh != MISSING) & (wh > 0)).any(axis=0)
+    return [
+        Fault("orphan_meter", index.serials[k], f"meter {index.serials[k]} hangs nowhere; its energy counts at no node")
+        for k in np.flatnonzero(counts & ~(index.is_consumer | index.is_transformer | index.is_feeder))
+    ]
+
+
+def _meters_below(tree: Tree) -> Int64:
+    """How many consumers' meters hang below each node, int64 [node]."""
+    count = np.bincount(tree.meter_node[tree.meter_node >= 0], minlength=len(tree.names)).astype(np.int64)
+    for group in generations(tree.parent):
+        np.add.at(count, tree.parent[group], count[group])
+    return count
+
+
+def _own_nodes(tree: Tree, index: ShardIndex, below: Int64) -> Int64:
+    held = set(index.feeder[index.feeder >= 0].tolist())
+    names = {index.feeders[k] for k in held} | {index.transformers[k] for k, f in enumerate(index.transformer_feeder.tolist()) if f in held}
+    return np.array([k for k, name in enumerate(tree.names) if name in names or below[k] or tree.own_meter[k] >= 0], np.int64)
+
+
+def _feeders(tree: Tree) -> tuple[str, ...]:
+    found = []
+    for k in range(len(tree.names)):
+        while k >= 0 and tree.levels[k] is not Level.FEEDER:
+            k = int(tree.parent[k])
+        found.append(tree.names[k] if k >= 0 else "")
+    return tuple(found)
+
+
+def _read(path: Path, make: Callable[[dict[str, str]], Item], form: str) -> tuple[Item, ...]:
+    if not path.exists():
+        return ()
+    found = []
+    with path.open(newline="", encoding="utf-8") as lines:
+        for number, row in enumerate(csv.DictReader(lines), start=2):
+            try:
+                found.append(make(row))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise InputError(f"{path}, line {number}: {error}; give {form}") from None
+    return tuple(found)
+
+
+def _node(row: dict[str, str]) -> Node:
+    return Node(
+        _named(row["name"]), Level(row["level"].strip()), float(row["rating_kva"]) if (row.get("rating_kva") or "").strip() else None
+    )
+
+
+def _edge(row: dict[str, str], child: str, parent: str) -> Edge:
+    since, until = (row.get("since") or "").strip(), (row.get("until") or "").strip()
+    return Edge(
+        _named(row[child]),
+        _named(row[parent]),
+        date.fromisoformat(since) if since else ALWAYS,
+        date.fromisoformat(until) if until else None,
+    )
+
+
+def _load(row: dict[str, str]) -> tuple[str, float]:
+    wh = 1e3 * float(row["kwh_per_day"])
+    if not 0 <= wh < float("inf"):
+        raise ValueError(f"{row['kwh_per_day']} kWh a day is no load")
+    return _named(row["node"]), wh
+
+
+def _named(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a name is empty")
+    return text.strip()
