@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo
 from ..control.policy import load_policies
 from ..errors import OpenAMIError
 from ..headend.whole import headend_title
+from ..payments.gateways import FILE as GATEWAYS
 from ..payments.gateways import load_gateways
 from ..store.deployment import FILE, FORMAT, PLACES, SECRETS, Deployment, Folder, from_environment, variable, wrong_kind
 from ..store.journal_at import open_journal
@@ -35,6 +36,7 @@ from ..store.places import Local, place_of
 from ..store.rows import Rows
 from ..store.sql import ENVIRONMENT as DATABASE
 from ..store.sql import configured
+from ..web.settings import FILE as SIGN_IN
 from ..web.settings import load_settings
 
 WATCH, LOG, TRACES = "OPENAMI_WATCH", "OPENAMI_LOG", "OPENAMI_TRACES"
@@ -203,7 +205,7 @@ def _secrets(folder: Folder) -> Iterator[Finding]:
 
 def _beside(folder: Folder) -> Iterator[Finding]:
     """The files for sign-in and gateways, which need not be there."""
-    for name, load in (("sign_in.toml", load_settings), ("gateways.toml", load_gateways)):
+    for name, load in ((SIGN_IN, load_settings), (GATEWAYS, load_gateways)):
         path = folder.root / name
         if path.exists() and (why := _refused(partial(load, folder.root))):
             place = re.search(r"at line (\d+)", why)

@@ -19,13 +19,14 @@ from pathlib import Path
 from prometheus_client.core import Metric
 from starlette.types import ASGIApp
 
-from ..day.guarding import folder_guard
 from ..errors import OpenAMIError
 from ..headend.process import run_headend
 from ..headend.status import read_state
 from ..headend.whole import Wish
 from ..store.deployment import Folder
 from ..store.rows import Rows
+from ..supply.guard import folder_guard
+from ..supply.worker import beside
 from .logs import open_log
 from .metrics import HeadendFigures, WebFigures, registry_of, worker_figures
 from .traces import open_traces
@@ -103,7 +104,8 @@ def run_worker_role(folder: Folder, task: Task, watch: str | None, form: str, *,
     with operated("worker", folder, watch, form, Clock(), worker_figures(folder, progress), live, lambda: [w for w in [progress.why] if w]):
         folder.load()
         print(json.dumps({"working": task.name, "shards": task.shards}), flush=True)
-        work(folder, task, progress, stop)
+        with beside(folder):
+            work(folder, task, progress, stop)
     log.info(
         "worker stopped: %d rounds, %d failed, %d frames, %d days closed",
         progress.rounds,
