@@ -13,7 +13,6 @@ edit.py      a person corrects a reading, and the day is reckoned again
 roll.py      the accounts of a shard as arrays
 charge.py    the money part of closing: month to date, charge lines, the daily statement
 registered.py daily registers told to VEE: what each rose from midnight to midnight
-guarding.py  the disconnection guard as the head-end asks it, on the facts of the moment
 tell.py      after the statements: low-balance notices, and who would be due for disconnection
 balance.py   the loss of transformers and feeders as rows
 network.py   the network as the audit takes it: the registry, and what the folder `network` adds
@@ -21,6 +20,7 @@ outages.py   what meters told of their supply made into outages, and facts for V
 audit.py     the energy account of closed days, with intervals, when it is asked for
 findings.py  the energy audit written down behind the close; suspected.py: suspects, true places, loading
 found.py     what the energy audit keeps of closed days, to be read: accounts, outages, suspects, proposals, loading
+found_files.py the same as Parquet or CSV files
 adjust.py    readings that come after the close: reckoned again, charged as adjustments
 books.py     statements and the ledger tied: totals kept, charges brought in, what a balance showed then
 closes.py    which day is closed, by which readings

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError
-from ..losses.network import Tree, tree_of_index
+from ..losses.network import Tree
 from ..losses.outages import NEVER, SERVICE, Outage, Sign, Signs, find_outages
 from ..losses.reliability import MOMENTARY_S, Planned, is_planned, outage_slots
 from ..readings import IMPORT_WH, MISSING, MISSING64, Bool, Int32
@@ -31,6 +31,7 @@ from ..store.blocks import BlockFile
 from ..store.facts import Told, tell_facts
 from ..store.heard import Heard, MeterEvent
 from ..vee.facts import FactKind
+from .network import network_of
 from .site import Site
 
 SOURCE = "outage"
@@ -63,7 +64,7 @@ def supply_events(site: Site, first: date, last: date) -> list[MeterEvent]:
 def outages_of(site: Site, day: date, shard: int, events: Sequence[MeterEvent]) -> DayOutages:
     """The outages that touch a (day, shard). Silence is read from `raw`, where the day has any."""
     index = site.rows.shard_index(shard, day)
-    tree, calendar = tree_of_index(index), site.calendar
+    tree, calendar = network_of(site, index, day).tree, site.calendar
     start_s, end_s = calendar.day_start(day), calendar.day_start(day + timedelta(days=1))
     wh = _raw_wh(site, day, shard)
     signs = _signs(index, events, start_s, end_s)
