@@ -86,13 +86,21 @@ def test_what_pushes_lost_is_read_from_the_meters_that_answer(ran: tuple[Path, d
     assert asked["registers"] == asked["meters"] * 3, "every midnight of two days, of each"
 
 
-def test_a_relay_is_closed_by_order_and_one_is_opened_only_as_the_guard_says(ran: tuple[Path, dict[str, Any], str]) -> None:
-    orders = ran[1]["orders"]
+def test_consumers_are_told_and_the_guard_refuses_by_name(ran: tuple[Path, dict[str, Any], str]) -> None:
+    supply = ran[1]["supply"]
+    assert supply["messages"]["low_balance delivered"] > 0
+    assert supply["decisions"]["refused"] > 0
+    assert supply["decisions"]["BR: grace_below_floor"] > 0, "two days after the first nobody's time is over in Bihar"
+
+
+def test_every_relay_that_opened_closed_when_it_was_paid_for_and_voltage_was_seen(ran: tuple[Path, dict[str, Any], str]) -> None:
+    orders = ran[1]["supply"]["orders"]
     closed = [order for order in orders if order["what"] == "connect"]
     assert closed
-    assert {(order["state"], order["note"].split(",")[0]) for order in closed} == {("confirmed", "control state 1")}
-    refused = [order["note"] for order in orders if order["what"] == "disconnect"]
-    assert all("grace_below_floor" in note for note in refused), "two days after the first nobody's time is over"
+    assert {(order["state"], order["note"].split(",")[0]) for order in closed} == {("supplied", "control state 1")}
+    assert all(order["note"].endswith("V at the meter") for order in closed)
+    opened = {order["account"] for order in orders if order["what"] == "disconnect" and order["state"] == "confirmed"}
+    assert opened <= {order["account"] for order in closed}
 
 
 def test_everything_that_must_hold_holds(ran: tuple[Path, dict[str, Any], str]) -> None:

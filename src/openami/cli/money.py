@@ -89,7 +89,9 @@ def check(data: DataOption = DEMO_FOLDER, as_json: JsonOption = False) -> None:
     differ = [each for day in site.lake.days("statements") for each in untied(site, day)]
     holds = not broken and not differ and sum(books.values()) == 0
     if as_json:
-        print(json.dumps({"holds": holds, "books_paise": books, "broken": broken, "untied": [asdict(each) for each in differ]}, default=str))
+        print(
+            json.dumps({"holds": holds, "books_paise": books, "broken": broken, "untied": [asdict(each) for each in differ]}, default=str)
+        )
     else:
         for book, paise in books.items():
             print(f"{book:10s}{rupees(paise):>20s}")
@@ -185,13 +187,13 @@ def poll(
 ) -> None:
     """Ask a gateway how the payments stand that are still open, and take what it answers."""
     from ..payments.client import GatewayClient
-    from ..payments.desk import PaymentDesk
     from ..payments.gateways import load_gateways
+    from ..supply.paying import payment_desk
 
     site, known = _site(data), load_gateways(data)
     if gateway not in known or not known[gateway].address:
         raise InputError(f"{data / 'payments.toml'} has no gateway {gateway!r} with an address; write a table [{gateway}]")
-    client = GatewayClient(known[gateway], PaymentDesk(site.rows.database, site.deployment.zone))
+    client = GatewayClient(known[gateway], payment_desk(site))
     outcomes = client.poll(older_than)
     client.close()
     for outcome in outcomes:
@@ -208,15 +210,15 @@ def serve_payments(
     """Take gateways' messages alone, apart from the console: the routes of `payments_router`."""
     from fastapi import FastAPI
 
-    from ..payments.desk import PaymentDesk
     from ..payments.gateways import load_gateways
     from ..payments.http import payments_router
+    from ..supply.paying import payment_desk
 
     site, gateways = _site(data), load_gateways(data)
     if not gateways:
         raise InputError(f"{data / 'payments.toml'} names no gateway, so nobody could be believed; see docs/money.md")
     app_ = FastAPI(title="OpenAMI payments", docs_url=None, redoc_url=None)
-    app_.include_router(payments_router(PaymentDesk(site.rows.database, site.deployment.zone), gateways))
+    app_.include_router(payments_router(payment_desk(site), gateways))
     _serve(app_, host, port, "Payments are taken")
 
 

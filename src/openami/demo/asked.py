@@ -1,28 +1,21 @@
-"""Meters that answer when they are asked: what their pushes lost is read from them, their midnight registers too, and relays are operated at the end.
+"""Meters that answer when they are asked: what their pushes lost is read from them, and their midnight registers too.
 
 A few of the town's meters are served as full DLMS servers that measure the same household. What always holds: what they give is what the town's meter
-counted; same seed, same meters, same answers; a relay moves only where the guard allows it on the facts of the order, and done is what was read back.
+counted; same seed, same meters, same answers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 
-from ..control.guard import Decision, decide
-from ..control.order import Order, State, What
-from ..control.policy import load_policies
-from ..cosem.axdr import Data, Tag
 from ..day import Site
-from ..day.guarding import facts_of
 from ..errors import StorageError
 from ..fleet.device import MeterDevice, build_device, new_identity
 from ..fleet.faults import Kind, Plan, healthy_meters
@@ -30,7 +23,6 @@ from ..fleet.serve import serve_device
 from ..fleet.town import HEADEND_TITLE, Town
 from ..headend.gaps import site_gaps
 from ..headend.lines import Lines, reader_title
-from ..headend.orders import OrderDesk
 from ..headend.plan import Limits, Priority, Task
 from ..headend.plan import Plan as ReadingPlan
 from ..headend.pulled import BLOCK_LOAD_PROFILE
@@ -42,11 +34,9 @@ from ..store.contacts import MeterLine
 from ..store.heard import Heard
 from ..store.journal_at import open_journal
 from ..store.keys import load_master_key
-from ..store.order_book import OrderBook
 
 ASKED_MAX = 24
 """How many meters are served: each is a whole simulated meter."""
-ORDERED_MAX = 3
 READ_WITHIN_S = 120.0
 QUARTER_S, MONDAY_S = 900, 4 * 86_400
 
@@ -93,7 +83,7 @@ def _askable(town: Town, plan: Plan) -> list[int]:
     return [k for k in [*back, *lossy] if (town.metered_wh[k] >= 0).all()][:ASKED_MAX]
 
 
-def device_of(town: Town, number: int) -> MeterDevice:
+def device_of(town: Town, number: int, control_mode: int = 6) -> MeterDevice:
     """A simulated meter that has measured what the town's meter `number` counted, an hour behind the last day."""
     meter = town.meters[number]
     identity = replace(
@@ -106,7 +96,9 @@ def device_of(town: Town, number: int) -> MeterDevice:
     offset_s = int(town.calendar.local(begins_s).utcoffset().total_seconds())  # type: ignore[union-attr]
     first_slot = (begins_s + offset_s - MONDAY_S) // QUARTER_S
     cycle = np.roll(own, first_slot % len(own)).astype(np.int32)
-    return build_device(identity, _after(town), seed=number, days=town.days + 1, months=0, period_s=QUARTER_S, quarter_wh=cycle)
+    return build_device(
+        identity, _after(town), seed=number, days=town.days + 1, months=0, period_s=QUARTER_S, quarter_wh=cycle, control_mode=control_mode
+    )
 
 
 def _after(town: Town) -> int:
@@ -132,7 +124,7 @@ def _truths(town: Town, devices: dict[int, MeterDevice]) -> Answered:
 
 
 @asynccontextmanager
-async def _served(site: Site, town: Town, devices: dict[int, MeterDevice], now_s: Callable[[], int]) -> AsyncIterator[Lines]:
+async def served(site: Site, town: Town, devices: dict[int, MeterDevice], now_s: Callable[[], int]) -> AsyncIterator[Lines]:
     """The devices on loopback, their lines in the registry."""
     master = load_master_key(site.folder.master_key)
     servers = {number: await serve_device(device, clock=now_s) for number, device in devices.items()}
@@ -166,7 +158,7 @@ async def _ask(site: Site, town: Town, devices: dict[int, MeterDevice], answered
     heard, days = Heard(site.rows), site.deployment.open_days
     journal = open_journal(site.folder, site.deployment)
     try:
-        async with _served(site, town, devices, lambda: int(now_s())) as lines:
+        async with served(site, town, devices, lambda: int(now_s())) as lines:
             wanted = site_gaps(
                 site.lake, site.rows, journal, site.calendar, days, int(now_s()), grace_s=0, depth_s=1 << 40, join_s=0
             ).wanted
@@ -194,93 +186,3 @@ async def _ask(site: Site, town: Town, devices: dict[int, MeterDevice], answered
                 )
     finally:
         journal.close()
-
-
-# -- relays ---------------------------------------------------------------------------------------------------------------------------
-
-
-def operate(site: Site, town: Town) -> list[dict[str, Any]]:
-    """At 11:30 of the day behind the last one: order the disconnection of the accounts longest due, where the guard has the last word; those that are
-    cut are paid for and reconnected. And reconnect a few that were cut before and have recharged (constructed: their relays stand open).
-
-    Each as {account, meter, what, state, against}: the guard's reasons that forbid, or what was read back."""
-    last, due = site.deployment.open_days[-1], list[dict[str, Any]]()
-    for shard in site.rows.shards():
-        if site.lake.has("due", last, shard):
-            due += site.lake.read("due", last, shard).to_pylist()
-    due.sort(key=lambda row: (_forbidden(row), -row["days_below"], row["balance_paise"], row["account"]))
-    by_account = {account.number: account for account in town.accounts}
-    point = {p.name: k for k, p in enumerate(town.points)}
-    chosen = {point[by_account[row["account"]].usage_point]: str(row["account"]) for row in due[:ORDERED_MAX]}
-    chosen = {number: account for number, account in chosen.items() if (town.metered_wh[number] >= 0).all()}
-    paid = {point[by_account[t.account].usage_point]: t.account for t in reversed(town.recharges)}
-    again = {k: paid[k] for k in sorted(paid) if k not in chosen and (town.metered_wh[k] >= 0).all()}
-    return asyncio.run(_operate(site, town, chosen, dict(list(again.items())[:ORDERED_MAX])))
-
-
-def _forbidden(row: dict[str, Any]) -> int:
-    """How many of the guard's rules say no to a row of the due list; what is not known there is constructed here."""
-    return sum(reason["ok"] is False for reason in json.loads(row["reasons"]))
-
-
-async def _operate(site: Site, town: Town, chosen: dict[int, str], paid: dict[int, str]) -> list[dict[str, Any]]:
-    clock = {"now": town.calendar.day_start(town.first_day + timedelta(days=town.days)) + 41_400}
-    devices = {number: device_of(town, number) for number in (*chosen, *paid)}
-    for number in paid:
-        devices[number].relay.act(1, Data(Tag.INTEGER, 0), clock["now"] - 3600)
-    told: list[dict[str, Any]] = []
-    async with _served(site, town, devices, lambda: clock["now"]) as lines:
-        book = OrderBook(site.rows)
-        desk = OrderDesk(book, lines, lambda: clock["now"], lambda order, now_s: _judge(site, order, now_s))
-        for number, account in (chosen | paid).items():
-            serial = town.meters[number].serial
-            cut = ((What.DISCONNECT, "balance below the floor"),) if number in chosen else ()
-            for what, why in (*cut, (What.CONNECT, "recharged")):
-                order = desk.ask(Order(f"{what} {account}", what, account, serial, clock["now"], who="demo", why=why))
-                order = await _until_settled(desk, order, clock)
-                told.append(_told(order))
-                if order.state is not State.CONFIRMED:
-                    break
-    return told
-
-
-async def _until_settled(desk: OrderDesk, order: Order, clock: dict[str, int]) -> Order:
-    for _ in range(10):
-        order = await desk.carry(order.order_id)
-        if order.state in (State.CONFIRMED, State.REFUSED, State.FAILED, State.CANCELLED):
-            return order
-        clock["now"] += 60
-    return order
-
-
-def _told(order: Order) -> dict[str, Any]:
-    return {
-        "account": order.account,
-        "meter": order.meter,
-        "what": str(order.what),
-        "state": str(order.state),
-        "note": order.steps[-1].note if order.steps else "",
-    }
-
-
-def _judge(site: Site, order: Order, now_s: int) -> Decision:
-    """The guard, on what the platform knows of the account and what this town has constructed for the rest: a notice delivered days ago,
-    recharging that works, no life-support device, no dispute."""
-    now = site.calendar.local(now_s)
-    facts = replace(
-        facts_of(site, order, now.date()),
-        kill_switch_on=False,
-        old_arrears_paise=0,
-        daily_use_paise=0,
-        migration_settled=True,
-        notice_delivered_at=now - timedelta(days=8),
-        payment_in_flight=False,
-        payment_channel_up_since=now - timedelta(days=30),
-        life_support=False,
-        dispute_open=False,
-        feeder_cuts_last_hour=0,
-        power_cut_last_hour_w=0,
-        batch_size=1,
-        approvers=1,
-    )
-    return decide(load_policies().on(site.deployment.policy, now.date()), facts, now)

@@ -35,7 +35,8 @@ from ..store.keys import load_master_key
 from ..store.lake import Lake
 from ..store.rows import Rows
 from . import judge
-from .asked import ask_meters, operate
+from .asked import ask_meters
+from .supplied import supply
 
 TARIFFS = ("BR-DS2", "BR-DS2-TOU")
 REPORT = "report.json"
@@ -118,10 +119,14 @@ def _work(partial: Folder, town: Town, plan: Plan, stage: Stage, started: float)
     at = time.perf_counter()
     close_all(site, stage("Validate, bill, balance", town.days * len(site.rows.shards())))
     times["close_s"] = time.perf_counter() - at
+    at = time.perf_counter()
+    step = stage("Low balances, cuts, payments, light", 1)
+    supplied = supply(site, town)
+    step(1)
+    times["supply_s"] = time.perf_counter() - at
     step = stage("Compare with what was planted", 1)
-    orders = operate(site, town)
     report = judge.report(site, town, plan, outcome, answered)
-    report["orders"] = orders
+    report["supply"] = supplied
     step(1)
     times["total_s"] = time.perf_counter() - started
     report["timings"] = {name: round(value, 3) for name, value in times.items()} | {

@@ -43,6 +43,7 @@ def print_report(report: dict[str, Any]) -> None:
     _frames(table, report)
     _checks(table, report)
     _asked(table, report)
+    _supply(table, report)
     _suspicion(table, report)
     _figures(table, report)
     _losses(table, report)
@@ -86,13 +87,29 @@ def _checks(table: Table, report: dict[str, Any]) -> None:
 
 
 def _asked(table: Table, report: dict[str, Any]) -> None:
-    """What was read from meters, and what became of the orders to relays."""
+    """What was read from meters."""
     asked = report["asked"]
     _section(table, "Asked of meters")
     note = f"from {asked['meters']} meters, and {asked['registers']} registers at midnight"
     table.add_row("  intervals that their pushes lost / read", f"{asked['missing']:,}", f"{asked['rows']:,}", note)
-    for order in report["orders"]:
+
+
+def _supply(table: Table, report: dict[str, Any]) -> None:
+    """Who was told, what the guard said, and what became of the orders to relays."""
+    supply = report["supply"]
+    _section(table, "Supply")
+    messages = ", ".join(f"{count:,} {name}" for name, count in supply["messages"].items())
+    table.add_row("  messages", "", f"{sum(supply['messages'].values()):,}", messages)
+    decided = supply["decisions"]
+    why = ", ".join(f"{count:,} {code}" for code, count in decided.items() if ":" in code)
+    table.add_row("  the guard: cuts allowed / refused", f"{decided.get('allowed', 0):,}", f"{decided.get('refused', 0):,}", why)
+    for order in supply["orders"]:
         table.add_row(f"  {order['what']} {order['account']}", "", order["state"], order["note"])
+    for one in supply["chains"]:
+        if one["took_s"] is not None:
+            table.add_row(
+                f"  payment to light {one['account']}", "", f"{one['took_s']} s", f"the meter closes {one['closing'].replace('_', ' ')}"
+            )
 
 
 def _suspicion(table: Table, report: dict[str, Any]) -> None:

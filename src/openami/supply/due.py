@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -82,7 +82,8 @@ def tell_low(site: Site, now_s: int) -> int:
         for at, send in enumerate(rows["send"]):
             if send and accounts[at] in languages:
                 left = rows["days_left"][at]
-                text = notice_text(levels[rows["level"][at]], languages[accounts[at]], closing[at], -1 if left is None else left)
+                level = levels[min(rows["level"][at], len(levels) - 1)]  # told under the policy of that day, which may have had more
+                text = notice_text(level, languages[accounts[at]], closing[at], -1 if left is None else left)
                 name = f"low_balance:{accounts[at]}:{day}"
                 made.append(Notice(name, accounts[at], "low_balance", languages[accounts[at]], text, now_s))
     return Outbox(site.rows.database).put(made) if made else 0
@@ -171,9 +172,10 @@ def candidate(place: Place, fall: Fall, now_s: int, number: int = 1) -> Order:
 # -- ordering ---------------------------------------------------------------------------------------------------------------------------
 
 
-def act(site: Site, guard: SupplyGuard, settings: Settings, now_s: int) -> Counter[str]:
+def act(site: Site, guard: SupplyGuard, settings: Settings, now_s: int, only: Collection[str] | None = None) -> Counter[str]:
     """Ask the guard of everybody who has fallen, and order the milder step or the cut where it allows. Gives "allowed", "refused", "limited",
-    "cut", "lifted" with how many. Without `automatic` decisions are made and kept, and nothing is ordered."""
+    "cut", "lifted" with how many. Without `automatic` decisions are made and kept, and
+    nothing is ordered; only: the accounts that may be ordered for."""
     done: Counter[str] = Counter()
     book = OrderBook(site.rows)
     done["lifted"] = _lift(site, book, now_s)
@@ -188,7 +190,7 @@ def act(site: Site, guard: SupplyGuard, settings: Settings, now_s: int) -> Count
         wanted = candidate(place, fall, now_s, len(mine) + 1)
         decision = _ask(guard, wanted, now_s)
         done["allowed" if decision.allowed else "refused"] += 1
-        if decision.allowed and settings.automatic:
+        if decision.allowed and settings.automatic and (only is None or place.account in only):
             done[_order(book, settings, place, fall, wanted, orders, now_s)] += 1
     return done
 

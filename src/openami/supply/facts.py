@@ -140,15 +140,22 @@ def _money(site: Site, place: Place, now_s: int) -> dict[str, Any]:
     if place.mode is PaymentMode.POSTPAID:
         bills = open_bills(site.rows.database, place.account)
         return known | {"dues_first_due_on": min((one.due for one in bills), default=NEVER)}
-    moved = ledger.balance_paise(place.account, charges=False)
     balance = shown_balance_paise(site, place.account, now_s)
     since = statement["below_since"] if balance < 0 else None
     return known | {
         "balance_paise": balance,
-        "old_arrears_paise": max(0, -(place.opening_paise + max(0, moved))),  # what is paid goes to what is oldest
+        "old_arrears_paise": _old_paise(place, ledger),
         "below_floor_since": since if since is not None else NEVER,
         "notice_delivered_at": NEVER if since is None else _noticed(site, place.account, since, now_s),
     }
+
+
+def _old_paise(place: Place, ledger: Ledger) -> int:
+    """What of a negative balance was brought in when the account became prepaid; what is paid goes to what is oldest. An account that was prepaid
+    before our books begin brought its own prepaid balance. A conversion in our books keeps arrears in a book of their own."""
+    if place.mode_since < place.since:
+        return 0
+    return max(0, -(place.opening_paise + max(0, ledger.balance_paise(place.account, charges=False))))
 
 
 def _noticed(site: Site, account: str, since: date, now_s: int) -> datetime | Never:

@@ -5,6 +5,7 @@ What always holds: the answer is in the database before it is given; the same re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..control.guard import Decision, decide
@@ -53,3 +54,15 @@ def replay(site: Site, number: int) -> tuple[Kept, Again]:
     if kept is None:
         raise InputError(f"there is no decision {number}; see `openami supply decisions`")
     return kept, again(load_policies(), kept.policy, site.calendar.local(kept.at_s), kept.facts, kept.reasons)
+
+
+def folder_guard(folder: Folder) -> Callable[[Order, int], Decision]:
+    """The guard of a data folder, for a head-end. The folder is opened when it is first asked."""
+    opened: list[SupplyGuard] = []
+
+    def ask(order: Order, now_s: int) -> Decision:
+        if not opened:
+            opened.append(SupplyGuard.of(folder))
+        return opened[0](order, now_s)
+
+    return ask

@@ -12,13 +12,15 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from ..day.site import Site
 from ..errors import OpenAMIError
 from ..notices.delivery import empty
 from ..notices.senders import Sender, load_senders
 from ..payments.gateways import Gateway, load_gateways
+from ..store.deployment import Folder
 from ..store.outbox import Outbox
 from ..store.supply_rows import SupplyRows
 from .due import act, tell_before, tell_low
@@ -72,6 +74,15 @@ class SupplyWorker:
                 log.info("supply: %s", ", ".join(f"{count} {name}" for name, count in told.items()))
             stop.wait(FOLLOW_EVERY_S)
 
+    def run_on(self, stop: threading.Event) -> None:
+        """`run`, and again where a mistake of the program has ended it: consumers wait for their supply."""
+        while not stop.is_set():
+            try:
+                self.run(stop)
+            except Exception:
+                log.exception("the supply worker has stumbled; it goes on in a minute")
+                stop.wait(60)
+
     def _part(self, name: str, every_s: int, now_s: int, done: Counter[str], work: Callable[[], Mapping[str, int]]) -> None:
         if now_s < self._next.get(name, 0):
             return
@@ -81,6 +92,21 @@ class SupplyWorker:
         except OpenAMIError as error:
             log.warning("supply, %s: %s", name, error)
             done[f"{name}_failed"] += 1
+
+
+@contextmanager
+def beside(folder: Folder) -> Iterator[SupplyWorker]:
+    """The worker of a folder on a thread of its own, until the end of the block: beside the role that collects and closes."""
+    site, stop = Site.open(folder), threading.Event()
+    worker = SupplyWorker(site)
+    thread = threading.Thread(target=worker.run_on, args=(stop,), name="supply", daemon=True)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        stop.set()
+        thread.join()
+        site.rows.close()
 
 
 def _sent(outbox: Outbox, senders: Sequence[Sender], now_s: int) -> dict[str, int]:

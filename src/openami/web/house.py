@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from ..payments.desk import PaymentDesk
 from ..payments.gateways import Gateway, load_gateways
 from ..payments.http import payments_router
+from ..supply.paying import payment_desk
 from . import external, oauth
 from .access import SECOND_FACTOR
 from .api import create_api
@@ -45,7 +46,7 @@ def open_house(town: LakeTown) -> FastAPI:
     app.mount("/api/v1", create_api(town, lambda: town.site, gate))
     gateways = load_gateways(town.folder.root)
     if gateways:
-        app.include_router(payments_router(PaymentDesk(town.rows.database, town.calendar.zone), gateways))
+        app.include_router(payments_router(payment_desk(town.site), gateways))
     add_consumer_pages(app, town, _payer(town, gateways))
     open_control_room(app, town, lambda: town.site)
     return app
@@ -55,7 +56,7 @@ def _payer(town: LakeTown, gateways: Mapping[str, Gateway]) -> Payer:
     """How consumers pay: by the first gateway that can be asked; in a simulated town that has none, by one of ours that moves no money."""
 
     def desk() -> PaymentDesk:
-        return PaymentDesk(town.rows.database, town.calendar.zone)
+        return payment_desk(town.site)
 
     asked = next((one for one in gateways.values() if one.address), None)
     if asked is None and town.folder.is_simulated():
