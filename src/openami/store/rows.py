@@ -241,6 +241,10 @@ class Rows:
     def meters(self) -> list[Meter]:
         return self._all(sa.select(meter).order_by(meter.c.shard, meter.c.index), lambda row: Meter(*row))
 
+    def count_meters(self) -> int:
+        with self.begin() as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(meter)).scalar_one())
+
     def usage_points(self) -> list[UsagePoint]:
         query = sa.select(usage_point).order_by(usage_point.c.name, usage_point.c.since)
         return self._all(query, lambda r: UsagePoint(r.name, NodeKind(r.kind), *r[2:]))

@@ -16,6 +16,7 @@ readable without JavaScript.
     tables.py     the same as CSV
     reader.py     the answers from a data folder, also when it is replaced (`LakeTown`)
     opened.py     the answers from one such folder as it was opened
+    one_account.py  one account's page of a large town, without unfolding whole days
     closed_days.py  closed days in memory, read once a version
     wording.py    English and Hindi: sentences, numbers, dates, quality and check names
 

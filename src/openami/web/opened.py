@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..store.journal_at import open_journal
 from ..store.keys import MasterKey, load_master_key
 from . import townbook as tb
 from .closed_days import ClosedDay, ClosedDays
+from .one_account import LARGE, OneAccount
 
 Stamp = tuple[int, int, int]
 """What tells a data folder from the one that lay there before."""
@@ -51,11 +53,20 @@ class OpenedTown:
         self.site = Site.open(self.folder)
         self._closed = ClosedDays(self.site)
         self._master: MasterKey | None = None
+        self._one = OneAccount(self.site)
+
+    @property
+    def calendar(self) -> Calendar:
+        return self.site.calendar
+
+    @cached_property
+    def _registry(self) -> _Registry:
+        """Read when it is first needed: pages of single meters and accounts of a large town never ask for all of it."""
         rows = self.site.rows
         points = {p.meter: p for p in rows.usage_points()}
         accounts = {a.number: a for a in rows.accounts()}
         transformers = rows.transformers()
-        self._registry = _Registry(
+        return _Registry(
             meters={m.serial: m for m in rows.meters()},
             points=points,
             accounts=accounts,
@@ -65,9 +76,10 @@ class OpenedTown:
             transformer_feeder={t.name: t.feeder for t in transformers},
         )
 
-    @property
-    def calendar(self) -> Calendar:
-        return self.site.calendar
+    @cached_property
+    def is_large(self) -> bool:
+        """Whether whole days are too much to be unfolded for one account's page."""
+        return self.site.rows.count_meters() > LARGE
 
     @property
     def master(self) -> MasterKey:
@@ -290,6 +302,8 @@ class OpenedTown:
     # ---- money
 
     def consumer(self, account: str, day: date) -> tb.Consumer | None:
+        if self.is_large:
+            return self._one.consumer(account, day)
         held = self._registry.accounts.get(account)
         if held is None:
             return None
