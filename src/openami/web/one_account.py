@@ -1,7 +1,7 @@
 """One account's page out of a large town: its own rows of the closed days, found by its place in the roll; nothing of anybody else is unfolded.
 
 The answers are `OpenedTown.consumer`'s (tested on the same town), but that the meter was last heard when the head-end says so; that one reads
-whole days, which a town of some thousand meters bears. Tables stay as Arrow columns, as many as TABLES_KEPT, and are dropped when their file is another one.
+whole days, which a town of some thousand meters bears. Tables stay as Arrow columns, as many as TABLES_KEPT, by their file, which never changes.
 What always holds: a day that cannot be read is left out of the week and is an error where it was asked for.
 """
 
