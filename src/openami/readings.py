@@ -124,7 +124,7 @@ class Calendar:
 
         Where a day is no whole number of intervals (hours on a day of 24.5), what is left at its end is off the grid.
         """
-        edges = np.array([self.day_start(first + timedelta(days=k)) for k in range(days + 1)], np.int64)
+        edges = _edges(self, first, days)
         start = np.asarray(stamp_s, np.int64) - self.interval_s
         index = np.searchsorted(edges, start, side="right") - 1
         inside = (index >= 0) & (index < days)
@@ -132,6 +132,12 @@ class Calendar:
         whole = start <= edges[np.clip(index + 1, 0, days)] - self.interval_s
         on_grid = inside & whole & (offset % self.interval_s == 0)
         return np.where(on_grid, index, -1), np.where(on_grid, offset // self.interval_s, -1)
+
+
+@lru_cache(maxsize=64)
+def _edges(calendar: Calendar, first: date, days: int) -> Int64:
+    """Where the days begin, and where the last one ends: int64 [days + 1], not to be written."""
+    return np.array([calendar.day_start(first + timedelta(days=k)) for k in range(days + 1)], np.int64)
 
 
 @lru_cache(maxsize=8192)

@@ -24,9 +24,9 @@ def test_the_old_key_holds_until_the_new_one_is_used_and_then_no_more(meter):
     assert judge.judge(push(meter, 100)).cause is None
     judge.expect_keys(meter.serial, NEW)
     assert judge.judge(push(meter, 101)).cause is None
-    assert judge.is_changing(meter.serial)
+    assert judge.changing == [judge.row(meter.serial)]
     assert judge.judge(push(meter, 1, NEW)).cause is None, "the counter begins anew under a new key"
-    assert (judge.proved, judge.is_changing(meter.serial)) == ([meter.serial], False)
+    assert (judge.proved, judge.changing) == ([meter.serial], [])
     assert judge.judge(push(meter, 102)).cause in ("bad_tag", "undecipherable")
     assert judge.judge(push(meter, 1, NEW)).cause == "replayed_counter"
     assert judge.judge(push(meter, 2, NEW)).confirm is not None

@@ -79,12 +79,22 @@ def correspondents(
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A batch: its verdicts in order, and the intervals of block load that came by a known form: row int [n] of `Admission.peers`, stamp_s int64
-    [n]. What came in another form has its `notification` in its verdict."""
+    """A batch, judged. confirms: each frame's confirmation, None = none; taken, meters: places of the frames that were taken in by a known form,
+    and whose they are (`Admission.peers`), int64 [n]; alone: place -> verdict of every other frame; row, stamp_s: the intervals of block load
+    that the known forms brought, and whose they are, int [m]. What came in another form has its `notification` in its verdict."""
 
-    verdicts: list[Verdict]
+    confirms: list[bytes | None]
+    taken: Int64
+    meters: Int64
+    alone: dict[int, Verdict]
     row: Int32
     stamp_s: Int64
+
+    @classmethod
+    def of(cls, alone: dict[int, Verdict]) -> Judged:
+        """A batch of which every frame was judged alone."""
+        none = np.empty(0, np.int64)
+        return cls([verdict.confirm for verdict in alone.values()], none, none, alone, np.empty(0, np.int32), none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +111,24 @@ class _Seen:
 class Admission:
     """Judges frames in journal order. `judge` takes one frame, `judge_all` a batch through the bulk decoder: the verdicts are the same.
 
-    known: system title -> meter and keys; counters: serial -> last accepted invocation counter, as far as frames were judged before.
+    known: system title -> meter and keys; counters: serial -> last accepted invocation counter, as far as frames were judged before, and moved:
+    serial -> how many of its later keys it had used by then (both as the properties of the same names gave them).
     peers: the meters in the rows of `decoder`, whose counters are the ones that count.
     """
 
-    def __init__(self, known: dict[bytes, Correspondent], headend_title: bytes, counters: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        known: dict[bytes, Correspondent],
+        headend_title: bytes,
+        counters: dict[str, int] | None = None,
+        moved: Mapping[str, int] | None = None,
+    ) -> None:
         self._title = headend_title
         self.peers = list(known.values())
         self.layouts = (*(one for one in layouts() if one.push_object == BLOCK_LOAD_PUSH), NO_LAYOUT)
         self.layout = _layout_of(self.peers, self.layouts)
-        self.decoder = _bulk_decoder(self.peers, self.layouts, self.layout)
+        self._titles = _key_table(self.peers, self.layout)
+        self.decoder = _bulk_decoder(self.peers, self.layouts, self.layout, self._titles)
         self._row = {peer.meter.serial: row for row, peer in enumerate(self.peers)}
         self._row_of_title = {peer.meter.system_title: row for row, peer in enumerate(self.peers)}
         self._later = {row: list(peer.later) for row, peer in enumerate(self.peers) if peer.later}
@@ -120,6 +138,10 @@ class Admission:
         for serial, counter in (counters or {}).items():
             if serial in self._row:
                 self.decoder.counters[self._row[serial]] = counter
+        self.moved: dict[str, int] = {}
+        """serial -> how many of its later keys a meter has left behind or uses now; none where it has moved to none."""
+        for serial, passed in (moved or {}).items():
+            self._follow(self._row[serial], passed)
 
     @property
     def counters(self) -> dict[str, int]:
@@ -138,18 +160,28 @@ class Admission:
         """New push keys are on their way to this meter; the old ones hold until it pushes under these."""
         self._later.setdefault(self._row[serial], []).append(keys)
 
-    def is_changing(self, serial: str) -> bool:
-        """Whether this meter has keys under way that it has not used yet."""
-        return bool(self._later.get(self._row[serial]))
+    @property
+    def changing(self) -> list[int]:
+        """The rows of the meters that have keys under way which they have not used yet."""
+        return [row for row, keys in self._later.items() if keys]
 
-    def same_counter(self, octets: bytes) -> int | None:
-        """The row of the meter of which this wrapper frame has the last accepted counter: it is that very frame again, or a forgery."""
-        if len(octets) < 24 or octets[9] != 8 or octets[18] >= 0x80:
-            return None
-        row = self._row_of_title.get(octets[10:18])
-        if row is None or self.decoder.counters[row] != int.from_bytes(octets[20:24], "big"):
-            return None
-        return row
+    def same_counters(self, frames: Sequence[bytes]) -> list[tuple[int, int]]:
+        """(place, row) of the frames that bear the last accepted counter of their meter: each is that very frame again, or a forgery."""
+        if len(frames) < BULK_FRAMES_MIN:
+            alone = [(k, self._row_of_title.get(octets[10:18]), octets) for k, octets in enumerate(frames) if _plainly_written(octets)]
+            return [
+                (k, row)
+                for k, row, octets in alone
+                if row is not None and self.decoder.counters[row] == int.from_bytes(octets[20:24], "big")
+            ]
+        simple = [k for k, octets in enumerate(frames) if _plainly_written(octets)]
+        if not simple or not self.peers:
+            return []
+        heads = np.frombuffer(b"".join([frames[k][10:24] for k in simple]), np.uint8).reshape(len(simple), 14)
+        row = self._titles.locate(np.ascontiguousarray(heads[:, :8]).view(">u8").ravel())
+        counter = np.ascontiguousarray(heads[:, 10:14]).view(">u4").ravel().astype(np.int64)
+        same = np.flatnonzero((row >= 0) & (self.decoder.counters[row] == counter)).tolist()
+        return [(simple[k], int(row[k])) for k in same]
 
     def undecided(self, found: BulkResult) -> Int64:
         """The frames of a bulk decoded batch that `judge` must see, in order: those handed back, and of meters whose keys have changed also those
@@ -157,24 +189,39 @@ class Admission:
         if not self._later:
             return found.general
         changing = np.zeros(len(self.peers) + 1, np.bool_)
-        changing[[row for row, keys in self._later.items() if keys]] = True
-        return np.flatnonzero((found.verdict == Bulk.GENERAL) | ((found.verdict == Bulk.BAD_TAG) & changing[found.meter]))
+        changing[self.changing] = True
+        under_others = np.isin(found.verdict, (Bulk.BAD_TAG, Bulk.REPLAYED_COUNTER)) & changing[found.meter]  # a new key's counter begins anew
+        return np.flatnonzero((found.verdict == Bulk.GENERAL) | under_others)
 
     def judge_all(self, frames: Sequence[bytes]) -> list[Verdict]:
         """The verdicts of a batch, in its order. A frame that is taken in by its known form has no `notification` in its verdict."""
-        return self.judge_batch(frames).verdicts
+        judged = self.judge_batch(frames)
+        of = {place: self.peers[row].meter for place, row in zip(judged.taken.tolist(), judged.meters.tolist(), strict=True)}
+        return [
+            judged.alone[k] if k in judged.alone else Verdict(None, serial=of[k].serial, meter=of[k], confirm=confirm)
+            for k, confirm in enumerate(judged.confirms)
+        ]
 
     def judge_batch(self, frames: Sequence[bytes]) -> Judged:
-        """The same, with the intervals that came."""
+        """The same without an object for every frame, and with the intervals that came."""
         if len(frames) < BULK_FRAMES_MIN:
-            return Judged([self.judge(octets) for octets in frames], np.empty(0, np.int32), np.empty(0, np.int64))
+            return Judged.of({k: self.judge(octets) for k, octets in enumerate(frames)})
+        confirms: list[bytes | None] = [None] * len(frames)
         found = self.decoder.decode(*one_behind_the_other(frames))
-        verdicts = []
-        for octets, code, row, counter, invoke in zip(
-            frames, found.verdict.tolist(), found.meter.tolist(), found.counter.tolist(), found.invoke.tolist(), strict=True
+        known = found.verdict == Bulk.TAKEN
+        taken = np.flatnonzero(known)
+        asking = np.flatnonzero(known & ((found.invoke & CONFIRMED) != 0))
+        answers = found.invoke[asking].astype(">u4").tobytes()
+        for number, (k, row, counter) in enumerate(
+            zip(asking.tolist(), found.meter[asking].tolist(), found.counter[asking].tolist(), strict=True)
         ):
-            verdicts.append(self._taken(octets, row, counter, invoke) if code == Bulk.TAKEN else self.judge(octets))
-        return Judged(verdicts, found.meter[found.frame], found.stamp_s)
+            octets = frames[k]
+            confirms[k] = self._confirm(octets, row, _control(octets), counter, answers[4 * number : 4 * number + 4])
+        alone = {}
+        for k in np.flatnonzero(~known).tolist():
+            verdict = alone[k] = self.judge(frames[k])
+            confirms[k] = verdict.confirm
+        return Judged(confirms, taken, found.meter[taken].astype(np.int64), alone, found.meter[found.frame], found.stamp_s)
 
     def judge(self, octets: bytes) -> Verdict:
         """`octets`: one wrapper frame as it came. Never raises for what a peer sent."""
@@ -182,9 +229,9 @@ class Admission:
         if isinstance(seen, Verdict):
             return seen
         if seen.later is not None:
-            keys = self._later[seen.row]
-            self._move(seen.row, keys[seen.later])
-            del keys[: seen.later + 1]
+            self._follow(seen.row, seen.later + 1)
+            self.decoder.counters[seen.row] = -1
+            self.proved.append(self.peers[seen.row].meter.serial)
         meter, control, counter = self.peers[seen.row].meter, seen.sealed.security_control, seen.sealed.invocation_counter
         self.decoder.counters[seen.row] = counter
         confirm = self._confirm(octets, seen.row, control, counter, seen.plain[1:5]) if seen.push.confirmed else None
@@ -244,18 +291,13 @@ class Admission:
         row = self._row_of_title.get(sealed.system_title)
         return row is not None and not isinstance(_opened(sealed, self._keys.get(row, self.peers[row].keys)), MeterError)
 
-    def _move(self, row: int, keys: Keys) -> None:
-        """From here on this meter's pushes are under `keys`, and its counter begins anew."""
-        self._keys[row] = keys
-        self.decoder.rekey(row, keys)
-        self.decoder.counters[row] = -1
-        self.proved.append(self.peers[row].meter.serial)
-
-    def _taken(self, octets: bytes, row: int, counter: int, invoke: int) -> Verdict:
-        """The verdict on a frame that the bulk decoder has taken in."""
-        meter = self.peers[row].meter
-        confirm = self._confirm(octets, row, _control(octets), counter, invoke.to_bytes(4, "big")) if invoke & CONFIRMED else None
-        return Verdict(None, serial=meter.serial, meter=meter, confirm=confirm)
+    def _follow(self, row: int, passed: int) -> None:
+        """From here on this meter's pushes are under the last of so many of its later keys."""
+        keys, serial = self._later[row], self.peers[row].meter.serial
+        self._keys[row] = keys[passed - 1]
+        self.decoder.rekey(row, keys[passed - 1])
+        self.moved[serial] = self.moved.get(serial, 0) + passed
+        del keys[:passed]
 
     def _confirm(self, octets: bytes, row: int, control: int, counter: int, invoke: bytes) -> bytes:
         """The confirmation of the push in the wrapper frame `octets`, protected as the push was (`control`). Its invocation counter is the
@@ -280,6 +322,11 @@ def _opened(sealed: ciphering.Sealed, keys: Keys) -> tuple[bytes, notification.D
         return MeterError(f"no data-notification after deciphering: {error}", cause)
 
 
+def _plainly_written(octets: bytes) -> bool:
+    """Whether the title stands at byte 10 and the counter at byte 20, as where no length is written in more bytes than it needs."""
+    return len(octets) >= 24 and octets[9] == 8 and octets[18] < 0x80
+
+
 def _control(octets: bytes) -> int:
     """The security control byte of a sealed wrapper frame. Lengths may be written in more bytes than they need, by anybody on the way."""
     if octets[9] == 8 and octets[18] < 0x80:
@@ -301,22 +348,25 @@ def _layout_of(peers: list[Correspondent], known: tuple[PushLayout, ...]) -> Int
     return np.array([at.get((peer.meter.maker, peer.meter.model), len(known) - 1) for peer in peers], np.int32)
 
 
-def _bulk_decoder(peers: list[Correspondent], known: tuple[PushLayout, ...], layout: Int32) -> BulkDecoder:
-    """The bulk decoder for these meters, expecting pushes whose device id is the serial number. Keys of 32 bytes (suite 2) do not fit its
-    table: such a meter's frames come back to the general decoder."""
+def _key_table(peers: list[Correspondent], layout: Int32) -> KeyTable:
+    """Keys of 32 bytes (suite 2) do not fit in it: such a meter's frames come back to the general decoder."""
     short = [peer.keys if len(peer.keys.ek) == 16 else None for peer in peers]
     empty = bytes(16)
 
     def table(octets: list[bytes], size: int) -> npt.NDArray[np.uint8]:
         return np.frombuffer(b"".join(octets), np.uint8).reshape(len(octets), size)
 
-    keys = KeyTable(
+    return KeyTable(
         table([peer.meter.system_title for peer in peers], 8),
         table([k.ek if k else empty for k in short], 16),
         table([k.ak if k else empty for k in short], 16),
         np.array([peer.meter.security_control for peer in peers], np.uint8),
         layout,
     )
+
+
+def _bulk_decoder(peers: list[Correspondent], known: tuple[PushLayout, ...], layout: Int32, keys: KeyTable) -> BulkDecoder:
+    """The bulk decoder for these meters, expecting pushes whose device id is the serial number."""
     decoder = BulkDecoder(known, keys)
     for at, length in {(int(at), len(peer.meter.serial)) for at, peer in zip(layout, peers, strict=True) if known[at] is not NO_LAYOUT}:
         decoder.expect(at, length)

@@ -99,12 +99,13 @@ class Gate:
         """Whether this address has no room left for what is refused."""
         return sender.earned <= 0 and (sender.budget.left <= 0 or self._all.left <= 0)
 
-    def note(self, sender: Sender, octets: int, *, taken: bool) -> None:
-        """A frame that was stored, and what became of it."""
-        if taken:
-            sender.taken += 1
-            sender.earned = min(sender.budget.whole, sender.earned + octets * self.allowance.percent / 100)
-            return
+    def earn(self, sender: Sender, frames: int, octets: int) -> None:
+        """Frames that were taken in, and how much they weigh together."""
+        sender.taken += frames
+        sender.earned = min(sender.budget.whole, sender.earned + octets * self.allowance.percent / 100)
+
+    def spend(self, sender: Sender, octets: int) -> None:
+        """A frame that was stored and refused."""
         sender.refused += 1
         from_earned = min(max(0.0, sender.earned), octets)
         sender.earned -= from_earned

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -23,7 +23,7 @@ from ..errors import MeterError
 from ..readings import Int64
 from ..store.heard import Heard
 from ..store.journal import Batch, FrameJournal, Refusal
-from .admission import NO_LAYOUT, Admission, Verdict
+from .admission import NO_LAYOUT, Admission, Judged, Verdict
 from .arrivals import Arrivals
 from .gate import Allowance, Gate
 from .registers import Reports, carries_block_load
@@ -73,7 +73,8 @@ class Intake:
         self.tally, self.gate = Tally(), Gate(allowance)
         self._reports = Reports(notes.heard.status_words() if notes else {})
         self._refusals: list[Refusal] = []
-        self._moved: dict[str, int] = {}
+        self._moved = np.zeros(len(admission.peers), np.bool_)
+        self._some_moved = False
         self._judged = 0
         self._settled_at = self._heard_at = time.monotonic()
         self._at_seq: Int64 = np.full(len(admission.peers), -1, np.int64)
@@ -91,13 +92,27 @@ class Intake:
             frames = [batch[k][1] for k in fresh]
             for stored in self.journal.store(frames, received_us):
                 own = [fresh[k] for k in stored.frames]
-                for k, verdict in zip(own, self._judge(stored.seq, received_us, [batch[k][1] for k in own]), strict=True):
-                    replies[k] = verdict.confirm
-                    self.gate.note(self.gate.sender(batch[k][0]), len(batch[k][1]), taken=verdict.cause is None)
+                judged = self._judge(stored.seq, received_us, [batch[k][1] for k in own])
+                for k, confirm in zip(own, judged.confirms, strict=True):
+                    replies[k] = confirm
+                refused = {own[k] for k, verdict in judged.alone.items() if verdict.cause is not None}
+                self._account([batch[k] for k in own if k not in refused], [batch[k] for k in sorted(refused)])
             self.tally.batches += 1
         if time.monotonic() - self._settled_at > SETTLE_EVERY_S:
             self.settle()
         return replies
+
+    def _account(self, taken: Iterable[tuple[str, bytes]], refused: Iterable[tuple[str, bytes]]) -> None:
+        """What was stored, on its senders' accounts."""
+        octets: Counter[str] = Counter()
+        frames: Counter[str] = Counter()
+        for host, one in taken:
+            octets[host] += len(one)
+            frames[host] += 1
+        for host, count in frames.items():
+            self.gate.earn(self.gate.sender(host), count, octets[host])
+        for host, one in refused:
+            self.gate.spend(self.gate.sender(host), len(one))
 
     def settle(self, *, everything: bool = False) -> None:
         """Remember what was judged: rows first, then that it is; what a crash repeats in between changes nothing."""
@@ -108,9 +123,13 @@ class Intake:
                 heard, self._heard_at = self.notes.arrivals.newly_heard(), now
             events, registers, words = self._reports.take()
             self.notes.heard.note(events, registers, words, heard)
-        if self._refusals or self._moved:
-            self.journal.settle(self._judged, self._moved.items(), self._refusals)
-            self._refusals, self._moved = [], {}
+        moved = np.flatnonzero(self._moved).tolist()
+        if self._refusals or moved:
+            counters = [(self.admission.peers[row].meter.serial, int(self.admission.decoder.counters[row])) for row in moved]
+            self.journal.settle(self._judged, counters, self._refusals)
+            self._refusals = []
+            self._moved[moved] = False
+            self._some_moved = False
         if self.notes and self.admission.proved:
             proved, self.admission.proved = self.admission.proved, []
             self.notes.proved(proved)
@@ -118,7 +137,7 @@ class Intake:
 
     @property
     def unsettled(self) -> bool:
-        return bool(self._refusals or self._moved or self._reports.events or self._reports.registers or self._reports.changed)
+        return bool(self._refusals or self._some_moved or self._reports.events or self._reports.registers or self._reports.changed)
 
     def relive(self, after: int, until: int) -> None:
         """Note again what the batches behind `after` up to `until` said; nothing is settled. For an intake of its own, whose
@@ -140,45 +159,57 @@ class Intake:
 
     def _fresh(self, batch: Sequence[tuple[str, bytes]], replies: list[bytes | None]) -> list[int]:
         """The frames that must be stored, by place. One taken in before gets its confirmation again; what a limited sender sends in vain goes."""
+        limited = {host for host in {host for host, _ in batch} if self.gate.limited(self.gate.sender(host))}
+        again = self._repeated([octets for _, octets in batch]) if self._watch is None else frozenset()
+        if not limited and not again:
+            return list(range(len(batch)))
         fresh = []
         for k, (host, octets) in enumerate(batch):
-            row = self.admission.same_counter(octets) if self._watch is None else None
-            if row is not None and self._is_the_last(row, octets):
+            if k in again:
                 replies[k] = self.admission.confirm_again(octets)
                 self.tally.again += 1
-            elif self.gate.limited(sender := self.gate.sender(host)) and (cause := self.admission.foresee(octets)) is not None:
-                self.gate.leave_out(sender, cause)
+            elif host in limited and (cause := self.admission.foresee(octets)) is not None:
+                self.gate.leave_out(self.gate.sender(host), cause)
                 self.tally.not_stored[cause] += 1
             else:
                 fresh.append(k)
         return fresh
 
-    def _judge(self, seq: int, received_us: int, frames: Sequence[bytes]) -> list[Verdict]:
+    def _repeated(self, frames: Sequence[bytes]) -> Set[int]:
+        """The places of frames that are, byte for byte, the last ones taken in of their meters."""
+        same = self.admission.same_counters(frames)
+        return {k for k, row in same if self._is_the_last(row, frames[k])}
+
+    def _judge(self, seq: int, received_us: int, frames: Sequence[bytes]) -> Judged:
         received_s = received_us // 1_000_000
         if self._watch:
-            verdicts = [self.admission.judge(octets) for octets in frames]
+            alone = {k: self.admission.judge(octets) for k, octets in enumerate(frames)}
+            for octets, verdict in zip(frames, alone.values(), strict=True):
+                self._watch(octets, verdict)
+            judged = Judged.of(alone)
         else:
             judged = self.admission.judge_batch(frames)
-            verdicts = judged.verdicts
-            if self.notes and len(judged.row):
+        self.tally.frames += len(frames)
+        self.tally.confirmed += len(frames) - judged.confirms.count(None)
+        self._at_seq[judged.meters], self._at_position[judged.meters], self._moved[judged.meters] = seq, judged.taken, True
+        self._some_moved |= len(judged.meters) > 0
+        if self.notes:
+            if len(judged.row):
                 self.notes.arrivals.note(judged.row, judged.stamp_s, received_s)
-        for position, (octets, verdict) in enumerate(zip(frames, verdicts, strict=True)):
-            if self._watch:
-                self._watch(octets, verdict)
-            self.tally.frames += 1
+            for row in set(self.admission.changing) & set(judged.meters.tolist()) if self.admission.changing else ():
+                self.notes.pushed_old_s[self.admission.peers[row].meter.serial] = received_s
+        for position, verdict in judged.alone.items():
             if verdict.cause is not None:
-                self._refuse(seq, position, received_us, octets, verdict.cause, verdict.detail, verdict.serial)
+                self._refuse(seq, position, received_us, frames[position], verdict.cause, verdict.detail, verdict.serial)
             elif verdict.serial is not None:
                 row = self.admission.row(verdict.serial)
                 self._at_seq[row], self._at_position[row] = seq, position
-                self._moved[verdict.serial] = self.admission.counter(verdict.serial)
-                self.tally.confirmed += verdict.confirm is not None
-                if self.notes:
-                    self._note(verdict, row, seq, position, received_us, octets)
+                self._moved[row] = self._some_moved = True
+                self._note(verdict, row, seq, position, received_us, frames[position])
         self._judged = seq
         if self.notes:
             self.notes.arrivals.seq = max(self.notes.arrivals.seq, seq)
-        return verdicts
+        return judged
 
     def _note(self, verdict: Verdict, row: int, seq: int, position: int, received_us: int, octets: bytes) -> None:
         """What a genuine push says. One that is no block load and cannot be read stands in quarantine, confirmed all the same: it is on the disk."""
@@ -186,7 +217,7 @@ class Intake:
         if notes is None or meter is None:
             return
         received_s = received_us // 1_000_000
-        if self.admission.is_changing(meter.serial):
+        if row in self.admission.changing:
             notes.pushed_old_s[meter.serial] = received_s
         if push is None:
             return
@@ -220,7 +251,6 @@ class Intake:
 
     def _remember(self, batch: Batch) -> None:
         """Where the frames with each meter's last accepted counter stand, of a batch judged before a restart."""
-        for position, octets in enumerate(batch.frames):
-            row = self.admission.same_counter(octets)
-            if row is not None and self._at_seq[row] < 0 and self.admission.opens(octets):
+        for position, row in self.admission.same_counters(batch.frames):
+            if self._at_seq[row] < 0 and self.admission.opens(batch.frames[position]):
                 self._at_seq[row], self._at_position[row] = batch.seq, position
