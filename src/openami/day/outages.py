@@ -143,12 +143,13 @@ def _signs(index: ShardIndex, events: Sequence[MeterEvent], start_s: int, end_s:
 
 
 def _silence(tree: Tree, wh: Int32, start_s: int, interval_s: int) -> Signs:
-    """A meter that counted in one interval and has no value in the next is silent from the end of the first; one that counts again has supply."""
+    """A meter that counted in one interval and has no value in the next is silent from the end of the first; one that counts again has supply
+    from the beginning of that interval."""
     counted, none = (wh != MISSING) & (wh > 0), wh == MISSING
     hangs = (tree.meter_node >= 0)[None, :]
     falls_slot, falls = np.nonzero(counted[:-1] & none[1:] & hangs)
     back_slot, back = np.nonzero(none[:-1] & counted[1:] & hangs)
-    at = np.concatenate([start_s + (falls_slot + 1) * interval_s, start_s + (back_slot + 2) * interval_s]).astype(np.int64)
+    at = np.concatenate([start_s + (falls_slot + 1) * interval_s, start_s + (back_slot + 1) * interval_s]).astype(np.int64)
     sign = np.concatenate([np.full(falls.size, Sign.SILENT), np.full(back.size, Sign.SPOKE)]).astype(np.int8)
     return Signs(np.concatenate([falls, back]).astype(np.int32), at, sign)
 
@@ -178,11 +179,12 @@ def _counts_again(tree: Tree, signs: Signs, wh: Int32, start_s: int, interval_s:
 
 
 def _without_counting(outage: Outage, wh: Int32, start_s: int, interval_s: int) -> Outage | None:
-    """The outage without customers who counted energy in an interval that lies wholly within it: they were not out. None where nobody is left."""
+    """The outage without customers who counted energy in an interval that lies wholly within it: they were not out. None where nobody is left.
+    The interval that ends just when supply is known to be back is no such one: it is how that is known."""
     slots = len(wh)
     begins = start_s + np.arange(slots, dtype=np.int64) * interval_s
     own = wh[:, outage.meters]
-    inside = (begins >= outage.start_s)[:, None] & ((begins + interval_s)[:, None] <= np.minimum(outage.back_s, NEVER)[None, :])
+    inside = (begins >= outage.start_s)[:, None] & ((begins + interval_s)[:, None] < outage.back_s[None, :])
     stays = ~((own != MISSING) & (own > 0) & inside).any(axis=0)
     if stays.all():
         return outage
