@@ -19,14 +19,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from openami.cosem.ciphering import Keys
 from openami.day import Site, collect
-from openami.day.gathered import Gathered
+from openami.day.gathered import Gathered, marks
 from openami.errors import DataError, InputError, StorageError
+from openami.fleet.meter import SimulatedMeter
 from openami.fleet.town import Town
+from openami.headend.admission import Correspondent
 from openami.readings import MISSING, DayBlock, Quality
+from openami.store.contacts import PUSH_CLIENT, Contacts, WrappedKeys
 from openami.store.deployment import Folder
 from openami.store.grid import together
 from openami.store.journal import Journal
+from openami.store.keys import load_master_key
 
 from .sites import FIRST, RECEIVED_US, device, make_site, make_town, pushes, send
 
@@ -144,6 +149,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 from openami.day import Site, collect
+from openami.store.contacts import PUSH_CLIENT, Contacts, WrappedKeys
 from openami.store.deployment import Folder
 import openami.day.collect
 sys.modules["openami.day.collect"].PACK_FRAMES = 100
@@ -253,3 +259,33 @@ def test_no_room_leaves_what_was_put_away(site: Site, frames: list[bytes], monke
     with pytest.raises(StorageError, match="free space"):
         collect(site)
     assert {path: path.read_bytes() for path in (site.folder.root / "grid").rglob("*") if path.suffix in (".parquet", ".new")} == before
+
+
+def test_a_meter_that_has_moved_to_new_push_keys_has_moved_for_whoever_goes_on(site: Site, town: Town, frames: list[bytes]) -> None:
+    """Otherwise a push under the new keys, sent again by anybody, would be taken in again, and the old keys would hold again."""
+    meter, fresh = town.meters[2], Keys(b"\x31" * 16, b"\x32" * 16)
+    master = load_master_key(site.folder.master_key)
+    stamp = town.calendar.stamp(FIRST, 10)
+    renewed = SimulatedMeter(meter.serial, meter.system_title, device(town, 2).layout, meter.security_control, fresh, 1)
+    under_new = renewed.push(stamp, stamp, {"import_wh": 1})
+    send(site.folder, frames[:40])
+    collect(site)
+    Contacts(site.rows).propose_keys(meter.serial, PUSH_CLIENT, WrappedKeys(master.wrap(fresh.ek), master.wrap(fresh.ak), "order"), "order")
+    send(site.folder, [under_new])
+    before = collect(Site.open(site.folder))
+    assert not before, "the new keys are known, and their counter begins anew"
+    send(site.folder, [under_new, device(town, 2, HIGH).push(stamp, stamp, {"import_wh": 2})])
+    after = collect(Site.open(site.folder))
+    assert after == Counter(replayed_counter=1, undecipherable=1)
+    send(site.folder, [renewed.push(stamp + 905, stamp + 900, {"import_wh": 3})])
+    assert collect(Site.open(site.folder)) == after, "the meter itself goes on"
+
+
+def test_other_keys_than_those_that_were_used_begin_anew(town: Town) -> None:
+    known = Correspondent(town.meters[0], Keys(b"1" * 16, b"2" * 16), (Keys(b"3" * 16, b"4" * 16),))
+    serial = town.meters[0].serial
+    unused, used = marks([known], {})[serial], marks([known], {serial: 1})[serial]
+    other = replace(known, later=(Keys(b"5" * 16, b"4" * 16),))
+    assert marks([other], {})[serial] == unused
+    assert marks([other], {serial: 1})[serial] != used
+    assert marks([replace(known, later=())], {serial: 1})[serial] != used

@@ -27,7 +27,7 @@ from ..store.grid import COLUMN, DayGrid, together
 from ..store.journal import Batch, Pulled, Refusal
 from ..store.journal_at import open_journal
 from ..store.keys import load_master_key
-from .gathered import SOURCES, Gathered
+from .gathered import SOURCES, Gathered, marks
 from .site import Site
 
 PACK_FRAMES = 16_384
@@ -152,7 +152,7 @@ class _Replay:
         )
         title = headend_title(site.deployment)
         self.position = kept.position(site.deployment, list(known.values()), title, frames)
-        self._admission = Admission(known, title, self.position.counters)
+        self._admission = Admission(known, title, self.position.counters, self.position.moved)
         self._decoder, self._peers = self._admission.decoder, self._admission.peers
         self._shard = np.array([peer.meter.shard for peer in self._peers], np.int64)
         self._index = np.array([peer.meter.index for peer in self._peers], np.int64)
@@ -193,6 +193,8 @@ class _Replay:
                 self.position.channels.setdefault(source, {})[shard] = grid.channels
                 grid.settle()
         self.position.counters, self.position.causes = self._admission.counters, dict(self.causes)
+        self.position.moved = dict(self._admission.moved)
+        self.position.judged_by = marks(self._peers, self.position.moved)
         kept.remember(self.position)
 
     def take(self, batches: list[Batch]) -> list[Refusal]:

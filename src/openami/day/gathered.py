@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -37,8 +37,9 @@ FORMAT = "1"
 
 @dataclass(slots=True)
 class Position:
-    """How far the journal was read, and what the rest is judged on from there. counters: serial -> last accepted invocation counter; channels:
-    source -> shard -> names; last_heard: the latest day with a reading; judged_by: serial -> what the meter was then."""
+    """How far the journal was read, and what the rest is judged on from there. counters: serial -> last accepted invocation counter; moved:
+    serial -> how many of its later push keys the meter had used; channels: source -> shard -> names; last_heard: the latest day with a reading;
+    judged_by: serial -> what the meter was then (`marks`)."""
 
     batch: int = 0
     pulled: int = 0
@@ -49,6 +50,7 @@ class Position:
     channels: dict[str, dict[int, list[str]]] = field(default_factory=dict)
     settings: str = ""
     judged_by: dict[str, str] = field(default_factory=dict)
+    moved: dict[str, int] = field(default_factory=dict)
 
     def channels_of(self, shard: int) -> dict[str, list[str]]:
         """source -> names of a shard's channels."""
@@ -86,11 +88,11 @@ class Gathered:
         """Where to go on: what was remembered if it still holds, otherwise the beginning. A meter that came since is heard from here on: what it
         sent before is in quarantine, and was never confirmed. frames: how many the journal holds."""
         settings = ",".join(map(str, (deployment.first_day, deployment.days, deployment.zone, deployment.interval_minutes, title.hex())))
-        judged_by = {peer.meter.serial: _mark(peer) for peer in peers}
         known = self._remembered()
+        judged_by = marks(peers, known.moved if known is not None else {})
         if known is None or known.settings != settings or known.frames > frames or not known.judged_by.items() <= judged_by.items():
             self.forget()
-            return Position(settings=settings, judged_by=judged_by)
+            return Position(settings=settings, judged_by=marks(peers, {}))
         known.judged_by = judged_by
         return known
 
@@ -139,6 +141,7 @@ class Gathered:
                 "serial": pa.array(position.judged_by.keys(), pa.string()),
                 "judged_by": pa.array(position.judged_by.values(), pa.string()),
                 "counter": pa.array([position.counters.get(serial) for serial in position.judged_by], pa.int64()),
+                "moved": pa.array([position.moved.get(serial, 0) for serial in position.judged_by], pa.int64()),
             }
         )
         rows = rows.replace_schema_metadata({"position": json.dumps(rest)})
@@ -154,6 +157,8 @@ class Gathered:
             raise DataError(
                 f"{path} is of another release (format {rest.get('format')}); remove {self._root}, it is made again from the journal"
             )
+        if "moved" not in rows.column_names:
+            return None  # of a release that did not keep it: which keys hold is not known
         counters = {s: c for s, c in zip(rows["serial"].to_pylist(), rows["counter"].to_pylist(), strict=True) if c is not None}
         return Position(
             rest["batch"],
@@ -165,6 +170,7 @@ class Gathered:
             {source: {int(shard): names for shard, names in shards.items()} for source, shards in rest["channels"].items()},
             rest["settings"],
             dict(zip(rows["serial"].to_pylist(), rows["judged_by"].to_pylist(), strict=True)),
+            {s: n for s, n in zip(rows["serial"].to_pylist(), rows["moved"].to_pylist(), strict=True) if n},
         )
 
     def _path(self, source: str, shard: int, day: date) -> Path:
@@ -183,9 +189,14 @@ class Gathered:
             raise StorageError(f"{path} cannot be written ({error}); free space or give a writable data folder") from error
 
 
-def _mark(peer: Correspondent) -> str:
-    """What a meter's frames are judged by, without telling its keys: another key, place or policy gives another mark."""
-    meter, keys = peer.meter, peer.keys
-    said = (meter.serial, meter.maker, meter.model, str(meter.shard), str(meter.index), str(meter.security_control))
-    secret = hashlib.sha256(b"".join((meter.system_title, keys.ek, keys.ak))).digest()
-    return hashlib.sha256("|".join(said).encode() + secret).hexdigest()[:32]
+def marks(peers: Sequence[Correspondent], moved: Mapping[str, int]) -> dict[str, str]:
+    """serial -> what the meter's frames were judged by, without telling its keys: another place or policy gives another mark, and so does another
+    key among those that the meter had used. Keys still under way are none of it."""
+    return {peer.meter.serial: _mark(peer, moved.get(peer.meter.serial, 0)) for peer in peers}
+
+
+def _mark(peer: Correspondent, moved: int) -> str:
+    meter = peer.meter
+    said = (meter.serial, meter.maker, meter.model, str(meter.shard), str(meter.index), str(meter.security_control), *("moved",) * moved)
+    used = b"".join(keys.ek + keys.ak for keys in (peer.keys, *peer.later[:moved]))
+    return hashlib.sha256("|".join(said).encode() + hashlib.sha256(meter.system_title + used).digest()).hexdigest()[:32]
