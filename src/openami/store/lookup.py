@@ -95,6 +95,13 @@ class Lookup:
     def meter(self, reach: Reach, serial: str) -> dict[str, Any] | None:
         return self._first(_METERS.where(meter.c.serial == serial, _points(reach)))
 
+    def meters_at(self, reach: Reach, point: str) -> list[dict[str, Any]]:
+        """The meters that a usage point has had, oldest first: `meter`, `since`, `until` (None = it is there now); none outside the reach."""
+        if self.usage_point(reach, point) is None:
+            return []
+        own = usage_point.c
+        return self._all(sa.select(own.meter, own.since, own.until).where(own.name == point).order_by(own.since))
+
     def meters_named(self, reach: Reach, serials: list[str]) -> list[dict[str, Any]]:
         """Those of `serials` that there are, within the reach."""
         found: list[dict[str, Any]] = []

@@ -26,6 +26,7 @@ router = APIRouter(prefix="/my", include_in_schema=False)
 READ = ["GET", "HEAD"]
 TEXT_MOST = 1000
 SHOWN_ALERTS = 20
+NEAR_DAYS = 3
 PHONE_ID = re.compile(r"[0-9a-f]{24}")
 Text = Annotated[str, Form(max_length=2000)]
 Day = Annotated[str, Query(max_length=10)]
@@ -65,6 +66,35 @@ class Proof:
         if self.start is None or self.end is None or self.start.import_wh is None or self.end.import_wh is None:
             return None
         return self.end.import_wh - self.start.import_wh
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A meter that measured here from `since` until before `until` (None = still). first, last: the register nearest to its first and its last
+    midnight, within NEAR_DAYS; None = not read, or it is still here."""
+
+    meter: str
+    since: date
+    until: date | None
+    first: RegisterReading | None
+    last: RegisterReading | None
+
+
+def handed_over(own: Here) -> list[Held]:
+    """The meters of this place, oldest first, within the account's time."""
+    found = []
+    registers, calendar = Heard(own.site.rows), own.site.calendar
+    for row in own.gate.lookup.meters_at(own.who.reach, str(own.row["usage_point"])):
+        if row["until"] is not None and row["until"] <= own.row["since"]:
+            continue
+        begin = calendar.day_start(row["since"])
+        early = registers.registers("daily", begin, begin + NEAR_DAYS * 86_400, row["meter"])
+        late: list[RegisterReading] = []
+        if row["until"] is not None:
+            end = calendar.day_start(row["until"])
+            late = registers.registers("daily", end - NEAR_DAYS * 86_400, end, row["meter"])
+        found.append(Held(row["meter"], row["since"], row["until"], early[0] if early else None, late[-1] if late else None))
+    return found
 
 
 def alerts_of(own: Here) -> list[Notice]:
@@ -124,7 +154,7 @@ def _help(own: Here, about: str, problem: str = "", text: str = "") -> Response:
 def proof_page(own: OwnAccount, first: Day = "", last: Day = "", lang: Lang = "") -> Response:
     """Register at the start and at the end, and the same as a signed file."""
     found = _proof(own, first, last)
-    return own.page("proof.html", None, proof=found, signed=_signed(own, found), local=own.console.local)
+    return own.page("proof.html", None, proof=found, meters=handed_over(own), signed=_signed(own, found), local=own.console.local)
 
 
 @router.api_route("/{account}/proof.json", methods=READ, response_model=None)

@@ -11,8 +11,10 @@ from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 
 from ...billing.explain import Node
+from ...control.order import What
 from ...day import Site
 from ...store.heard import Heard
+from ...supply.chain import chain_of
 from ..access import Role
 from ..api.money import explained
 from ..api.words import Refused
@@ -143,6 +145,7 @@ def supply(own: OwnAccount, lang: Lang = "") -> Response:
         it=found,
         supply_on=answers.supply_on(found, orders),
         orders=details,
+        chains={one["order_id"]: chain_of(own.site.rows, one["order_id"]) for one in orders if one["what"] == What.CONNECT},
         events=events,
         moves=moves,
         alerts=care.alerts_of(own),
