@@ -162,6 +162,21 @@ class Data:
             f"left join {name}_quality q using (day, shard, channel, meter, slot)"
         )
 
+    def charge_view(self, connection: Any, name: str = "charge_lines") -> None:
+        """A view of the charges in a DuckDB connection, a row per account, day and line of its tariff (the lines of 0 too), of the tables' versions
+        of this moment: day, shard, account, meter, tariff, line, amount_paise. A line that an account's tariff does not have has no row.
+        Adjustments are rows of the table `adjustments`."""
+        dataset = self.delta("charges").to_pyarrow_dataset()
+        lines = [column for column in dataset.schema.names if column.endswith("_paise") and column != "to_date_paise"]
+        connection.register(f"{name}_wide", dataset)
+        connection.register(f"{name}_accounts", self.delta("statements").to_pyarrow_dataset())
+        connection.execute(
+            f"create or replace temp view {name} as select c.day, c.shard, a.account, c.meter, c.tariff, "  # noqa: S608
+            f"regexp_replace(c.line, '_paise$', '') as line, c.amount_paise "
+            f"from (unpivot {name}_wide on {', '.join(lines)} into name line value amount_paise) c "
+            f"join (select day, shard, meter, account from {name}_accounts) a using (day, shard, meter)"
+        )
+
     def _meter_rows(self) -> pa.Table:
         own = self.rows.meters()
         shard, index = ([getattr(meter, name) for meter in own] for name in ("shard", "index"))

@@ -9,11 +9,13 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+import openami
 from openami.day import Site, close, close_all, collect
 from openami.day.lines import charge_lines, usage_by_period
 from openami.errors import DataError
@@ -113,6 +115,15 @@ def test_a_statements_charge_is_the_sum_of_its_lines(site: Site) -> None:
         lines = charge_lines(site.lake, day, 0).group_by("account").aggregate([("amount_paise", "sum")])
         sums = dict(zip(lines["account"].to_pylist(), lines["amount_paise_sum"].to_pylist(), strict=True))
         assert sums == {number: row["charges_paise"] for number, row in statements(site, day).items()}
+
+
+def test_the_view_of_charges_in_sql_has_every_line_of_every_account(site: Site) -> None:
+    with duckdb.connect() as connection:
+        openami.open(site.folder.root).charge_view(connection)
+        found = connection.sql(f"select account, tariff, line, amount_paise from charge_lines where day = '{SECOND}'").fetchall()
+    told = charge_lines(site.lake, SECOND, 0).to_pylist()
+    assert sorted(found) == sorted(tuple(row.values()) for row in told)
+    assert len(found) > 20
 
 
 def test_the_charges_of_the_days_are_the_months_bill_to_date(site: Site) -> None:
