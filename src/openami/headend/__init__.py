@@ -4,6 +4,7 @@
     admission.py   one frame judged: whose is it, is it genuine, is it new; the confirmation it deserves, or the cause of its refusal
     listener.py    the push listener: frames in from TCP and UDP
     intake.py      behind the sockets: frames stored in batches, judged, only then confirmed; what they say is noted
+    away.py        a database that is away: said once, and once when it is back
     gate.py        who sends too much of what is refused
     arrivals.py    which intervals of which meters are here, and when each was heard
     registers.py   daily, billing and instantaneous registers, status words and events, as rows

@@ -19,12 +19,13 @@ import numpy as np
 
 from ..cosem.push import read_push
 from ..cosem.register_push import push_kind, push_object_of
-from ..errors import MeterError
+from ..errors import MeterError, StorageError
 from ..readings import Int64
 from ..store.heard import Heard
 from ..store.journal import Batch, FrameJournal, Refusal
 from .admission import NO_LAYOUT, Admission, Judged, Verdict
 from .arrivals import Arrivals
+from .away import AGAIN_S, Away
 from .gate import Allowance, Gate
 from .registers import Reports, carries_block_load
 
@@ -56,6 +57,7 @@ class Notes:
     arrivals: Arrivals
     proved: Callable[[Sequence[str]], None] = lambda serials: None
     pushed_old_s: dict[str, int] = field(default_factory=dict)
+    away: Away = field(default_factory=Away)
 
 
 class Intake:
@@ -121,8 +123,16 @@ class Intake:
             heard = {}
             if everything or now - self._heard_at > HEARD_EVERY_S:
                 heard, self._heard_at = self.notes.arrivals.newly_heard(), now
-            events, registers, words = self._reports.take()
-            self.notes.heard.note(events, registers, words, heard)
+            told = self._reports.take()
+            try:
+                self.notes.heard.note(*told, heard)
+            except StorageError as error:  # what was told stays here, and what was judged is judged again after a crash
+                self._reports.give_back(*told)
+                self.notes.away.gone(error)
+                self._settled_at = time.monotonic() + AGAIN_S
+                return
+            if heard or any(told):
+                self.notes.away.back()
         moved = np.flatnonzero(self._moved).tolist()
         if self._refusals or moved:
             counters = [(self.admission.peers[row].meter.serial, int(self.admission.decoder.counters[row])) for row in moved]

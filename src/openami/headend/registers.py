@@ -83,6 +83,10 @@ class Reports:
         self.events, self.registers, self.changed = [], [], {}
         return taken
 
+    def give_back(self, events: list[MeterEvent], registers: list[RegisterReading], changed: dict[str, tuple[str, int]]) -> None:
+        """What was taken and could not be written down: it comes before what has gathered since."""
+        self.events, self.registers, self.changed = [*events, *self.events], [*registers, *self.registers], changed | self.changed
+
     def _word(self, serial: str, push: RegisterPush, received_s: int) -> None:
         word, at_s = push.status_word or "", push.clock_stamp_s
         at_s = received_s if at_s is None else at_s

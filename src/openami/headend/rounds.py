@@ -14,12 +14,13 @@ from datetime import date, timedelta
 from functools import partial
 
 from ..control.order import What
-from ..errors import InputError, MeterError
+from ..errors import InputError, MeterError, StorageError
 from ..readings import Calendar
 from ..store.contacts import Contact
 from ..store.journal import FrameJournal
 from ..store.lake import Lake
 from ..store.rows import Rows
+from .away import AGAIN_S, Away
 from .gaps import Gap, site_gaps
 from .lines import Lines
 from .orders import OrderDesk
@@ -86,6 +87,10 @@ async def fill_gaps(
     return rounds.tally
 
 
+class _JournalRefused(StorageError):
+    """Not the database but the journal: without it nothing can go on."""
+
+
 @dataclass(slots=True)
 class Tally:
     """What the rounds have done: rows by kind, tasks done, attempts that failed, with their reasons by meter."""
@@ -98,7 +103,8 @@ class Tally:
 
 class Rounds:
     """Carries a plan out. now_s: UTC seconds; sleep: waits that many seconds (asyncio.sleep, or a test's own); client: who reads; taken: told of what
-    was read; resident: goes on when nothing is left to do. The journal is used on a thread of its own."""
+    was read; resident: goes on when nothing is left to do; away: told where the database is, None = that ends the rounds. The journal is used
+    on a thread of its own."""
 
     def __init__(
         self,
@@ -111,8 +117,9 @@ class Rounds:
         client: int = READER,
         taken: Taken | None = None,
         resident: bool = False,
+        away: Away | None = None,
     ) -> None:
-        self._taken, self._resident = taken, resident
+        self._taken, self._resident, self._away = taken, resident, away
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="pulls")
         self.plan, self._lines, self._journal, self._now_s, self._desk, self._sleep = plan, lines, journal, now_s, desk, sleep
         self._client = client
@@ -163,7 +170,15 @@ class Rounds:
         """Orders whose time has come go before everything else, reconnections before other orders."""
         if self._desk is not None and self._now_s() >= self._orders_next_s:
             self._orders_next_s = self._now_s() + ORDERS_EVERY_S
-            for order_id, meter, requested_s, what in self._desk.due():
+            try:
+                due = self._desk.due()
+            except StorageError as error:
+                self._is_away(error)
+                self._orders_next_s = self._now_s() + AGAIN_S
+                return
+            if self._away is not None:
+                self._away.back()
+            for order_id, meter, requested_s, what in due:
                 priority = Priority.RECONNECTION if what == What.CONNECT else Priority.ORDER
                 self.plan.add(Task(f"order {order_id}", meter, priority, "order", requested_s, cell=self._lines.cell(meter)))
 
@@ -182,6 +197,12 @@ class Rounds:
             self._note(task, str(error))
             self.plan.failed(task.key, self._now_s())
             return
+        except _JournalRefused:
+            raise
+        except StorageError as error:  # an order that was sent stands as sent, and is resolved by reading
+            self._is_away(error)
+            self.plan.failed(task.key, self._now_s())
+            return
         self._note(task, "")
         self.plan.done(task.key)
 
@@ -194,7 +215,10 @@ class Rounds:
         received_us = int(self._now_s() * 1_000_000)
         record = pulled(found.layout, found.buffer)
         keep = partial(self._journal.pull, task.serial, obis, task.first_s or 0, task.last_s or 0, record, received_us)
-        seq = await asyncio.get_running_loop().run_in_executor(self._disk, keep)
+        try:
+            seq = await asyncio.get_running_loop().run_in_executor(self._disk, keep)
+        except StorageError as error:
+            raise _JournalRefused(str(error)) from error
         self.tally.rows[task.kind] = self.tally.rows.get(task.kind, 0) + len(found.rows)
         if self._taken is not None:
             self._taken(task, found, seq, received_us // 1_000_000)
@@ -218,5 +242,14 @@ class Rounds:
     def _write_contacts(self) -> None:
         """Contacts are written together: losing the last seconds of them costs a meter one early question."""
         self._write_next_s = int(self._now_s()) + CONTACTS_EVERY_S
-        self._lines.contacts.note_contacts(self._unwritten.values())
+        try:
+            self._lines.contacts.note_contacts(self._unwritten.values())
+        except StorageError as error:
+            self._is_away(error)
+            return
         self._unwritten.clear()
+
+    def _is_away(self, error: StorageError) -> None:
+        if self._away is None:
+            raise error
+        self._away.gone(error)

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..cosem.ciphering import Keys
-from ..errors import DataError, MeterError, OpenAMIError
+from ..errors import DataError, MeterError, OpenAMIError, StorageError
 from ..store.contacts import PUSH_CLIENT, Contacts, PushKeys
 from ..store.deployment import Deployment, Folder
 from ..store.heard import Heard, Mark
@@ -111,7 +111,9 @@ class Headend:
             self.book = OrderBook(self.rows)
             self.desk = OrderDesk(self.book, self.lines, lambda: int(now_s()), guard, wish.images, sees_voltage=True)
             self.plan = Plan(wish.limits)
-            self.rounds = Rounds(self.plan, self.lines, self._pulls, now_s, self.desk, taken=self._taken, resident=True)
+            self.rounds = Rounds(
+                self.plan, self.lines, self._pulls, now_s, self.desk, taken=self._taken, resident=True, away=self.notes.away
+            )
             self.listener = PushListener(self._journal, self.admission, notes=self.notes, allowance=Allowance.of(deployment))
         except BaseException:
             self._journal.close()
@@ -227,9 +229,12 @@ class Headend:
     async def _keep_scheduling(self) -> None:
         loop, saved_s = asyncio.get_running_loop(), self._now_s()
         while True:
-            await loop.run_in_executor(self._background, self.lines.reload)
-            for task in await loop.run_in_executor(self._background, self._scan):
-                self.plan.add(task)
+            try:
+                await loop.run_in_executor(self._background, self.lines.reload)
+                for task in await loop.run_in_executor(self._background, self._scan):
+                    self.plan.add(task)
+            except StorageError as error:
+                self.notes.away.gone(error)
             if self._now_s() - saved_s >= SNAPSHOT_S:
                 saved_s = self._now_s()
                 await loop.run_in_executor(self._background, self._save)
