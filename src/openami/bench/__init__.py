@@ -9,7 +9,7 @@
     losses.py    the energy account of every transformer and feeder, with intervals
     history.py   one meter's year
     day.py       the whole close, at one and ten million meters
-    prepaid.py   a day's charges and statements, payments to orders, accounts converted
+    prepaid.py   a day's charges and statements, payments to orders, accounts converted; chain.py: payment to light
     scale.py     the journals, a shard's grid out of them, the close on Spark; servers.py: the real servers that it takes
     headend.py   pushes confirmed after the journal's sync; asking.py: meters read and ordered
 

@@ -42,7 +42,7 @@ from ..store.ledger_bulk import open_accounts, settle
 from ..store.ledger_conversion import convert
 from ..store.rows import Rows, account, meter_order
 from ..store.sql import Database, load
-from . import Line, line, memory
+from . import Line, chain, line, memory
 from .shards import shard_sizes
 
 SIZES = (1_000_000, 10_000_000)
@@ -58,6 +58,7 @@ def run(meters: int | None = None, threads: int = 2, payments: int = PAYMENTS) -
     for size in SIZES if meters is None else (meters,):
         yield from _day(size, threads)
     yield memory("prepaid", SIZES[-1] if meters is None else meters)
+    yield from chain.run()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="openami-bench-")))
         for name, where in databases(stack, folder):
