@@ -46,11 +46,10 @@ def issue_bills(
     wanted, new = dict(zip(numbers, amount_paise.tolist(), strict=True)), 0
     with database.begin(writing=database.is_sqlite, long=True) as connection:
         for part in heads(connection, numbers):
-            at = np.flatnonzero([day is None or day < first for day in part.charged_to])
+            at = np.flatnonzero(part.charged_to < first.toordinal())
             amounts = np.array([wanted[part.numbers[k]] for k in at.tolist()], np.int64)
             part.add(at, amounts, "bill", (Book.DUES, Book.CHARGES), issued, f"bill:{last}", now_s)
-            for k in at.tolist():
-                part.charged_to[k] = last
+            part.charged_to[at] = last.toordinal()
             size, named = at.size, [part.numbers[k] for k in at.tolist()]
             same = {"kind": "energy", "first_day": first, "last_day": last, "issued": issued, "due": issued + timedelta(days=days_to_pay)}
             columns = {"bill_id": [f"bill:{last}:{name}" for name in named], "account": named, "amount_paise": amounts}

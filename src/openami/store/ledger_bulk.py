@@ -6,7 +6,7 @@ again with what it has done already appends nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -15,11 +15,11 @@ import numpy as np
 import sqlalchemy as sa
 
 from ..errors import RequestError
-from ..prepaid.ledger import FIRST_HASH, OF_THE_CONSUMER, Book, chained, what_it_is
+from ..prepaid.ledger import FIRST_HASH, OF_THE_CONSUMER, Book, chaining, what_it_is
 from ..readings import Bool, Int64
 from ..registry import PaymentMode
 from .ledger_tables import account, ledger_head, ledger_row
-from .sql import Database, load
+from .sql import Database, among, load, load_rows
 
 CHUNK = 100_000
 NET = tuple(f"{book}_paise" for book in OF_THE_CONSUMER)
@@ -34,77 +34,84 @@ _ends = sa.Table(
 
 @dataclass
 class Heads:
-    """Heads of many accounts, in the order of their numbers, and the rows that are to be appended behind them."""
+    """Heads of many accounts, in the order of their numbers, and the rows that are to be appended behind them. charged_to: int64, the day's
+    ordinal (`date.toordinal`), 0 = none."""
 
     numbers: list[str]
     rows: list[int]
     hashes: list[bytes]
     posted_s: list[int]
     books: dict[Book, Int64]
-    charged_to: list[date | None]
+    charged_to: Int64
     balance_known: Bool
     deposit_known: Bool
     mode: list[str]
-    new: dict[str, list[Any]] = field(default_factory=lambda: {column.name: [] for column in ledger_row.c})
+    new: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add(
         self, at: Int64, paise: Int64, kind: str, books: tuple[Book, Book], day: date, prefix: str, now_s: int, refers_to: str = ""
     ) -> None:
         """Move `paise` [at] from books[0] to books[1] of the accounts at positions `at` (a negative amount the other way, 0 not at all); the
         transfer's id is the prefix, the account and its row's number in the chain."""
-        ways = {1: (*books, what_it_is(day, kind, *books)), -1: (*books[::-1], what_it_is(day, kind, *books[::-1]))}
-        new = self.new
-        for k, amount in zip(at.tolist(), paise.tolist(), strict=True):
-            if amount == 0:
-                continue
-            debit, credit, what = ways[1 if amount > 0 else -1]
-            number, name = self.rows[k], self.numbers[k]
-            transfer_id = f"{prefix}:{name}:{number}"
-            posted_s = max(now_s, self.posted_s[k])
-            digest = chained(self.hashes[k], transfer_id, name, what, abs(amount), refers_to, number, posted_s)
-            for column, value in (
-                ("transfer_id", transfer_id),
-                ("account", name),
-                ("number", number),
-                ("debit", debit.value),
-                ("credit", credit.value),
-                ("amount_paise", abs(amount)),
-                ("posted_s", posted_s),
-                ("hash", digest),
-            ):
-                new[column].append(value)
-            self.rows[k], self.hashes[k], self.posted_s[k] = number + 1, digest, posted_s
-        appended = len(new["transfer_id"]) - len(new["kind"])
-        for column, value in (("day", day), ("kind", kind), ("refers_to", refers_to)):
-            new[column] += [value] * appended
+        for way, pair in ((1, books), (-1, books[::-1])):
+            moves = np.flatnonzero(np.sign(paise) == way)
+            self._add(at[moves].tolist(), (way * paise[moves]).tolist(), kind, pair, day, prefix, now_s, refers_to)
         for book, sign in ((books[0], -1), (books[1], 1)):
             if book in self.books:
                 np.add.at(self.books[book], at, sign * paise)
 
+    def _add(
+        self, at: list[int], paise: list[int], kind: str, books: tuple[Book, Book], day: date, prefix: str, now_s: int, refers_to: str
+    ) -> None:
+        """The one loop over every row: what rows share is made before it."""
+        what, on, (debit, credit) = what_it_is(day, kind, *books), day.isoformat(), (book.value for book in books)
+        usual = chaining(what, refers_to, now_s)
+        numbers, rows, hashes, times, append = self.numbers, self.rows, self.hashes, self.posted_s, self.new.append
+        for k, amount in zip(at, paise, strict=True):
+            name, number, posted_s, link = numbers[k], rows[k], now_s, usual
+            if times[k] > now_s:  # the clock was set back
+                posted_s = times[k]
+                link = chaining(what, refers_to, posted_s)
+            transfer_id = f"{prefix}:{name}:{number}"
+            hashes[k] = digest = link(hashes[k], transfer_id, name, amount, number)
+            rows[k], times[k] = number + 1, posted_s
+            append((transfer_id, name, number, on, kind, debit, credit, amount, refers_to, posted_s, digest))
+
     def save(self, connection: sa.Connection, positions: Int64) -> None:
         """Append the new rows, and write down where the accounts at `positions` stand now."""
-        load(connection, ledger_row, self.new)
-        for values in self.new.values():
-            values.clear()
+        self.new.sort(key=lambda row: (row[1], row[2]))  # in the order of the indexes
+        load_rows(connection, ledger_row, self.new)
+        self.new.clear()
         at = positions.tolist()
-        ends: dict[str, Any] = {
-            "account": [self.numbers[k] for k in at],
-            "rows": [self.rows[k] for k in at],
-            "hash": [self.hashes[k] for k in at],
-            "posted_s": [self.posted_s[k] for k in at],
-            "charged_to": [self.charged_to[k] for k in at],
-            "balance_known": self.balance_known[positions],
-            "deposit_known": self.deposit_known[positions],
-        }
-        update_from(connection, ends | {f"{book}_paise": held[positions] for book, held in self.books.items()})
+        charged = self.charged_to[positions]
+        days = {day: date.fromordinal(day).isoformat() if day else None for day in np.unique(charged).tolist()}
+        ends = zip(
+            map(self.rows.__getitem__, at),
+            map(self.hashes.__getitem__, at),
+            map(self.posted_s.__getitem__, at),
+            *(self.books[book][positions].tolist() for book in OF_THE_CONSUMER),
+            map(days.__getitem__, charged.tolist()),
+            self.balance_known[positions].tolist(),
+            self.deposit_known[positions].tolist(),
+            map(self.numbers.__getitem__, at),
+            strict=True,
+        )
+        _move_heads(connection, ends)
 
 
-def update_from(connection: sa.Connection, columns: Mapping[str, Any]) -> None:
-    """Write whole heads, given by column, over the ones that are there."""
+def _move_heads(connection: sa.Connection, ends: Iterable[tuple[Any, ...]]) -> None:
+    """Write whole heads, in the order of `_ends`, over the ones that are there."""
+    given = list(ends)
+    names = [column.name for column in _ends.c if column.name != "account"]
+    if connection.dialect.name == "sqlite":
+        if given:
+            change = ", ".join(f'"{name}" = ?' for name in names)
+            connection.exec_driver_sql(f"UPDATE ledger_head SET {change} WHERE account = ?", given)  # noqa: S608 - our own names
+        return
     _ends.create(connection, checkfirst=False)
-    load(connection, _ends, columns)
-    change = ledger_head.update().values({name: _ends.c[name] for name in columns if name != "account"})
-    connection.execute(change.where(ledger_head.c.account == _ends.c.account))
+    load_rows(connection, _ends, given)
+    statement = ledger_head.update().values({name: _ends.c[name] for name in names})
+    connection.execute(statement.where(ledger_head.c.account == _ends.c.account))
     _ends.drop(connection, checkfirst=False)
 
 
@@ -115,32 +122,45 @@ def heads(connection: sa.Connection, numbers: Sequence[str] | None = None, chunk
     query = query.with_for_update(of=ledger_head)
     if numbers is None:
         last = ""
-        while found := connection.execute(query.where(ledger_head.c.account > last).limit(chunk)).all():
+        while found := _raw(connection, query.where(ledger_head.c.account > last).limit(chunk)):
             yield _heads(found)
-            last = found[-1].account
+            last = found[-1][0]
         return
     ordered = sorted(set(numbers))
-    for at in range(0, len(ordered), 5000):
-        part = ordered[at : at + 5000]
-        found = connection.execute(query.where(ledger_head.c.account.in_(part))).all()
+    for at in range(0, len(ordered), chunk):
+        part = ordered[at : at + chunk]
+        found = _raw(connection, query.where(among(connection, ledger_head.c.account, part)))
         if len(found) != len(part):
-            raise RequestError(f"there is no account {(set(part) - {row.account for row in found}).pop()} in the ledger; see its number")
+            raise RequestError(f"there is no account {(set(part) - {row[0] for row in found}).pop()} in the ledger; see its number")
         yield _heads(found)
 
 
+def _raw(connection: sa.Connection, query: sa.Select[Any]) -> list[Any]:
+    """Rows as the driver has them: for a million, SQLAlchemy's would cost as much as the database."""
+    cursor: Any = connection.execute(query).cursor
+    found: list[Any] = cursor.fetchall()
+    return found
+
+
 def _heads(found: Sequence[Any]) -> Heads:
-    by = dict(zip(found[0]._fields, zip(*found, strict=True), strict=True))
+    by = dict(zip([*(column.name for column in ledger_head.c), "mode"], zip(*found, strict=True), strict=True))
+    ordinals = {day: _ordinal(day) for day in set(by["charged_to"])}
     return Heads(
         list(by["account"]),
         list(by["rows"]),
         list(map(bytes, by["hash"])),
         list(by["posted_s"]),
         {book: np.array(by[f"{book}_paise"], np.int64) for book in OF_THE_CONSUMER},
-        list(by["charged_to"]),
+        np.array([ordinals[day] for day in by["charged_to"]], np.int64),
         np.array(by["balance_known"], np.bool_),
         np.array(by["deposit_known"], np.bool_),
         list(by["mode"]),
     )
+
+
+def _ordinal(day: date | str | None) -> int:
+    """As the driver has it: text on SQLite."""
+    return 0 if day is None else (date.fromisoformat(day) if isinstance(day, str) else day).toordinal()
 
 
 def open_accounts(connection: sa.Connection, now_s: int) -> int:
@@ -160,7 +180,7 @@ def open_accounts(connection: sa.Connection, now_s: int) -> int:
             [FIRST_HASH] * size,
             [0] * size,
             {book: np.zeros(size, np.int64) for book in OF_THE_CONSUMER},
-            [None] * size,
+            np.zeros(size, np.int64),
             prepaid,
             prepaid,
             [row.payment_mode for row in part],
@@ -197,12 +217,12 @@ def settle(database: Database, through: date, numbers: Sequence[str], charged_pa
         for part in heads(connection, numbers):
             posted = _charged(connection, part.numbers)
             open_paise = np.array([wanted[name] - posted.get(name, 0) for name in part.numbers], np.int64)
-            fresh = np.array([day is None or day < through for day in part.charged_to], np.bool_)
+            fresh = part.charged_to < through.toordinal()
             for own, kind in ((fresh, "charges"), (~fresh, "adjustment")):
                 at = np.flatnonzero(own)
                 part.add(at, open_paise[at], kind, (Book.BALANCE, Book.CHARGES), through, f"{kind}:{through}", now_s)
-            part.charged_to = [through if new else day for new, day in zip(fresh.tolist(), part.charged_to, strict=True)]
-            appended += len(part.new["transfer_id"])
+            part.charged_to[fresh] = through.toordinal()
+            appended += len(part.new)
             part.save(connection, np.flatnonzero(fresh | (open_paise != 0)))
     return appended
 
@@ -217,7 +237,7 @@ def _charged(connection: sa.Connection, numbers: Sequence[str]) -> dict[str, int
         .where(ledger_row.c.account >= numbers[0], ledger_row.c.account <= numbers[-1])
         .group_by(ledger_row.c.account)
     )
-    return {number: int(paise) for number, paise in connection.execute(query)}
+    return {number: int(paise) for number, paise in _raw(connection, query)}
 
 
 def tell(database: Database, numbers: Sequence[str], dues_paise: Int64, deposit_paise: Int64, day: date, now_s: int) -> int:

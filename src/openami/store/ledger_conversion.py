@@ -20,7 +20,7 @@ from ..readings import Int64
 from ..registry import PaymentMode
 from .ledger_bulk import Heads, heads
 from .ledger_tables import account, conversion, conversion_refusal, payment, payment_mode
-from .sql import Database, load
+from .sql import Database, among, load
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +59,12 @@ def convert(
         connection.execute(conversion_refusal.delete().where(conversion_refusal.c.conversion_id == conversion_id))
         under_way = set(connection.execute(sa.select(payment.c.account).where(payment.c.state == "pending")).scalars())
         for part in heads(connection, numbers):
-            before, after, done, refused = _convert(connection, part, conversion_id, to, day, now_s, under_way)
+            before, after, done, refused = _convert(connection, part, conversion_id, to, day, now_s, under_way, numbers is not None)
             held += (before, after)
             converted += done
             left += refused
         if held[0] != held[1]:
             raise RequestError(f"conversion {conversion_id} would change {held[0]} paise into {held[1]}; nothing is converted")
-        changed = sa.select(payment_mode.c.account).where(payment_mode.c.conversion_id == conversion_id, payment_mode.c.mode == to.value)
-        mode = {"payment_mode": to.value, "mode_since": day}
-        connection.execute(sa.update(account).where(account.c.number.in_(changed), account.c.payment_mode != to.value).values(mode))
         own = conversion.c.conversion_id == conversion_id
         connection.execute(conversion.update().where(own).values(converted=conversion.c.converted + converted, refused=left))
     return Converted(converted, left, int(held[0]), int(held[1]))
@@ -108,12 +105,12 @@ def _begin(connection: sa.Connection, conversion_id: str, to: PaymentMode, day: 
 
 
 def _convert(
-    connection: sa.Connection, part: Heads, conversion_id: str, to: PaymentMode, day: date, now_s: int, under_way: set[str]
+    connection: sa.Connection, part: Heads, conversion_id: str, to: PaymentMode, day: date, now_s: int, under_way: set[str], named: bool
 ) -> tuple[int, int, int, int]:
     """Convert what can be of some accounts; gives their rupees before and after, and how many were and were not converted."""
     at = np.flatnonzero([mode != to.value for mode in part.mode])
     money = _money(part, at)
-    billed = np.array([part.charged_to[k] is not None and part.charged_to[k] >= day - timedelta(days=1) for k in at.tolist()], np.bool_)  # type: ignore[operator]
+    billed = np.array(part.charged_to[at] >= (day - timedelta(days=1)).toordinal(), np.bool_)
     free = np.array([part.numbers[k] not in under_way for k in at.tolist()], np.bool_)
     settled = Settled(part.balance_known[at], part.deposit_known[at], billed, free)
     result = (to_prepaid if to is PaymentMode.PREPAID else to_postpaid)(money, settled)
@@ -122,14 +119,44 @@ def _convert(
     after = sum(int(books.sum()) for books in part.books.values())
     done = at[result.converted]
     part.save(connection, done)
-    names = [part.numbers[k] for k in done.tolist()]
-    size = len(names)
-    columns = {"account": names, "since": [day] * size, "decided_s": [now_s] * size, "mode": [to.value] * size}
-    load(connection, payment_mode, columns | {"conversion_id": [conversion_id] * size})
     left = at[~result.converted]
     refused = {"conversion_id": [conversion_id] * left.size, "account": [part.numbers[k] for k in left.tolist()]}
     load(connection, conversion_refusal, refused | {"cause": result.cause[~result.converted].astype(np.int64)})
-    return before, after, size, int(left.size)
+    if done.size:
+        one_by_one = [part.numbers[k] for k in done.tolist()] if named else None
+        _change_mode(connection, conversion_id, to, day, now_s, (part.numbers[0], part.numbers[-1]), one_by_one, int(done.size))
+    return before, after, int(done.size), int(left.size)
+
+
+def _change_mode(
+    connection: sa.Connection,
+    conversion_id: str,
+    to: PaymentMode,
+    day: date,
+    now_s: int,
+    span: tuple[str, str],
+    named: list[str] | None,
+    count: int,
+) -> None:
+    """The accounts of `span` that are not refused (of them the `named`; None = all) get the new mode, and a row that says since when."""
+    refused = sa.select(conversion_refusal.c.account).where(
+        conversion_refusal.c.conversion_id == conversion_id, conversion_refusal.c.account >= span[0]
+    )
+    own = [account.c.number >= span[0], account.c.number <= span[1], account.c.payment_mode != to.value, account.c.number.not_in(refused)]
+    own += [] if named is None else [among(connection, account.c.number, named)]
+    row = sa.select(
+        account.c.number,
+        *(
+            sa.literal(value, payment_mode.c[name].type)
+            for name, value in (("since", day), ("decided_s", now_s), ("mode", to.value), ("conversion_id", conversion_id))
+        ),
+    ).where(*own)
+    connection.execute(payment_mode.insert().from_select(["account", "since", "decided_s", "mode", "conversion_id"], row))
+    changed = connection.execute(sa.update(account).where(*own).values(payment_mode=to.value, mode_since=day)).rowcount
+    if changed != count:
+        raise RequestError(
+            f"conversion {conversion_id} found {changed} accounts where it read {count}; others changed them, so run it again"
+        )
 
 
 def _money(part: Heads, at: Int64) -> Money:

@@ -10,6 +10,7 @@ Every chapter of SQL declares its tables with `metadata` here and has its own ch
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import zlib
@@ -32,6 +33,7 @@ TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 BUSY_TIMEOUT_S, STATEMENT_TIMEOUT_S, LOCK_TIMEOUT_S, IDLE_TIMEOUT_S = 30, 120, 30, 300
 CHUNK = 50_000
+CACHE_KIB = 32_768  # SQLite's own 2 MiB are too few for a million accounts: pages would be written and read again
 OUT_OF_ORDER = ("readonly", "full", "unable to open", "disk I/O", "locked", "closed", "connect")
 
 
@@ -165,6 +167,16 @@ def load(connection: sa.Connection, table: sa.Table, columns: Mapping[str, Any])
     return int(rows.num_rows)
 
 
+def load_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """`load` for those who have rows: tuples in the order of the table's columns, days as ISO text."""
+    if rows and connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(_insertion(table.name, [column.name for column in table.c]), list(rows))
+    elif rows:
+        _copy(
+            connection, table, pa.table(dict(zip((column.name for column in table.c), map(pa.array, zip(*rows, strict=True)), strict=True)))
+        )
+
+
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
     """An INSERT that knows ON CONFLICT, in the connection's dialect (both spell it alike)."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
@@ -179,9 +191,12 @@ def upsert(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]
 
 
 def among(connection: sa.Connection, column: sa.ColumnElement[Any], values: Iterable[Any]) -> sa.ColumnElement[bool]:
-    """`column` is one of `values`. On PostgreSQL they are one array, so that the statement is the same however many there are, and prepared once."""
+    """`column` is one of `values`: one parameter, so that the statement is the same however many there are, and prepared once."""
     listed = list(values)
-    return column.in_(listed) if connection.dialect.name == "sqlite" else column == sa.func.any(_array("among", listed, column.type))
+    if connection.dialect.name != "sqlite":
+        return column == sa.func.any(_array("among", listed, column.type))
+    each = sa.func.json_each(json.dumps(listed)).table_valued("value")
+    return column.in_(sa.select(each.c.value))
 
 
 def rows_of(table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -271,6 +286,7 @@ def _engine(url: sa.URL) -> sa.Engine:
         def prepare(connection: Any, _: Any) -> None:
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute("PRAGMA synchronous=FULL")  # a commit is on disk
+            connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
             connection.execute("PRAGMA recursive_triggers=ON")  # what may not be deleted may not be replaced either
 
         return engine
@@ -325,12 +341,16 @@ def _arrow(values: Any, kind: sa.types.TypeEngine[Any]) -> Any:
 
 
 def _insert_many(connection: sa.Connection, table: sa.Table, rows: Any) -> None:
-    names = ", ".join(f'"{name}"' for name in rows.column_names)
-    statement = f'INSERT INTO "{table.name}" ({names}) VALUES ({", ".join("?" * rows.num_columns)})'  # noqa: S608 - our own names
+    statement = _insertion(table.name, rows.column_names)
     for at in range(0, rows.num_rows, CHUNK):
         part = rows.slice(at, CHUNK)
         columns = [_for_sqlite(column).to_pylist() for column in part.columns]
         connection.exec_driver_sql(statement, list(zip(*columns, strict=True)))
+
+
+def _insertion(table: str, columns: Sequence[str]) -> str:
+    names = ", ".join(f'"{name}"' for name in columns)
+    return f'INSERT INTO "{table}" ({names}) VALUES ({", ".join("?" * len(columns))})'  # noqa: S608 - our own names
 
 
 def _for_sqlite(column: Any) -> Any:
