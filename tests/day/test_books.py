@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from openami.cli import app
@@ -17,6 +18,7 @@ from openami.money import TransferRow
 from openami.registry import PaymentMode
 from openami.store.ledger import Ledger
 from openami.store.ledger_conversion import convert
+from openami.store.ledger_tables import control_total
 
 from .sites import FIRST, make_site, make_town, pushes
 
@@ -49,8 +51,11 @@ def test_statements_and_ledger_tie_and_what_does_not_is_named(site: Site) -> Non
     assert [(each.what, each.ledger_paise - each.statements_paise) for each in untied(site, SECOND)] == [(f"account {number}", 5)]
 
 
-def test_totals_are_noted_once_for_each_thing_they_say(site: Site) -> None:
-    assert [note_totals(site, FIRST, now) for now in (1000, 2000)] == [1, 0]
+def test_a_close_notes_the_totals_of_its_day_once(site: Site) -> None:
+    with site.rows.begin() as connection:
+        noted = connection.execute(sa.select(control_total.c.day, control_total.c.shard, control_total.c.accounts).order_by("day")).all()
+    assert [tuple(row) for row in noted] == [(day, 0, len(statements(site, day))) for day in (FIRST, SECOND)]
+    assert [note_totals(site, day) for day in (FIRST, SECOND)] == [0, 0]
 
 
 def test_charges_brought_in_put_the_ledger_where_the_statements_stand(site: Site) -> None:
@@ -101,7 +106,7 @@ def test_the_clerks_commands(site: Site) -> None:
         return result.exit_code, result.stdout
 
     assert run("ledger", "check")[1].endswith("everything ties\n")
-    assert run("ledger", "note")[1] == "2 totals noted\n"
+    assert run("ledger", "note")[1] == "0 totals noted\n", "the close has noted them"
     assert "rows posted" in run("ledger", "settle", "--through", str(SECOND))[1]
     code, told = run("ledger", "show", number, "--at", f"{FIRST}T14:05", "--json")
     first = statements(site, FIRST)[number]

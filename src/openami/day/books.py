@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -36,12 +37,12 @@ class Untied:
     ledger_paise: int
 
 
-def note_totals(site: Site, day: date, now_s: int | None = None) -> int:
-    """Keep the totals of a day's closed shards, as their statements show them now; gives how many were new or have changed. Call it after a
-    close: from then on the day counts as told."""
+def note_totals(site: Site, day: date, now_s: int | None = None, shards: Sequence[int] | None = None) -> int:
+    """Keep the totals of a day's closed shards, or of those named, as their statements show them now; gives how many were new or have changed.
+    `close_all` does it behind its close: from then on the day counts as told."""
     now, version, noted = int(time.time()) if now_s is None else now_s, site.lake.version("statements"), 0
     with site.rows.begin(writing=True) as connection:
-        for shard in _shards(site, day):
+        for shard in _shards(site, day) if shards is None else shards:
             rows = site.lake.read("statements", day, shard, columns=[*SUMS])
             totals = {name: int(pc.sum(rows[name]).as_py() or 0) for name in SUMS}
             totals["charges_paise"] = totals["opening_paise"] + totals["recharges_paise"] - totals["closing_paise"]

@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import date, timedelta
 from itertools import chain
 
 from ..errors import DataError
@@ -22,11 +22,13 @@ from ..readings import IMPORT_WH
 from ..store.lake import Draft
 from .adjust import reclose
 from .balance import balance_rows
+from .books import note_totals
 from .buffers import Buffers
 from .charge import charge_day
 from .closes import closed_by, closes_rows, is_closed
 from .known import goes_by
 from .outages import tell_outages
+from .registered import tell_registers
 from .site import Site
 from .tell import tell
 from .validate import validate
@@ -53,6 +55,7 @@ def close_all(
     wanted = site.deployment.open_days if days is None else days
     done: Counter[str] = Counter()
     tell_outages(site, wanted, own)
+    tell_registers(site, wanted, own)
     with ThreadPoolExecutor(threads, thread_name_prefix="close") as pool:
         for posted in pool.map(lambda shard: reclose_changed(site, shard, wanted), own):
             if posted is not None:
@@ -72,7 +75,14 @@ def close_all(
                 if progress and len(there) > len(ready):
                     progress(len(there) - len(ready))
                 draft.commit()
+            if ready:
+                note_totals(site, day, _told_s(site, day), ready)
     return done
+
+
+def _told_s(site: Site, day: date) -> int | None:
+    """When a day that is closed now counts as told: now; in a simulated deployment, whose days may be long past, at its own end."""
+    return None if site.deployment.seed is None else site.calendar.day_start(day + timedelta(days=1))
 
 
 def close(site: Site, day: date, shard: int) -> int:

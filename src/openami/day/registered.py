@@ -6,7 +6,8 @@ What always holds: a rise is told once; a register that says otherwise later is 
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import date, timedelta
 
 import numpy as np
 
@@ -19,12 +20,13 @@ from .site import Site
 SOURCE = "daily register"
 
 
-def tell_registers(site: Site) -> int:
-    """Tell the rises of every open day's registers that were not told yet; gives how many. Before closing: the sum check goes by them."""
+def tell_registers(site: Site, days: Sequence[date] | None = None, shards: Sequence[int] | None = None) -> int:
+    """Tell the rises of the registers that were not told yet, of every open day and shard or of those named; gives how many. `close_all` does it
+    before it closes: the sum check goes by them."""
     heard, calendar, told = Heard(site.rows), site.calendar, 0
-    for day in site.deployment.open_days:
+    for day in site.deployment.open_days if days is None else days:
         first_s, last_s = calendar.day_start(day), calendar.day_start(day + timedelta(days=1))
-        for shard in site.rows.shards():
+        for shard in site.rows.shards() if shards is None else shards:
             index = site.rows.shard_index(shard, day)
             rises = heard.register_differences(index.serials, first_s, last_s)
             if rises is None:

@@ -25,7 +25,6 @@ from typing import Any
 
 from ..billing.tariff import load_tariffs
 from ..day import Site, close_all, collect
-from ..day.registered import tell_registers
 from ..errors import InputError, OpenAMIError, StorageError
 from ..fleet.faults import Plan, plant
 from ..fleet.run import Fleet, Outcome
@@ -113,7 +112,6 @@ def _work(partial: Folder, town: Town, plan: Plan, stage: Stage, started: float)
     step(1)
     if answered.meters:
         collect(site)
-        tell_registers(site)
     step(1)
     times["ask_s"] = time.perf_counter() - at
     at = time.perf_counter()
