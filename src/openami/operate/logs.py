@@ -18,7 +18,10 @@ FIELDS = ("meter", "frame", "day", "shard", "order", "cause", "count", "trace")
 BLOT = "[...]"
 SECRETS = (
     (re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{32,}(?![0-9A-Za-z])"), BLOT),  # keys, digests, tokens in hexadecimal
-    (re.compile(r"(?<![0-9A-Za-z+/_-])(?=[A-Za-z+/_-]*[0-9])[A-Za-z0-9+/_-]{40,}={0,2}"), BLOT),  # the same in base64, JSON web tokens
+    (
+        re.compile(r"(?<![0-9A-Za-z+/_-])(?!/[^\s/]+/)(?=[A-Za-z+/_-]*[0-9])(?=\S*[A-Z])[A-Za-z0-9+/_-]{40,}={0,2}"),
+        BLOT,
+    ),  # in base64, JSON web tokens; no path
     (re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@"), rf"\1:{BLOT}@"),  # a password in an address
     (re.compile(r"(?i)\b(password|secret|token|authorization|api[_-]?key)(\s*[=:]\s*)(?!\[)\S+"), rf"\1\2{BLOT}"),
     (re.compile(r"(?<![\w.:-])(?:\+?91[ -]?)?[6-9]\d{4}[ -]?\d{5}(?![\w.:-])"), BLOT),  # an Indian mobile number
