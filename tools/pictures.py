@@ -8,16 +8,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, StorageState, sync_playwright
 
 DOCS = Path(__file__).parent.parent / "docs"
 DESKTOP, PHONE = (1280, 800), (360, 640)
+PHONES = [
+    ("pictures/phone-home-hindi.png", "/my?lang=hi", PHONE, "light", 1100),
+    ("pictures/phone-use-hindi.png", "/my/2000000001/usage?lang=hi", PHONE, "dark", 1100),
+    ("pictures/phone-why.png", "/my/2000000001/days/2025-12-03?lang=en", PHONE, "light", 1200),
+]
+"""As the demo's consumer sees them; the others as its operator does."""
 PICTURES = [
     ("console.png", "/?lang=en", DESKTOP, "light", 1300),
     ("pictures/town-dark-hindi.png", "/?lang=hi", DESKTOP, "dark", 1300),
     ("pictures/meter.png", "/meters/XMB0000220?lang=en&day=2025-12-02", DESKTOP, "light", 1300),
     ("pictures/transformer.png", "/transformers/DT-05?lang=en", DESKTOP, "light", 880),
     ("pictures/consumer-hindi-phone.png", "/consumers/2000000009?lang=hi", PHONE, "light", 1400),
+    *PHONES,
     ("pictures/disconnection.png", "/due?lang=en", DESKTOP, "light", 800),
 ]
 
@@ -28,8 +35,11 @@ def main(address: str) -> None:
     with sync_playwright() as playwright:
         arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
         browser = playwright.chromium.launch(executable_path=str(system) if system.exists() else None, args=arguments)
-        for name, path, (width, height), scheme, shown_px in PICTURES:
-            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+        signed_in = {person: _sign_in(browser, address.rstrip("/"), person) for person in ("demo-operator", "demo-consumer")}
+        for picture in PICTURES:
+            name, path, (width, height), scheme, shown_px = picture
+            person = "demo-consumer" if picture in PHONES else "demo-operator"
+            page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme, storage_state=signed_in[person])
             answer = page.goto(address.rstrip("/") + path)
             if answer is None or not answer.ok:
                 raise SystemExit(f"{address}{path} does not answer as a picture should (status {answer and answer.status})")
@@ -38,6 +48,16 @@ def main(address: str) -> None:
             page.screenshot(path=DOCS / name, full_page=True, clip=clip)
             page.close()
         browser.close()
+
+
+def _sign_in(browser: Browser, address: str, person: str) -> StorageState:
+    """Through the button that a simulated town's sign-in page has for each of its people."""
+    page = browser.new_page()
+    page.goto(f"{address}/sign-in?next=/me")
+    page.locator(f"button[value={person}]").click()
+    state = page.context.storage_state()
+    page.close()
+    return state
 
 
 if __name__ == "__main__":

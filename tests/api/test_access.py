@@ -18,6 +18,8 @@ from fastapi.routing import APIRoute
 
 from openami.web import external, oauth, sign_in
 from openami.web.api.app import PARTS
+from openami.web.consumer import care, offline, recharge
+from openami.web.consumer import routes as phone
 
 from .houses import House
 
@@ -40,7 +42,7 @@ BODIES = {
     "/webhooks": {"url": "http://127.0.0.1:9/", "events": ["day.closed"]},
 }
 FORMS = {"/me/consents": {"account": "{account}", "partner": "partner-own", "purpose": "bills", "days": "3"}}
-NOBODYS = {"/api/v1/tariffs/{name}", "/static/{name}", "/api/v1/webhooks/{number}"}
+NOBODYS = {"/api/v1/tariffs/{name}", "/static/{name}", "/room/static/{name}", "/api/v1/webhooks/{number}"}
 """Routes that name what belongs to no consumer."""
 PAGES_THAT_DO = {"/sign-in", "/sign-in/demo", "/sign-in/phone", "/sign-in/code", "/oauth/token", "/oauth/revoke"}
 """POST routes that nobody signed in is meant to use; they have tests of their own."""
@@ -51,6 +53,8 @@ lies within the asker's reach, **other** what does not; a dash stands where a ro
 to the sign-in page, or to one's own. 401: not signed in. 403: not for this role. 404: not there, or not for you: nobody can tell which.
 409, 422: allowed, and refused for another reason (nothing to withdraw, one's own proposal, an address that may not be told).
 """
+CONSUMERS = [route for part in (offline.router, recharge.first, phone.router, recharge.router, care.router) for route in part.routes]
+"""The consumer's app below /my."""
 NAMED = re.compile(r"{(\w+)}")
 
 
@@ -67,7 +71,7 @@ def _rows() -> list[tuple[str, str]]:
 
 def _console(app: FastAPI) -> list[tuple[str, str]]:
     """(method, path) of every page, HEAD and what is the API's left out."""
-    routes = [*app.routes, *sign_in.router.routes, *oauth.router.routes, *external.router.routes]
+    routes = [*app.routes, *sign_in.router.routes, *oauth.router.routes, *external.router.routes, *CONSUMERS]
     found = {(m, r.path) for r in routes if isinstance(r, APIRoute) for m in r.methods if m != "HEAD"}
     return sorted(found, key=lambda one: (one[1], one[0]))
 
@@ -107,6 +111,8 @@ def _ask(house: House, method: str, path: str, who: str, which: str, *, api: boo
         "account": names["account"],
         "order_id": fresh.get("order", "O-0" if held is house.own else "O-1"),
         "day": "2025-12-02",
+        "feeder": held["feeder"],
+        "payment_id": f"W{24 * '0'}",
         "name": _name(path, held),
     }
     url = NAMED.sub(lambda found: values[found[1]], path)
@@ -127,6 +133,10 @@ def _name(path: str, held: dict[str, str]) -> str:
         return held["point"]
     if "transformers" in path:
         return held["transformer"]
+    if "/losses/" in path:
+        return held["feeder"]
+    if "/room/static" in path:
+        return "room.css"
     return "BR-DS2" if "tariffs" in path else held["feeder"] if "feeders" in path else "openami.css"
 
 
@@ -149,7 +159,7 @@ def test_every_route_answers_every_role_as_the_table_says(table: str) -> None:
 
 
 def test_nobody_gets_anything_but_the_door(table: str) -> None:
-    open_to_all = ("/health", "/static/", "/sign-in", "/.well-known/", "/oauth/jwks")
+    open_to_all = ("/health", "/static/", "/my/app.webmanifest", "/my/sw.js", "/sign-in", "/.well-known/", "/oauth/jwks")
     for line in table.splitlines():
         found = re.match(r"\| \w+ (\S+) \| \S+ \| (\d+) ", line)
         if found and not found[1].startswith(open_to_all):

@@ -175,6 +175,18 @@ def test_without_a_network_the_last_pages_open_and_say_how_old_they_are(browser,
     context.close()
 
 
+def test_the_proof_prints_as_a_pdf_with_hindi_letters(browser, house, address):
+    context, page, _ = _phone(browser, house, address)
+    page.goto(f"{address}/my/{house.own['account']}/proof?lang=hi")
+    paper = page.pdf(format="A4")
+    assert paper.startswith(b"%PDF-")
+    assert b"Devanagari" in paper
+    page.emulate_media(media="print")
+    assert not page.locator("header").is_visible()
+    assert page.get_by_text(house.own["meter"]).is_visible()
+    context.close()
+
+
 def test_signing_out_empties_what_was_kept(browser, house, address):
     context, page, _ = _phone(browser, house, address)
     page.goto(f"{address}/my?lang=en")
