@@ -5,15 +5,21 @@ from __future__ import annotations
 import itertools
 from datetime import date
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from openami.errors import RequestError
+from openami.payments.daily_file import reconcile
 from openami.payments.desk import PaymentDesk
 from openami.payments.event import Event, Kind, State, meaning
 from openami.prepaid.recharge import recharge_policy
+from openami.registry import PaymentMode
 from openami.store.ledger import Ledger
+from openami.store.ledger_bulk import settle
+from openami.store.ledger_conversion import convert
+from openami.store.sql import Database
 
 from .conftest import NOW, Clock, add_accounts, event
 
@@ -162,6 +168,17 @@ def test_a_reversal_takes_back_only_what_was_not_refunded(desk: PaymentDesk) -> 
     desk.take(event(3, kind=Kind.REVERSED))
     assert desk.ledger.standing("A").balance_paise == 0
     assert sound(desk.ledger)
+
+
+def test_after_a_conversion_a_payment_is_taken_back_from_the_book_that_has_its_money(desk: PaymentDesk, database: Database) -> None:
+    desk.take(event())
+    settle(database, date(2025, 12, 31), ["A"], np.zeros(1, np.int64), NOW)
+    assert convert(database, "C", PaymentMode.POSTPAID, date(2026, 1, 1), NOW + 1, who="w", why="y", numbers=["A"]).converted == 1
+    desk.take(event(2, kind=Kind.REVERSED))
+    standing = desk.ledger.standing("A")
+    assert (standing.balance_paise, standing.dues_paise) == (0, 0)
+    assert sound(desk.ledger)
+    assert reconcile(database, "upi", date(2025, 12, 2), []) == []
 
 
 # Any order

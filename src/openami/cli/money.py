@@ -154,6 +154,61 @@ def convert(
     raise typer.Exit(0 if done.finished else 1)
 
 
+@ledger_app.command()
+def bills(
+    account: Annotated[str, typer.Argument(help="The account's number.")], data: DataOption = DEMO_FOLDER, as_json: JsonOption = False
+) -> None:
+    """A postpaid account's bills of which something is owed, the oldest first."""
+    from ..store.ledger_bills import open_bills
+
+    found = open_bills(_site(data).rows.database, account)
+    for each in found:
+        if as_json:
+            print(json.dumps(asdict(each), default=str))
+        else:
+            print(f"{each.bill_id}  issued {each.issued}, due {each.due}: {rupees(each.owed_paise)} of {rupees(each.amount_paise)} owed")
+    if not as_json:
+        print(f"{len(found)} bills open, {rupees(sum(each.owed_paise for each in found))} owed")
+
+
+@ledger_app.command()
+def late(day: Annotated[str, typer.Option(help="The local day up to which lateness is charged.")], data: DataOption = DEMO_FOLDER) -> None:
+    """Charge the late surcharge of overdue postpaid bills, by the deployment's policy; a day is charged once, however often this is run."""
+    from ..prepaid.postpaid import postpaid_policy
+    from ..store.ledger_bills import charge_lateness
+
+    site, on = _site(data), _day(day, "--day")
+    policy = postpaid_policy(site.deployment.policy, on)
+    print(f"{charge_lateness(site.rows.database, policy, on, int(datetime.now(UTC).timestamp()))} accounts charged")
+
+
+@ledger_app.command()
+def interest(
+    day: Annotated[str, typer.Option(help="The local day up to which interest is paid.")],
+    since: Annotated[str, typer.Option(help="The day from which deposits earn it where none was paid before.")],
+    data: DataOption = DEMO_FOLDER,
+) -> None:
+    """Pay interest on deposits, by the deployment's policy; a day is paid once, however often this is run."""
+    from ..prepaid.postpaid import postpaid_policy
+    from ..store.ledger_bills import pay_deposit_interest
+
+    site, on = _site(data), _day(day, "--day")
+    policy, now = postpaid_policy(site.deployment.policy, on), int(datetime.now(UTC).timestamp())
+    print(f"{pay_deposit_interest(site.rows.database, policy, on, _day(since, '--since'), now)} accounts paid")
+
+
+@ledger_app.command()
+def instalments(
+    day: Annotated[str, typer.Option(help="The local day whose instalments are taken.")], data: DataOption = DEMO_FOLDER
+) -> None:
+    """Take the agreed daily instalments of old arrears, with what was missed before, up to the cap; a day is taken once."""
+    from ..store.ledger_bills import take_instalments
+
+    print(
+        f"{take_instalments(_site(data).rows.database, _day(day, '--day'), int(datetime.now(UTC).timestamp()))} accounts paid their instalment"
+    )
+
+
 @payments_app.command()
 def reconcile(
     file: Annotated[Path, typer.Argument(help="The gateway's file of the day: CSV with payment_id, account, amount_paise.")],

@@ -58,6 +58,6 @@ def reconcile(database: Database, gateway: str, day: date, file: Sequence[Gatewa
             found |= {row.transfer_id: row for row in connection.execute(query)}
         ids = sorted(found)
         for at in range(0, len(ids), MANY):
-            query = sa.select(ledger_row).where(ledger_row.c.refers_to.in_(ids[at : at + MANY]), ledger_row.c.kind == "reversal")
+            query = sa.select(ledger_row).where(ledger_row.c.refers_to.in_(ids[at : at + MANY]))
             found |= {row.transfer_id: row for row in connection.execute(query)}
     return against_gateway(file, [as_row(row) for row in found.values()])

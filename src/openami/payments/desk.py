@@ -26,7 +26,7 @@ from ..store.ledger_tables import bill, ledger_row, payment
 from ..store.rows import account as registry_account
 from ..store.sql import Database
 from .event import AMOUNT_MAX_PAISE, Event, State
-from .taking import Known, Outcome, Posted, transfer_id
+from .taking import Known, Outcome, Posted, book_of, transfer_id
 
 log = logging.getLogger(__name__)
 FAILED_STAYS_S = 3 * 86_400
@@ -163,7 +163,9 @@ class PaymentDesk:
                 )
             paid = as_row(found).transfer
             back = [as_row(r).transfer for r in connection.execute(sa.select(ledger_row).where(ledger_row.c.refers_to == name))]
-            wanted = Transfer(f"{name}:{refund_id}", paid.account, self.day(now), "refund", paid.credit, paid.debit, amount_paise, name)
+            own = registry_account.c
+            mode = PaymentMode(connection.execute(sa.select(own.payment_mode).where(own.number == paid.account)).scalar_one())
+            wanted = Transfer(f"{name}:{refund_id}", paid.account, self.day(now), "refund", book_of(mode), paid.debit, amount_paise, name)
             same = [t for t in back if t.transfer_id == wanted.transfer_id]
             if same and same[0].amount_paise == amount_paise:
                 return same[0]

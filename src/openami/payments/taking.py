@@ -40,6 +40,11 @@ class Posted:
     posted_s: int
 
 
+def book_of(mode: PaymentMode) -> Book:
+    """Where an account's money comes in, and is taken back from."""
+    return Book.BALANCE if mode is PaymentMode.PREPAID else Book.DUES
+
+
 def transfer_id(gateway: str, payment_id: str) -> str:
     """Under which id a payment is posted."""
     return f"{gateway}:{payment_id}"
@@ -111,15 +116,17 @@ class Known:
     def _post(self, event: Event, state: State, day: date) -> None:
         """The payment, unless it is posted, and what takes it back, unless nothing of it is left."""
         name = transfer_id(event.gateway, event.payment_id)
+        book = book_of(self.modes[event.account])
         if name not in self.transfers:
-            kind, book = ("recharge", Book.BALANCE) if self.modes[event.account] is PaymentMode.PREPAID else ("payment", Book.DUES)
+            kind = "recharge" if book is Book.BALANCE else "payment"
             self.transfers[name] = Transfer(name, event.account, day, kind, Book.GATEWAY, book, event.amount_paise)
             self.wanted.append(self.transfers[name])
         own = self.transfers[name]
         left = own.amount_paise - self.given_back.get(name, 0)  # some of it may have been refunded before
         if state is State.REVERSED and left:
             whole = reversal(own, f"{name}:reversed", day)
-            self.wanted.append(whole if left == own.amount_paise else replace(whole, kind="refund", amount_paise=left))
+            same = left == own.amount_paise and own.credit is book  # a conversion in between has carried the money into the other book
+            self.wanted.append(whole if same else replace(whole, kind="refund", debit=book, amount_paise=left))
             self.given_back[name] = own.amount_paise
 
     def write(self, connection: sa.Connection, now_s: int) -> list[Posted]:

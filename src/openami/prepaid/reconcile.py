@@ -51,7 +51,7 @@ def against_gateway(file: Sequence[GatewayRow], rows: Iterable[Row]) -> list[Dif
     undone: set[str] = set()
     for row in rows:
         transfer = row.transfer
-        if transfer.kind == "reversal":
+        if transfer.kind == "reversal" or (transfer.refers_to and transfer.transfer_id == f"{transfer.refers_to}:reversed"):
             undone.add(transfer.refers_to)
         elif transfer.debit is Book.GATEWAY:
             posted[transfer.transfer_id] = row
