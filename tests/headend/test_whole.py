@@ -8,8 +8,11 @@ from collections.abc import Callable
 from datetime import date
 
 import pytest
+from typer.testing import CliRunner
 
 from day.sites import make_town
+from openami.cli import app
+from openami.cli import headend as commands
 from openami.control.order import Order, State, What
 from openami.cosem import ciphering
 from openami.cosem.axdr import Data
@@ -56,16 +59,17 @@ def meter(town, folder):
         master, rows = load_master_key(folder.master_key), Rows.of(folder)
         identity = served.identity
         secrets = {"password_wrapped": master.wrap_secret(identity.password), "hls_secret_wrapped": master.wrap_secret(identity.hls_secret)}
+        secrets["transfer_key_wrapped"] = master.wrap_secret(identity.master_key)
         Contacts(rows).add_lines([MeterLine(own.serial, "127.0.0.1", served.port, **secrets)])
         rows.close()
         yield served
 
 
-def run(folder: Folder, until: Callable[[Headend], bool], guard=None, push: bytes = b"") -> None:
-    """A head-end of `folder` at noon, until something is so, then stopped in good order."""
+def run(folder: Folder, until: Callable[[Headend], bool], guard=None, push: bytes = b"", now_s=lambda: float(NOON_S)) -> None:
+    """A head-end of `folder` at noon (or when `now_s` says), until something is so, then stopped in good order."""
 
     async def scenario() -> None:
-        headend = Headend(folder, Wish("127.0.0.1", 0, scan_s=0.05), guard, lambda: float(NOON_S))
+        headend = Headend(folder, Wish("127.0.0.1", 0, scan_s=0.05), guard, now_s)
         port = await headend.start()
         try:
             async with asyncio.timeout(GUARD_S):
@@ -121,6 +125,35 @@ def test_an_order_that_another_process_queued_is_carried_out_as_the_guard_says(f
     rows.close()
     assert (meter.device.relay.state is ControlState.CONNECTED) is closed
     assert read_status(folder, NOON_S).orders == {str(state): 1}
+
+
+CALENDAR = {"name": "0904544f5532", "seasons": "0100", "weeks": "0100", "days": "0100"}
+
+
+@pytest.mark.parametrize(
+    ("what", "wish"),
+    [("load_limit", {"limit_w": 3000}), ("clock", {}), ("calendar", CALENDAR), ("keys", {"client": 48}), ("image", {})],
+)
+def test_every_kind_of_order_given_by_command_is_carried_out_over_a_restart(folder, meter, monkeypatch, tmp_path, what, wish):
+    firmware = tmp_path / "SIM-2.00.bin"
+    firmware.write_bytes(bytes(range(200)) * 3)
+    words = ["headend", "order", what, meter.identity.serial, "--who", "test", "--why", "test", "--id", "o1", "--data", str(folder.root)]
+    words += ["--wish", json.dumps(wish), *(("--image", str(firmware)) if what == "image" else ())]
+    with monkeypatch.context() as patch:
+        patch.setattr(commands.time, "time", lambda: float(NOON_S))
+        result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+
+    def later(headend: Headend) -> bool:
+        meter.now_s += 1
+        return settled(headend)
+
+    run(folder, lambda headend: len(headend.book.order("o1").steps) > 1, now_s=lambda: float(meter.now_s))
+    run(folder, later, now_s=lambda: float(meter.now_s))
+    rows = Rows.of(folder)
+    order = OrderBook(rows).order("o1")
+    rows.close()
+    assert order.state is State.CONFIRMED, order.steps[-1]
 
 
 def pushed(town, push_object: str, row: RegisterRow, clock_s: int, counter: int) -> bytes:

@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -92,6 +93,9 @@ def order(
     why: Annotated[str, typer.Option(help="Why; it stands in the audit trail.")],
     wish: Annotated[str, typer.Option(help='What exactly, as JSON: {"limit_w": 3000}, {"client": 64} ...')] = "{}",
     account: Annotated[str, typer.Option(help="The consumer's account, of a relay order.")] = "",
+    image: Annotated[
+        Path | None, typer.Option(help="image: the firmware file; it is kept in the data folder. Its name names the image.")
+    ] = None,
     order_id: Annotated[str | None, typer.Option("--id", help="The same id again is the same order; left out = made up.")] = None,
     data: DataOption = DEMO_FOLDER,
 ) -> None:
@@ -103,6 +107,8 @@ def order(
     from ..store.order_book import OrderBook
     from ..store.rows import Rows
 
+    if (what == What.IMAGE) != (image is not None):
+        raise InputError("an order of a firmware image, and only that, is given the file; write image SERIAL --image FILE")
     if what not in list(What):
         raise InputError(f"{what!r} is no order; write {', '.join(What)}")
     if not who.strip() or not why.strip():
@@ -112,6 +118,8 @@ def order(
     try:
         if meter not in {one.serial for one in rows.meters()}:
             raise InputError(f"meter {meter} is not in the registry of {data}; see its serial number there")
+        if image is not None:
+            wish = _with_image(wish, image, Folder(data).images)
         made = Order(order_id or f"o-{secrets.token_hex(6)}", What(what), account, meter, int(time.time()), wish=wish, who=who, why=why)
         asked = OrderBook(rows).ask(made)
         rows.note(datetime.now(UTC), who, f"order {what}", meter, f"{asked.order_id}: {why}")
@@ -143,6 +151,18 @@ def events(
         else:
             print(f"{zone.local(one.at_s):%Y-%m-%d %H:%M:%S}  {one.serial:12s} {one.code or '':>5}  {one.text}")
     rows.close()
+
+
+def _with_image(wish: str, file: Path, kept: Path) -> str:
+    """The wish with the image's name, size and SHA-256, and its bytes kept where the head-end looks for them."""
+    from ..headend.images import keep_image
+
+    try:
+        octets = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}); give --image a firmware file") from None
+    named = {"identifier": file.stem, "size": len(octets), "sha256": keep_image(kept, octets)}
+    return json.dumps(named | json.loads(wish))
 
 
 def _check_json(wish: str) -> None:

@@ -10,8 +10,10 @@ name and size; whatever breaks, the meter is asked how far it has come before an
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from enum import IntEnum
+from pathlib import Path
 
 from ..control.order import Event, Order, State
 from ..cosem.apdu import Ref
@@ -24,6 +26,31 @@ from .session import FIRMWARE, Denied, MeterSession
 
 IMAGE, FIRMWARE_VERSION = "0.0.44.0.0.255", "1.0.0.2.0.255"
 BLOCK_BYTES_MAX = 8192
+SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def images_in(folder: Path) -> Callable[[str], bytes]:
+    """The images of a folder whose files are named by their SHA-256, as `keep_image` puts them there."""
+
+    def image(sha256: str) -> bytes:
+        try:
+            return (folder / sha256).read_bytes() if SHA256.fullmatch(sha256) else b""
+        except OSError as error:
+            raise InputError(
+                f"no firmware image with SHA-256 {sha256} lies in {folder} ({error.strerror}); order it with --image FILE"
+            ) from None
+
+    return image
+
+
+def keep_image(folder: Path, octets: bytes) -> str:
+    """An image into the folder, whole or not at all; gives its SHA-256."""
+    sha256 = hashlib.sha256(octets).hexdigest()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    beside = folder / f"{sha256}.new"
+    beside.write_bytes(octets)
+    beside.replace(folder / sha256)
+    return sha256
 
 
 class Status(IntEnum):

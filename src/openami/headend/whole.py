@@ -36,10 +36,11 @@ from .admission import Admission, correspondents
 from .arrivals import Arrivals
 from .gaps import Gap
 from .gate import Allowance
+from .images import images_in
 from .intake import Intake, Notes
 from .lines import Lines, reader_title
 from .listener import PushListener
-from .orders import Guard, OrderDesk, no_images
+from .orders import Guard, OrderDesk
 from .plan import Limits, Plan, Task
 from .pulled import BILLING_PROFILE, BLOCK_LOAD_PROFILE, DAILY_LOAD_PROFILE, read_pulled
 from .reader import RawProfile
@@ -60,14 +61,14 @@ PROFILE_OF = {"daily": DAILY_LOAD_PROFILE, "billing": BILLING_PROFILE}
 @dataclass(frozen=True, slots=True)
 class Wish:
     """host, port: where pushes are taken, over TCP and, if `udp`, over UDP on the same port. scan_s: how often it is looked for gaps; images: the
-    firmware images at hand, by SHA-256."""
+    firmware images at hand, by SHA-256, None = those in the data folder."""
 
     host: str
     port: int
     udp: bool = False
     limits: Limits = field(default_factory=Limits)
     scan_s: float = SCAN_S
-    images: Callable[[str], bytes] = no_images
+    images: Callable[[str], bytes] | None = None
 
 
 def headend_title(deployment: Deployment) -> bytes:
@@ -109,7 +110,9 @@ class Headend:
             self.lines.under_way = self._keys_under_way
             self.notes = Notes(self.heard, self.arrivals, self._proved, self.lines.pushed_old_s)
             self.book = OrderBook(self.rows)
-            self.desk = OrderDesk(self.book, self.lines, lambda: int(now_s()), guard, wish.images, sees_voltage=True)
+            self.desk = OrderDesk(
+                self.book, self.lines, lambda: int(now_s()), guard, wish.images or images_in(folder.images), sees_voltage=True
+            )
             self.plan = Plan(wish.limits)
             self.rounds = Rounds(
                 self.plan, self.lines, self._pulls, now_s, self.desk, taken=self._taken, resident=True, away=self.notes.away

@@ -83,6 +83,10 @@ class Folder:
         return self.root / "lake"
 
     @property
+    def images(self) -> Path:
+        return self.root / "images"
+
+    @property
     def master_key(self) -> Path:
         return self.root / "secrets" / "master.key"
 
