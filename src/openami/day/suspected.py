@@ -50,8 +50,8 @@ class Span:
 
 
 def look_back(site: Site, last: date, shard: int, span_days: int = SPAN_DAYS) -> None:
-    """Write `suspects`, `mapping_proposals` and `loading` of (last, shard), from up to `span_days` closed days that end with it. With fewer than
-    two days nobody is suspected and nothing proposed: the tables are empty, and say by that that it was looked."""
+    """Write `suspects`, `mapping_proposals` and `loading` of (last, shard), from up to `span_days` closed days that end with it. By one day nobody is
+    suspected: a table without rows says that it was looked."""
     span = read_span(site, last, shard, span_days)
     tamper = _tampers(site, span, last, span_days)
     suspected: list[dict[str, object]] = []
@@ -61,8 +61,8 @@ def look_back(site: Site, last: date, shard: int, span_days: int = SPAN_DAYS) ->
     for feeder in np.unique(span.index.feeder[span.index.feeder >= 0]).tolist():
         group = Group.of(span, feeder)
         if group.members.size and group.dts.size:
+            doubts = _places(group, proposed)
             if span.days >= DAYS_MIN:
-                doubts = _places(group, proposed)
                 suspected += _suspects(group, tamper[group.members], doubts)
             loaded += _loading(group, ratings, site.calendar.interval_s)
     suspected.sort(key=lambda row: (-float(str(row["worth_wh"])), str(row["serial"])))

@@ -16,18 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..day import Site
+from ..day.found import Found
 from ..day.lines import bills_to_date, charge_lines
 from ..fleet.faults import BREAKS, TAKEN_IN, Plan, cause_of, expected_grid, expected_refusals
 from ..fleet.households import IMPOSSIBLE_WH
 from ..fleet.run import Outcome
 from ..fleet.town import Town
 from ..headend.status import not_stored
-from ..losses.suspicion import Idle, Understated, idle_while_flowing, understated, wrong_transformers
 from ..readings import CHANNEL_BY_NAME, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Int32, Quality, UInt32
 from ..registry import NodeKind
 from ..store.journal import Journal
 from .asked import Answered
 
+LISTED = 10
+"""Of the audit's lists, so many rows stand in the report."""
 CHECKS_OF_THE_DEMO = ("missing", "duplicate", "spike", "plausibility", "frozen", "zero")
 """The checks that have something to judge here; out of day is decided before the grid, and counted with the quarantine."""
 
@@ -111,7 +113,7 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome, answered: Answe
         },
         "money": money,
         "losses": balance,
-        "suspicion": _suspicion(site, town, plan, place, np.where(quality & ESTIMATED_BITS, MISSING, validated), balance["transformers"]),
+        "suspicion": _suspicion(site, town, plan, balance["transformers"]),
         "holds": holds,
         "fingerprint": _fingerprint(validated, quality),
     }
@@ -318,41 +320,29 @@ def _hourly(values: Int32, per_hour: int) -> list[int]:
     return [int(hour.sum()) for hour in np.where(values == MISSING, 0, values).astype(np.int64).reshape(-1, per_hour)]
 
 
-def _suspicion(site: Site, town: Town, plan: Plan, place: np.ndarray, measured: Int32, losses: dict[str, Any]) -> dict[str, Any]:
-    """Where the planted thieves and wrongly mapped meters stand in the lists that an auditor would see, judged on measured values only: nobody is
-    suspected on an estimate."""
-    first = site.deployment.first_day
-    moves: list[dict[str, Any]] = []
-    short: list[dict[str, Any]] = []
-    for shard in site.rows.shards():
-        own = np.flatnonzero(place[:, 0] == shard)
-        block = np.ascontiguousarray(measured[own[np.argsort(place[own, 1])]].T)
-        index = site.rows.shard_index(shard, first)
-        moves += [
-            {
-                "meter": index.serials[m.meter],
-                "registry": index.transformers[m.now],
-                "proposed": index.transformers[m.to],
-                "evidence": round(m.evidence, 1),
-            }
-            for m in wrong_transformers(index, block)
-        ]
-        slow: list[Understated | Idle] = [*understated(index, block)]
-        slow += idle_while_flowing(index, block, 60 // site.deployment.interval_minutes)
-        short += [
-            {"meter": index.serials[u.meter], "transformer": index.transformers[u.transformer], "evidence": round(u.evidence, 1)}
-            for u in slow
-        ]
+def _suspicion(site: Site, town: Town, plan: Plan, losses: dict[str, Any]) -> dict[str, Any]:
+    """Where the planted thieves and wrongly mapped meters stand in what the audit has found (`day/found.py`), as an auditor sees it."""
+    found = Found(site.lake)
+    moves, short = found.proposals(), found.suspects()
     thieves = {town.meters[k].serial: shape for k, shape in plan.theft.items()}
     wrong = {town.meters[k].serial: true for k, true in plan.mapped_wrong.items()}
-    moves.sort(key=lambda m: (-m["evidence"], m["meter"]))
-    short.sort(key=lambda u: (-u["evidence"], u["meter"]))
+    rank = {row.serial: row.rank for row in short}
     return {
-        "mapping_proposals": moves[:10],
-        "mapped_wrong_found": sorted(m["meter"] for m in moves if wrong.get(m["meter"]) == m["proposed"]),
+        "mapping_proposals": [
+            {"meter": p.serial, "registry": p.now, "proposed": p.to, "confidence": round(p.confidence, 3)} for p in moves[:LISTED]
+        ],
+        "mapped_wrong_found": sorted(p.serial for p in moves if wrong.get(p.serial) == p.to),
         "mapped_wrong_planted": sorted(wrong),
-        "counting_too_little": short[:10],
-        "thieves_found": {s: next((k + 1 for k, u in enumerate(short) if u["meter"] == s), None) for s in sorted(thieves)},
+        "counting_too_little": [
+            {
+                "meter": s.serial,
+                "transformer": s.transformer,
+                "probability": round(s.probability, 3),
+                "evidence": [e.code for e in s.evidence],
+            }
+            for s in short[:LISTED]
+        ],
+        "thieves_found": {serial: rank.get(serial) for serial in sorted(thieves)},
         "thieves_transformer": {
             town.meters[k].serial: _standing(losses, town.transformers[town.true_transformer[k]].name) for k in plan.theft
         },

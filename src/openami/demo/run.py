@@ -25,6 +25,7 @@ from typing import Any
 
 from ..billing.tariff import load_tariffs
 from ..day import Site, close_all, collect
+from ..day.findings import record
 from ..errors import InputError, OpenAMIError, StorageError
 from ..fleet.faults import Plan, plant
 from ..fleet.run import Fleet, Outcome
@@ -117,6 +118,11 @@ def _work(partial: Folder, town: Town, plan: Plan, stage: Stage, started: float)
     at = time.perf_counter()
     close_all(site, stage("Validate, bill, balance", town.days * len(site.rows.shards())))
     times["close_s"] = time.perf_counter() - at
+    at = time.perf_counter()
+    step = stage("Losses, outages, suspects", 1)
+    record(site)
+    step(1)
+    times["audit_s"] = time.perf_counter() - at
     at = time.perf_counter()
     step = stage("Low balances, cuts, payments, light", 1)
     supplied = supply(site, town)
