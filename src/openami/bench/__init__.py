@@ -11,6 +11,7 @@
     day.py       the whole close, at one and ten million meters
     prepaid.py   a day's charges and statements, payments to orders, accounts converted; chain.py: payment to light
     scale.py     the journals, a shard's grid out of them, the close on Spark; servers.py: the real servers that it takes
+    web.py       pages of a million accounts with 1,000 days behind them; web_town.py: how that town is made
     headend.py   pushes confirmed after the journal's sync; asking.py: meters read and ordered
 
 What they start from and stand beside: pushes.py (frames), days.py (days of readings), shards.py (a lake of validated days), meters.py
@@ -35,7 +36,7 @@ from typing import Any
 from ..errors import InputError
 
 Line = dict[str, Any]
-NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "losses", "history", "day", "headend", "prepaid", "scale")
+NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "losses", "history", "day", "headend", "prepaid", "web", "scale")
 
 
 def run_bench(name: str, meters: int | None) -> Iterator[Line]:

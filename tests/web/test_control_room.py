@@ -1,0 +1,196 @@
+"""The control room over a real, small town: lists by key, reach, orders looked at and asked for once, corrections, saved filters, files."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from api.houses import House, build
+
+from openami.control.order import State
+from openami.store.heard import Heard, MeterEvent
+from openami.store.lookup import Reach
+from openami.store.order_book import OrderBook
+from openami.web.charts_wide import MAP_HEIGHT, MAP_WIDTH, Area, _squares, tree_map
+from openami.web.control_room.saved import ours
+from openami.web.control_room.standing import Kept, reckon_day
+from openami.web.one_account import OneAccount
+from openami.web.opened import OpenedTown
+
+PAGES = ["", "/network", "/meters", "/orders", "/events", "/exceptions", "/losses", "/suspects", "/mapping", "/outages"]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> House:
+    return build(tmp_path_factory.mktemp("room"))
+
+
+@pytest.fixture(scope="module")
+def operator(house):
+    return house.browser("operator")
+
+
+def form_of(page: str) -> str:
+    return re.search(r'name="form" value="([^"]+)"', page)[1]
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("lang", ["en", "hi"])
+def test_every_page_is_there_in_both_languages_and_runs_only_our_script(operator, path, lang):
+    answer = operator.get(f"/room{path}?lang={lang}")
+    assert answer.status_code == 200
+    assert f'<html lang="{lang}">' in answer.text
+    assert "script-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_who_does_not_see_the_town_does_not_see_the_room(house):
+    assert house.browser("consumer-own").get("/room").status_code == 403
+    assert house.browser().get("/room").status_code in (303, 401)
+
+
+def test_an_operator_of_a_division_sees_only_its_feeder(house):
+    page = house.browser("operator-own").get("/room/network").text
+    assert f">{house.own['feeder']}</a>" in page and f">{house.other['feeder']}</a>" not in page
+    assert house.browser("operator-own").get(f"/room/network/{house.other['feeder']}").status_code == 404
+    assert house.browser("operator-own").get(f"/room/meters/{house.other['meter']}").status_code == 404
+    assert house.other["meter"] not in house.browser("operator-own").get("/room/exceptions").text
+
+
+def test_the_days_summary_counts_every_interval_once(house):
+    day = house.site.lake.days("validated")[-1]
+    stands = reckon_day(house.site, day)
+    meters = sum(f.meters for f in stands.feeders)
+    assert meters == len(house.gate.lookup.meters(Reach(everything=True), "", 500))
+    assert all(f.metered + f.estimated + f.missing == f.expected == f.meters * stands.day_slots for f in stands.feeders)
+
+
+def test_an_old_answer_is_given_at_once_and_renewed_behind():
+    now, asked = [0.0], []
+    kept: Kept[int] = Kept(renew_s=2.0, clock=lambda: now[0])
+
+    def reckon() -> int:
+        asked.append(1)
+        return len(asked)
+
+    assert [kept.get("k", reckon), kept.get("k", reckon)] == [1, 1]
+    now[0] = 5.0
+    assert kept.get("k", reckon) == 1
+    kept._pool.shutdown(wait=True)
+    assert kept.get("k", reckon) == 2
+
+
+def test_lists_go_on_by_key_without_telling_anybody_twice(house, operator, monkeypatch):
+    from openami.web.control_room import routes
+
+    monkeypatch.setattr(routes, "ROWS", 20)
+    seen, at = [], "/room/meters"
+    while at:
+        page = operator.get(at).text
+        seen += re.findall(r'name="meter" value="([^"]+)"', page)
+        onward = re.search(r'href="([^"]+)" rel="next"', page)
+        at = onward[1].replace("&amp;", "&") if onward else ""
+    assert seen == sorted({row["serial"] for row in house.gate.lookup.meters(Reach(everything=True), "", 500)})
+
+
+def test_a_cursor_that_was_not_made_here_is_refused_in_words(operator):
+    answer = operator.get("/room/meters?cursor=nonsense")
+    assert (answer.status_code, "<h1>" in answer.text) == (404, True)
+
+
+def test_an_account_leads_to_its_meter(house, operator):
+    assert operator.get(f"/room/meters?text={house.own['account']}").headers["location"] == f"/room/meters/{house.own['meter']}"
+
+
+def test_an_order_is_looked_at_and_asked_for_once_however_often_the_button_is_pressed(house, operator):
+    form = form_of(operator.get("/room/orders").text)
+    look = operator.post("/room/orders/look", data={"form": form, "what": "read", "serials": f"{house.own['meter']} NOBODY"}).text
+    assert "NOBODY" in look and house.own["meter"] in look
+    book = OrderBook(house.site.rows)
+    before = len(book.of_meter(house.own["meter"]))
+    key = re.search(r'name="key" value="([^"]+)"', look)[1]
+    asked = {"form": form, "key": key, "what": "read", "meter": house.own["meter"], "why": "the consumer asks"}
+    assert [operator.post("/room/orders", data=asked).status_code for _ in range(2)] == [303, 303]
+    assert len(book.of_meter(house.own["meter"])) == before + 1
+
+
+def test_many_disconnections_wait_for_a_second_person_who_is_another_one(house, operator):
+    serials = [row["serial"] for row in house.gate.lookup.meters(Reach(everything=True), "", 12)]
+    form = form_of(operator.get("/room/orders").text)
+    look = operator.post("/room/orders/look", data={"form": form, "what": "disconnect", "serials": " ".join(serials)}).text
+    assert "a second person must agree" in look
+    key = re.search(r'name="key" value="([^"]+)"', look)[1]
+    operator.post("/room/orders", data={"form": form, "key": key, "what": "disconnect", "meter": serials, "why": "dues of a year"})
+    made = next(one for one in house.gate.proposals.page(None, 10) if one.who == "operator")
+    own = operator.post(f"/room/proposals/{made.id}", data={"form": form, "answer": "approve"})
+    assert (own.status_code, house.gate.proposals.find(made.id).state) == (422, "waiting")
+    second = house.browser("operator-second")
+    form = form_of(second.get("/room/orders").text)
+    assert second.post(f"/room/proposals/{made.id}", data={"form": form, "answer": "refuse"}).status_code == 303
+    assert house.gate.proposals.find(made.id).state == "refused"
+
+
+def test_a_form_of_another_session_changes_nothing(house, operator):
+    assert operator.post("/room/orders/O-0/withdraw", data={"form": "x" * 43, "why": "to see"}).status_code == 403
+    assert OrderBook(house.site.rows).order("O-0").state is State.REQUESTED
+
+
+def test_an_auditor_looks_and_changes_nothing(house):
+    auditor = house.browser("auditor")
+    page = auditor.get("/room/meters").text
+    assert "orders/look" not in page
+    assert auditor.post("/room/orders/look", data={"form": form_of(page), "what": "read", "serials": house.own["meter"]}).status_code == 403
+
+
+def test_a_correction_is_kept_with_its_reason_and_the_day_reckoned_again(house, operator):
+    day, serial = house.site.lake.days("validated")[-1], house.own["meter"]
+    path = f"/room/exceptions/{serial}"
+    form = form_of(operator.get(f"{path}?day={day}").text)
+    given = {"form": form, "day": day.isoformat(), "begins": "00:00", "value": "777", "why": "read on the display"}
+    assert operator.post(path, data=given | {"why": ""}).status_code == 422
+    assert operator.post(path, data=given).status_code == 303
+    page = operator.get(f"{path}?day={day}").text
+    assert "read on the display" in page and ">777</td>" in page
+
+
+def test_events_are_listed_by_what_they_are_about(house, operator):
+    now_s = int(time.time())
+    Heard(house.site.rows).note([MeterEvent(house.own["meter"], now_s - 60, 251, 83, True, "cover opened", now_s, "push")])
+    assert "cover opened" in operator.get("/room/events?kind=tamper").text
+    assert "cover opened" not in operator.get("/room/events?kind=supply").text
+
+
+def test_days_and_losses_come_as_files(house, operator):
+    text = operator.get(f"/room/meters/{house.own['meter']}/days.csv").text.splitlines()
+    assert text[0].startswith("meter,day,import_wh") and len(text) == 1 + len(house.site.lake.days("validated"))
+    rows = pq.read_table(io.BytesIO(operator.get("/room/losses.csv?format=parquet").content))
+    assert {"in_wh", "loss_wh", "coverage"} <= set(rows.column_names) and rows.num_rows > 2
+
+
+def test_a_saved_list_comes_back_and_leads_nowhere_else(operator):
+    form = form_of(operator.get("/room").text)
+    operator.post("/room/filters", data={"form": form, "name": "Spikes", "address": "/room/exceptions?check=spike"})
+    assert "★ Spikes" in operator.get("/room").text
+    assert operator.post("/room/filters", data={"form": form, "name": "Away", "address": "//evil.example/room"}).status_code == 422
+    assert not any(map(ours, ("//x/room", "https://x/room", "/roomy", "/room\\..", "/me")))
+
+
+def test_one_accounts_page_of_a_large_town_says_what_the_small_towns_does(house):
+    town = OpenedTown(house.site.folder, (0, 0, 0))
+    one, day = OneAccount(town.site), town.days()[-1]
+    for number in town._registry.accounts:
+        whole, alone = town.consumer(number, day), one.consumer(number, day)
+        assert {n: getattr(whole, n) for n in whole.__slots__ if n != "supply"} == {
+            n: getattr(alone, n) for n in alone.__slots__ if n != "supply"
+        }
+
+
+def test_areas_of_a_tree_map_are_as_large_as_their_sizes_and_fill_the_whole():
+    sizes = [50.0, 20.0, 20.0, 7.0, 2.0, 1.0]
+    found = _squares(sizes, MAP_WIDTH, MAP_HEIGHT)
+    whole = MAP_WIDTH * MAP_HEIGHT
+    assert [w * h * sum(sizes) / whole for _, _, w, h in found] == pytest.approx(sizes)
+    assert all(x >= 0 and y >= 0 and x + w <= MAP_WIDTH + 1e-6 and y + h <= MAP_HEIGHT + 1e-6 for x, y, w, h in found)
+    assert "<script>" not in tree_map("m", "t", "d", [Area(1.0, "<script>", "n", "/x", "m0")])
