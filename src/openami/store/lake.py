@@ -36,7 +36,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction
 
 from ..errors import DataError, RequestError, StorageError
-from ..readings import CHANNEL_BY_NAME, DayBlock, UInt32
+from ..readings import CHANNEL_BY_NAME, DayBlock, Int32, UInt32
 from .blocks import BlockFile, blocks_to_table, plain_schema, quality_to_table, read_rows, slot_names, write_rows
 from .places import Local, Place, place_at
 from .slots import slot_schema, write_slots
@@ -173,6 +173,11 @@ class Lake:
         with Draft(self, blocks[0].day) as draft:
             draft.write_blocks(table, blocks)
             draft.commit()
+
+    def read_values(self, table: str, day: date, shard: int, channel: str) -> Int32 | None:
+        """One channel's values of (day, shard), int32 [slot, meter], without their quality: a fraction of `read_blocks`. None = not there."""
+        files = (BlockFile(path) for path in self.files(table, day).get(shard, []))
+        return next((file.values(channel) for file in files if channel in file.channels), None)
 
     def read_blocks(self, table: str, day: date, shard: int) -> dict[str, DayBlock]:
         """The day blocks of (day, shard) by channel name, quality made dense again."""

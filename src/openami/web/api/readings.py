@@ -230,6 +230,19 @@ def read_series(site: Site, shard: int, meter: int, channel: Channel, days: list
     return series
 
 
+def read_values(site: Site, shard: int, meter: int, channel: Channel, days: list[date]) -> list[int]:
+    """The validated values alone of some days, oldest first, MISSING where there is none."""
+    by_day, found = _from_history(site, shard, meter, channel, days), list[int]()
+    for day in days:
+        if day in by_day:
+            found += by_day[day][0]
+            continue
+        values = site.lake.read_values("validated", day, shard, channel.name)
+        known = values is not None and meter < values.shape[1]
+        found += values[:, meter].tolist() if values is not None and known else [int(MISSING)] * site.calendar.slots(day)
+    return found
+
+
 def _from_history(site: Site, shard: int, meter: int, channel: Channel, days: list[date]) -> dict[date, tuple[list[int], list[int]]]:
     if not days:
         return {}

@@ -23,7 +23,7 @@ from ...day import Site
 from ...errors import RequestError
 from ...readings import CHANNEL_BY_NAME, ESTIMATED_BITS, MISSING, Int32
 from ...store.ledger import Ledger
-from ..api.readings import Series, read_series
+from ..api.readings import Series, read_series, read_values
 from ..townbook import Consumer, DayCost, Words
 
 Row = dict[str, Any]
@@ -172,8 +172,9 @@ def what_if(site: Site, row: Row, meter: Row, day: date) -> tuple[WhatIf, ...]:
     if own is None or own.tariff.needs_demand or own.tariff.needs_contract or not meter["connected_load_w"]:
         return ()
     days = [own.first + timedelta(days=k) for k in range((day - own.first).days + 1)]
-    series = _series(site, meter, own.tariff, days)
-    own_paise = _bill_paise(site, own, series, days, row, meter)
+    values = read_values(site, meter["shard"], meter["index"], CHANNEL_BY_NAME[own.tariff.channel], days)
+    known = [value for value in values if value != MISSING]
+    own_paise = _bill_paise(site, own, values, days, row, meter)
     found = []
     for name in alternatives(book, row["tariff"]):
         part = _part(site, book, row, name, day)
@@ -181,17 +182,16 @@ def what_if(site: Site, row: Row, meter: Row, day: date) -> tuple[WhatIf, ...]:
             continue
         if part.tariff.needs_demand or part.tariff.needs_contract:
             continue
-        known = [v for v in series.values if v != MISSING]
         found.append(
             WhatIf(
                 own.first,
                 day,
                 sum(known),
-                len(series.values) - len(known),
+                len(values) - len(known),
                 own_paise,
                 Words(part.tariff.title_en, part.tariff.title_hi),
                 name,
-                _bill_paise(site, part, series, days, row, meter),
+                _bill_paise(site, part, values, days, row, meter),
             )
         )
     return tuple(found)
@@ -212,13 +212,13 @@ def _part(site: Site, book: TariffBook, row: Row, name: str, day: date) -> Segme
     return part.starting(stored[0]) if stored else None
 
 
-def _bill_paise(site: Site, part: Segment, series: Series, days: list[date], row: Row, meter: Row) -> int:
+def _bill_paise(site: Site, part: Segment, values: list[int], days: list[date], row: Row, meter: Row) -> int:
     periods = len(part.tariff.periods)
     energy, at = np.zeros((periods, 1), np.int64), 0
-    values: Int32 = np.array(series.values, np.int32)[:, None]
+    block: Int32 = np.array(values, np.int32)[:, None]
     for day in days:
         index = tou_index(part.tariff, site.calendar, day)
-        energy += fold(values[at : at + index.size], index, periods)[0]
+        energy += fold(block[at : at + index.size], index, periods)[0]
         at += index.size
     printed = bill(
         part.tariff,
