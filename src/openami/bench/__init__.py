@@ -8,7 +8,7 @@
     rollup.py    demand per slot of transformers, feeders, divisions and the company, from Parquet
     losses.py    the energy account of every transformer and feeder, with intervals
     history.py   one meter's year
-    day.py       the whole close, at one and ten million meters
+    day.py       the whole close, at one and ten million meters; steady.py: with three like days to read, as from the fourth day on
     prepaid.py   a day's charges and statements, payments to orders, accounts converted; chain.py: payment to light
     scale.py     the journals, a shard's grid out of them, the close on Spark; servers.py: the real servers that it takes
     web.py       pages of a million accounts with 1,000 days behind them; web_town.py: how that town is made
@@ -36,7 +36,7 @@ from typing import Any
 from ..errors import InputError
 
 Line = dict[str, Any]
-NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "losses", "history", "day", "headend", "prepaid", "web", "scale")
+NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "losses", "history", "day", "steady", "headend", "prepaid", "web", "scale")
 
 
 def run_bench(name: str, meters: int | None) -> Iterator[Line]:

@@ -41,25 +41,28 @@ KINDS = 4
 def run(meters: int | None = None, threads: int = 2) -> Iterator[Line]:
     """`meters`, or both sizes of the claim."""
     for size in SIZES if meters is None else (meters,):
-        yield from _close(size, threads)
+        yield from close_last("day", size, threads, 2)
 
 
-def _close(meters: int, threads: int) -> Iterator[Line]:
+def close_last(bench: str, meters: int, threads: int, days: int) -> Iterator[Line]:
+    """Lines about closing the last of so many days; those before it are closed first, and are not in the figure. `cpu_s`: of all threads."""
     most = min(SHARD_METERS, -(-meters // threads))
     sizes = [min(most, meters - first) for first in range(0, meters, most)]
     shards = list(range(len(sizes)))
     with tempfile.TemporaryDirectory(prefix="openami-bench-") as folder:
-        site = bench_site(Folder(Path(folder)), sizes)
-        close_all(site, threads=threads, days=[FIRST], shards=shards)
-        start = time.perf_counter()
-        close_all(site, threads=threads, days=[SECOND], shards=shards)
-        took_s = time.perf_counter() - start
+        site = bench_site(Folder(Path(folder)), sizes, days)
+        *before, last = site.deployment.open_days
+        close_all(site, threads=threads, days=before, shards=shards)
+        start, start_cpu = time.perf_counter(), time.process_time()
+        close_all(site, threads=threads, days=[last], shards=shards)
+        took_s, cpu_s = time.perf_counter() - start, time.process_time() - start_cpu
         readings = 48 * meters
-        yield line("day", "readings_per_s", readings / took_s, "readings/s", readings, meters=meters)
-        yield line("day", "seconds_per_million_meters", took_s / meters * 1e6, "s", readings, meters=meters)
-        size = sum(path.stat().st_size for path in (Path(folder) / "lake").glob(f"*/day={SECOND}/*/*.parquet"))
-        yield line("day", "bytes_per_meter", size / meters, "bytes", readings, meters=meters, of="all tables of the day, raw included")
-        yield {**memory("day", readings), "meters": meters}
+        yield line(bench, "readings_per_s", readings / took_s, "readings/s", readings, meters=meters)
+        yield line(bench, "seconds_per_million_meters", took_s / meters * 1e6, "s", readings, meters=meters)
+        yield line(bench, "cpu_s", cpu_s, "s", readings, meters=meters)
+        size = sum(path.stat().st_size for path in (Path(folder) / "lake").glob(f"*/day={last}/*/*.parquet"))
+        yield line(bench, "bytes_per_meter", size / meters, "bytes", readings, meters=meters, of="all tables of the day, raw included")
+        yield {**memory(bench, readings), "meters": meters}
 
 
 class BenchSite(Site):
@@ -72,16 +75,16 @@ class BenchSite(Site):
         return replace(index, shard=shard), replace(roll)  # a roll of its own, as from the registry
 
 
-def bench_site(folder: Folder, sizes: list[int]) -> BenchSite:
-    """A folder with raw readings of two days."""
-    deployment = Deployment("Bench", "Asia/Kolkata", 30, FIRST, 2, "BR", "4f41490000000001")
+def bench_site(folder: Folder, sizes: list[int], days: int = 2) -> BenchSite:
+    """A folder with raw readings of so many days, the later ones alike."""
+    deployment = Deployment("Bench", "Asia/Kolkata", 30, FIRST, days, "BR", "4f41490000000001")
     folder.save(deployment)
     site = BenchSite(folder, deployment, Rows(folder.rows, create=True), Lake(folder.lake))
     site.sizes = sizes
-    for day in (FIRST, SECOND):
+    for day in deployment.open_days:
         with site.lake.draft(day) as draft:
             for shard, size in enumerate(sizes):
-                values = _raw(size, shard % KINDS, day == SECOND)
+                values = _raw(size, shard % KINDS, day > FIRST)
                 quality = np.where(values == MISSING, np.uint32(Quality.MISSING), np.uint32(0))
                 draft.write_blocks("raw", [DayBlock(day, shard, IMPORT_WH, values, quality)])
             draft.commit()
