@@ -31,7 +31,7 @@ from ..store.blocks import BlockFile
 from ..store.facts import Told, tell_facts
 from ..store.heard import Heard, MeterEvent
 from ..vee.facts import FactKind
-from .network import network_of
+from .network import Drawn, network_of
 from .site import Site
 
 SOURCE = "outage"
@@ -61,10 +61,10 @@ def supply_events(site: Site, first: date, last: date) -> list[MeterEvent]:
     return heard.events(*between, bits=tuple(BITS)) + heard.events(*between, codes=tuple(CODES))
 
 
-def outages_of(site: Site, day: date, shard: int, events: Sequence[MeterEvent]) -> DayOutages:
-    """The outages that touch a (day, shard). Silence is read from `raw`, where the day has any."""
+def outages_of(site: Site, day: date, shard: int, events: Sequence[MeterEvent], drawn: Drawn | None = None) -> DayOutages:
+    """The outages that touch a (day, shard). Silence is read from `raw`, where the day has any. drawn: as for `network_of`."""
     index = site.rows.shard_index(shard, day)
-    tree, calendar = network_of(site, index, day).tree, site.calendar
+    tree, calendar = network_of(site, index, day, drawn=drawn).tree, site.calendar
     start_s, end_s = calendar.day_start(day), calendar.day_start(day + timedelta(days=1))
     wh = _raw_wh(site, day, shard)
     signs = _signs(index, events, start_s, end_s)
@@ -95,7 +95,9 @@ def tell_outages(site: Site, days: Sequence[date], shards: Sequence[int]) -> int
 
 
 def _tell(site: Site, day: date, shard: int, events: Sequence[MeterEvent]) -> int:
-    found = outages_of(site, day, shard, events)
+    found = outages_of(
+        site, day, shard, events, Drawn()
+    )  # by the registry alone: a slip in the folder `network` must not keep a day from closing
     wh = _raw_wh(site, day, shard)
     slots, calendar = site.calendar.slots(day), site.calendar
     sure = [o for o in found.outages if o.gasps and o.end_s is not None]

@@ -66,7 +66,7 @@ def work(
     stop: threading.Event,
     now_s: Callable[[], float] = time.time,
 ) -> None:
-    """Rounds until `stop`. InputError where the task does not fit the deployment; StorageError and DataError of a round are told, and the round is
+    """Rounds until `stop`. InputError where the task does not fit the deployment; errors of a round are told, and the round is
     done again, each time a little later."""
     _fits(folder, task)
     adjusted_s, wait_s = float("-inf"), task.every_s
@@ -80,7 +80,7 @@ def work(
             if progress.why and progress.failed:
                 log.info("the worker works again, after: %s", progress.why)
             progress.rounds, progress.why, progress.last_round_s, wait_s = progress.rounds + 1, "", now_s(), task.every_s
-        except (StorageError, DataError) as error:
+        except (StorageError, DataError, InputError) as error:  # InputError: a file of the audit's that somebody has written wrong
             wait_s = min(LONGEST_S, 2 * wait_s) if progress.why == str(error) else task.every_s
             progress.failed, progress.why = progress.failed + 1, str(error)
             log.error("this round changed nothing and is done again in %.0f s: %s", wait_s, error)
