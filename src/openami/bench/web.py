@@ -6,6 +6,7 @@ wall. A latency is from when a request was due until its last byte: one that had
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import socket
 import tempfile
@@ -83,7 +84,10 @@ def _serve(root: Path, port: int, numbers: list[str], ready: multiprocessing.Que
         gate.people.grant(f"bench-{k}", GrantKind.ACCOUNT, numbers[place])
         consumers.append((gate.sessions.begin(f"bench-{k}", now_s, "127.0.0.1"), f"/my/{numbers[place]}"))
     shards = rng.integers(0, len(town.rows.shards()), OTHERS)
-    begins = [f"M{shard}{place:07d}" for shard, place in zip(shards.tolist(), rng.integers(0, 200_000, OTHERS).tolist(), strict=True)]
+    begins = [
+        f"M{shard}{place:07d}"
+        for shard, place in zip(shards.tolist(), rng.integers(0, len(numbers) // len(town.rows.shards()), OTHERS).tolist(), strict=True)
+    ]
     found = [gate.lookup.meters(Reach(everything=True), begin, 1) for begin in begins]
     serials = [rows[0]["serial"] for rows in found if rows]
     ready.put((gate.sessions.begin("bench-operator", now_s, "127.0.0.1"), consumers, serials))
@@ -94,6 +98,7 @@ async def _ask(base: str, wanted: list[tuple[str, str]], per_s: float) -> tuple[
     """(seconds of each request from when it was due, octets of one answer). Any answer but 200 stops the measurement."""
     import httpx
 
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request would be measured too
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
     async with httpx.AsyncClient(base_url=base, limits=limits, timeout=120) as client:
         for _ in range(600):
