@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from openami.bench import bill, day, decode, profile, rollup, store, vee
+from openami.bench import bill, day, decode, profile, rollup, steady, store, vee
 from openami.bench.days import bench_day
 from openami.readings import MISSING
 
@@ -43,6 +43,7 @@ def test_the_store_bench_tells_speed_and_size():
     assert {line["metric"] for line in lines if "peer" in line} == {"readings_per_s", "times_as_fast", "bytes_per_reading"}
 
 
-def test_the_day_bench_closes_with_the_products_own_close():
-    lines = list(day.run(6_000))
-    assert [line["metric"] for line in lines] == ["readings_per_s", "seconds_per_million_meters", "bytes_per_meter", "rss_peak"]
+@pytest.mark.parametrize("bench", [day, steady])
+def test_the_day_benches_close_with_the_products_own_close(bench):
+    lines = list(bench.run(6_000))
+    assert [line["metric"] for line in lines] == ["readings_per_s", "seconds_per_million_meters", "cpu_s", "bytes_per_meter", "rss_peak"]
