@@ -68,7 +68,7 @@ class Simulator:
         self.reversed: set[str] = set()
         self.how = Misbehaviour()
         self.answers: list[int] = []
-        self._rng, self._told = random.Random(seed), 0
+        self._rng, self._told, self._begun_s = random.Random(seed), 0, now_s()
         self._held: list[tuple[bytes, dict[str, str]]] = []
 
     async def collect(self, payment_id: str, account: str, amount_paise: int) -> None:
@@ -112,7 +112,8 @@ class Simulator:
         how, found = self.how, self.collected[payment_id]
         self._told += 1
         amount = found.amount_paise + (1 if self._rng.random() < how.wrong_amount else 0)
-        told = {"event_id": f"E{self._told:08d}", "payment_id": payment_id, "kind": kind.value, "account": found.account}
+        event_id = f"E{self._begun_s}-{self._told:06d}"  # started again, it says nothing under an id that it has used
+        told = {"event_id": event_id, "payment_id": payment_id, "kind": kind.value, "account": found.account}
         body = json.dumps(told | {"amount_paise": amount, "happened_s": found.happened_s}).encode()
         secret = b"somebody else's secret" if self._rng.random() < how.forged else self.gateway.secrets[0]
         at_s = self._now_s() - (3600 if self._rng.random() < how.stale else 0)
