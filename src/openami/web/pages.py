@@ -47,7 +47,7 @@ HOURS_BETWEEN_TICKS = 3
 
 
 class NotThere(Exception):
-    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "page" or "day"."""
+    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "order", "proposal", "page" or "day"."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, name)
@@ -349,6 +349,8 @@ def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -
         "feeder": words.say("There is no feeder %(name)s. The town overview shows them all.", name=failure.name),
         "account": words.say("There is no account %(name)s. Check the number on your bill.", name=failure.name),
         "consent": words.say("There is no consent %(name)s. Your own are listed on your page.", name=failure.name),
+        "order": words.say("There is no order %(name)s. Look for it in the list of orders.", name=failure.name),
+        "proposal": words.say("There is no proposal %(name)s. What waits is in the list of orders.", name=failure.name),
         "page": words.say("There is no page at this address. Start at the town overview."),
     }
     return sentences[failure.kind]
