@@ -47,7 +47,8 @@ HOURS_BETWEEN_TICKS = 3
 
 
 class NotThere(Exception):
-    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "order", "proposal", "page" or "day"."""
+    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "order", "proposal", "page"
+    or "day"."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, name)
