@@ -28,7 +28,7 @@
     operate/      glue    a running deployment: settings, metrics, logs, health, the worker, backup and restore
     cli/          glue    `openami ...`
 
-Imports run one way: cli > operate > demo|web|field|analyst|client|bench|studies > supply > day
+Imports run one way: cli > operate|bench > demo|web|field|analyst|client|studies > supply > day
 > headend|payments|notices > fleet|store|engine > the kernels > registry > readings|money > errors.
 """
 
