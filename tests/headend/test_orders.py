@@ -211,7 +211,8 @@ def test_read_now_answers_in_the_note_of_its_last_step_and_sends_nothing(town):
     town.order(What.READ)
     order = run(town.desk.carry("o1"))
     assert (order.state, events(order).count(Event.SEND)) == (State.CONFIRMED, 0)
-    assert order.steps[-1].note.startswith("import ") and "Wh" in order.steps[-1].note and "clock" in order.steps[-1].note
+    note = order.steps[-1].note
+    assert (note.startswith("import "), "Wh" in note, "clock" in note) == (True, True, True)
 
 
 def test_distances_grow_and_end_at_a_quarter_of_an_hour(town):

@@ -17,7 +17,7 @@ from .sql import insert, upsert
 
 COUNTER_END = 1 << 32
 PUSH_CLIENT = 64
-"""The pre-established association of pushes (IS 15959 part 2). Its old keys are kept: the journal is judged anew with the keys of each frame's time."""
+"""The pre-established association of pushes (IS 15959 part 2). Old keys stay: the journal is judged anew with those of each frame's time."""
 
 
 @dataclass(frozen=True, slots=True)
