@@ -108,12 +108,12 @@ def protect(system_title: bytes, security_control: int, invocation_counter: int,
         raise RequestError(f"a system title has 8 bytes, not {len(system_title)}")
     front = bytes((control,)) + invocation_counter.to_bytes(4, "big")
     nonce = system_title + front[1:]
-    gcm = _gcm(keys.ek)
+    cipher = gcm(keys.ek)
     if not control.encrypted:
-        return front + plain + gcm.encrypt(nonce, b"", front[:1] + keys.ak + header + plain)[:TAG_BYTES]
+        return front + plain + cipher.encrypt(nonce, b"", front[:1] + keys.ak + header + plain)[:TAG_BYTES]
     if not control.authenticated:
-        return front + gcm.encrypt(nonce, plain, None)[:-16]
-    return front + gcm.encrypt(nonce, plain, front[:1] + keys.ak + header)[: len(plain) + TAG_BYTES]
+        return front + cipher.encrypt(nonce, plain, None)[:-16]
+    return front + cipher.encrypt(nonce, plain, front[:1] + keys.ak + header)[: len(plain) + TAG_BYTES]
 
 
 def parse_sealed(apdu: bytes) -> Sealed:
@@ -164,17 +164,17 @@ def open_sealed(sealed: Sealed, keys: Keys, system_title: bytes | None = None, h
     control = sealed.security_control
     _check_use(control, keys, MeterError)
     nonce = title + sealed.invocation_counter.to_bytes(4, "big")
-    gcm = _gcm(keys.ek)
+    cipher = gcm(keys.ek)
     head = bytes((control,)) + keys.ak + header
     if not control.encrypted:
         plain = sealed.ciphertext
-        tag = gcm.encrypt(nonce, b"", head + plain)[:TAG_BYTES]
+        tag = cipher.encrypt(nonce, b"", head + plain)[:TAG_BYTES]
     else:
         # GCM's keystream is AES-CTR from counter 2: encrypting the ciphertext undoes it, in one call and without a tag to give.
-        plain = gcm.encrypt(nonce, sealed.ciphertext, None)[:-16]
+        plain = cipher.encrypt(nonce, sealed.ciphertext, None)[:-16]
         if not control.authenticated:
             return plain
-        tag = gcm.encrypt(nonce, plain, head)[-16:-4]
+        tag = cipher.encrypt(nonce, plain, head)[-16:-4]
     if not hmac.compare_digest(tag, sealed.tag12):
         raise MeterError("the authentication tag does not hold: wrong key, wrong system title or altered bytes", "bad_tag")
     return plain
@@ -183,7 +183,7 @@ def open_sealed(sealed: Sealed, keys: Keys, system_title: bytes | None = None, h
 def gmac(system_title: bytes, security_control: int, invocation_counter: int, keys: Keys, message: bytes) -> bytes:
     """The 12-byte GMAC of `message` (HLS mechanism 5): tag over security control byte, authentication key and message."""
     nonce = system_title + invocation_counter.to_bytes(4, "big")
-    return _gcm(keys.ek).encrypt(nonce, b"", bytes((security_control,)) + keys.ak + message)[:TAG_BYTES]
+    return gcm(keys.ek).encrypt(nonce, b"", bytes((security_control,)) + keys.ak + message)[:TAG_BYTES]
 
 
 def _check_use(control: SecurityControl, keys: Keys, blame: type[MeterError] | type[RequestError]) -> None:
@@ -198,5 +198,6 @@ def _check_use(control: SecurityControl, keys: Keys, blame: type[MeterError] | t
 
 
 @lru_cache(maxsize=65_536)
-def _gcm(key: bytes) -> AESGCM:
+def gcm(key: bytes) -> AESGCM:
+    """The cipher under a key, kept for the next time: its set-up costs as much as a short message."""
     return AESGCM(key)
