@@ -20,6 +20,7 @@ from openami.web import external, oauth, sign_in
 from openami.web.api.app import PARTS
 from openami.web.consumer import care, offline, recharge
 from openami.web.consumer import routes as phone
+from openami.web.control_room import acting, exports, losses, routes
 
 from .houses import House
 
@@ -42,6 +43,7 @@ BODIES = {
     "/webhooks": {"url": "http://127.0.0.1:9/", "events": ["day.closed"]},
 }
 FORMS = {"/me/consents": {"account": "{account}", "partner": "partner-own", "purpose": "bills", "days": "3"}}
+ROOM = [route for part in (routes, acting, exports, losses) for route in part.router.routes]
 NOBODYS = {"/api/v1/tariffs/{name}", "/static/{name}", "/room/static/{name}", "/api/v1/webhooks/{number}"}
 """Routes that name what belongs to no consumer."""
 PAGES_THAT_DO = {"/sign-in", "/sign-in/demo", "/sign-in/phone", "/sign-in/code", "/oauth/token", "/oauth/revoke"}
@@ -71,7 +73,7 @@ def _rows() -> list[tuple[str, str]]:
 
 def _console(app: FastAPI) -> list[tuple[str, str]]:
     """(method, path) of every page, HEAD and what is the API's left out."""
-    routes = [*app.routes, *sign_in.router.routes, *oauth.router.routes, *external.router.routes, *CONSUMERS]
+    routes = [*app.routes, *sign_in.router.routes, *oauth.router.routes, *external.router.routes, *CONSUMERS, *ROOM]
     found = {(m, r.path) for r in routes if isinstance(r, APIRoute) for m in r.methods if m != "HEAD"}
     return sorted(found, key=lambda one: (one[1], one[0]))
 
@@ -159,7 +161,7 @@ def test_every_route_answers_every_role_as_the_table_says(table: str) -> None:
 
 
 def test_nobody_gets_anything_but_the_door(table: str) -> None:
-    open_to_all = ("/health", "/static/", "/my/app.webmanifest", "/my/sw.js", "/sign-in", "/.well-known/", "/oauth/jwks")
+    open_to_all = ("/health", "/static/", "/room/static/", "/my/app.webmanifest", "/my/sw.js", "/sign-in", "/.well-known/", "/oauth/jwks")
     for line in table.splitlines():
         found = re.match(r"\| \w+ (\S+) \| \S+ \| (\d+) ", line)
         if found and not found[1].startswith(open_to_all):
