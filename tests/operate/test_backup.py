@@ -19,6 +19,9 @@ from openami.operate.restore import restore_backup
 from openami.store.deployment import Folder
 from openami.store.sql import Database
 
+GIVEN = {"announced_outages.csv": "node,start,end\n", "images/0123": "firmware"}
+"""Files beside the tables, as people put them into a data folder."""
+
 
 def totals(folder: Folder, database: Path | sa.URL | None = None) -> dict[str, object]:
     rows = Database(database or folder.rows)
@@ -43,6 +46,9 @@ def first(tmp_path_factory: pytest.TempPathFactory, town) -> Folder:
     close_all(site, days=[FIRST])
     site.rows.close()
     send(site.folder, frames[len(frames) // 2 :])
+    for name, text in GIVEN.items():
+        (site.folder.root / name).parent.mkdir(exist_ok=True)
+        (site.folder.root / name).write_text(text)
     return site.folder
 
 
@@ -57,6 +63,11 @@ def restored(backup: Path, first: Folder, where: Path, **how: object) -> Folder:
     folder = Folder(where)
     restore_backup(backup, folder, first.master_key, **how)
     return folder
+
+
+def test_what_people_put_there_comes_back(first: Folder, backup: Path, tmp_path: Path) -> None:
+    folder = restored(backup, first, tmp_path / "data")
+    assert {name: (folder.root / name).read_text() for name in GIVEN} == GIVEN
 
 
 def test_a_restored_folder_has_the_same_totals(first: Folder, backup: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
     backup/
       manifest.json              what is in it, each file's size and SHA-256, the totals; written last: without it there is no backup
       settings/*.toml *.json     the data folder's own small files
+      given/                     what people put there: announced outages, the network's records, firmware images
       rows/<table>.parquet       every SQL table, whichever database it was in
       journal.db                 frames and what was read from meters, in the embedded journal's form, whichever journal it was
       lake/                      the tables as of one version each, earlier versions with them; the history
@@ -45,6 +46,7 @@ from ..store.rows import Rows
 from ..store.sql import Database
 
 MANIFEST, KIND = "manifest.json", "openami-backup-1"
+GIVEN = ("*.csv", "network/*.csv", "images/*")
 MOMENT_TRIES = 20
 CHUNK = 50_000
 SUMMED = ("statements", "charges", "adjustments", "balance", "usage")
@@ -159,6 +161,8 @@ def _fill(backup: Backup, folder: Folder, deployment: Deployment) -> dict[str, A
     """Everything but the manifest; gives the totals."""
     for path in sorted([*folder.root.glob("*.toml"), *folder.root.glob("*.json")]):
         backup.put(f"settings/{path.name}", path.read_bytes())
+    for path in sorted(path for pattern in GIVEN for path in folder.root.glob(pattern)):
+        backup.put(f"given/{path.relative_to(folder.root).as_posix()}", path.read_bytes())
     place = place_of(folder, deployment)
     lake = Lake(place)
     rows = Rows.of(folder)

@@ -47,8 +47,8 @@ def restore_backup(backup: Path, folder: Folder, master_key: Path | None = None,
         _settings(backup, partial, database)
         key = _key(partial, manifest, master_key)
         for name in manifest["files"]:
-            if name.startswith("lake/"):
-                _copy(backup / name, partial.root / name)
+            if name.startswith(("lake/", "given/")):
+                _copy(backup / name, partial.root / name.removeprefix("given/"))
         partial.journal.parent.mkdir(mode=0o700)
         _copy(backup / "journal.db", partial.journal)
         rows = _load_rows(backup, partial, manifest, database)
