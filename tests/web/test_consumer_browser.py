@@ -193,5 +193,5 @@ def test_signing_out_empties_what_was_kept(browser, house, address):
     page.wait_for_function(f"({KEPT})().then(all => all.includes('/my'))")
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/sign-in*")
-    assert page.evaluate("caches.keys()") == []
+    assert set(page.evaluate("caches.keys()")) <= {"files-1"}, "a style sheet of the door may be kept again; it tells nothing of anybody"
     context.close()
