@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -113,11 +114,11 @@ def test_a_recharge_from_home_to_balance_without_script(browser, house, address)
     assert "कोई रकम नहीं है" in page.get_by_role("alert").inner_text()
     page.get_by_label("रकम, रुपये में").fill("२००")
     page.keyboard.press("Enter")
-    assert "₹200.00" in page.locator("h1").inner_text()
     page.get_by_role("button", name="₹200.00").click()
     page.get_by_role("button", name="काल्पनिक भुगतान ऐप").click()
-    assert page.locator("h1").inner_text() == "₹200.00 मिल गए"
+    page.get_by_role("heading", level=1, name="₹200.00 मिल गए", exact=True).wait_for()
     page.get_by_role("link", name="बैलेंस", exact=True).click()
+    page.wait_for_url(re.compile(r"/my(/\d+)?(\?.*)?$"))
     assert _paise(page.locator(".amount").inner_text()) == _paise(before) + 200_00
     context.close()
 
