@@ -41,9 +41,9 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Libcrypto:
-    """Addresses of the functions the loop calls, and the fetched ciphers. `library` keeps them loaded."""
+    """Addresses of the functions the loop calls, and the fetched ciphers. `loaded` is the library that has them."""
 
-    library: Any
+    loaded: Any
     init: int
     update: int
     control: int
@@ -53,13 +53,13 @@ class Libcrypto:
 
     def context(self, cipher: int) -> int:
         """A new context, set to the cipher. The caller gives it back with `release`."""
-        made = int(self.library.EVP_CIPHER_CTX_new() or 0)
-        if not made or self.library.EVP_DecryptInit_ex2(made, cipher, None, None, None) != 1:
+        made = int(self.loaded.EVP_CIPHER_CTX_new() or 0)
+        if not made or self.loaded.EVP_DecryptInit_ex2(made, cipher, None, None, None) != 1:
             raise MemoryError("libcrypto gives no cipher context; the machine is out of memory")
         return made
 
     def release(self, context: int) -> None:
-        self.library.EVP_CIPHER_CTX_free(context)
+        self.loaded.EVP_CIPHER_CTX_free(context)
 
 
 @lru_cache(maxsize=1)

@@ -63,7 +63,7 @@ class Pushed(NamedTuple):
 
 
 class NotPushed(NamedTuple):
-    """A push was given up for now."""
+    """A push was given up; the next one of its setup is tried afresh."""
 
     kind: str
     setup: str
