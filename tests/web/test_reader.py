@@ -13,6 +13,7 @@ from openami.errors import DataError
 from openami.readings import ESTIMATED_BITS
 from openami.registry import NodeKind
 from openami.store.deployment import Folder
+from openami.store.lake import Lake
 from openami.web.opened import OpenedTown
 from openami.web.reader import LakeTown
 from openami.web.townbook import DamagedDay, MeterQuery, MeterState
@@ -230,7 +231,7 @@ def test_a_folder_that_is_away_is_a_data_error_until_it_is_back(own_copy):
 
 def _damage(folder: Path, table: str, day: date) -> tuple[Path, bytes]:
     """Zeroes in the middle of a file of that day; gives the file and what it held."""
-    file = next((folder / "lake" / table / f"day={day.isoformat()}").glob("*/*.parquet"))
+    file = Path(Lake(folder / "lake").files(table, day)[0][0])  # one that is read: the folder also keeps those it replaced
     whole = file.read_bytes()
     file.write_bytes(whole[:4] + bytes(len(whole) - 4))
     return file, whole
