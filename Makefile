@@ -12,7 +12,9 @@ run: $(VENV)/.run            ## set up, run the town's three days, serve the con
 
 test: $(VENV)/.dev           ## set up, run all tests
 	sh tools/chromium.sh
-	$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 2; found=$$?; [ $$found -eq 1 ] || exit $$found; \
+	echo "Once more, alone. A test that passes only now is unsteady: name it in an issue and mend it (docs/decisions/0021)."; \
+	$(BIN)/pytest -v --last-failed --last-failed-no-failures=none
 
 check: $(VENV)/.dev          ## formatter, linter, types, import rules
 	$(BIN)/ruff format --check .
