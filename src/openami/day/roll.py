@@ -49,11 +49,11 @@ class Roll:
 
     def groups(self, first_day: Callable[[str], date]) -> list[tuple[str, date, Int64]]:
         """(tariff, day from which its accounts are charged, their positions), by name and day. first_day gives the first day of a tariff's
-        segment: accounts that began before it are charged together, from it on."""
+        segment: accounts whose supply and payment mode began before it are charged together, from it on."""
         found = []
         for code, name in sorted(enumerate(self.tariffs), key=lambda each: each[1]):
             own = np.flatnonzero(self.tariff == code)
-            start = np.maximum(self.since[own], (first_day(name) - EPOCH).days)
+            start = np.maximum(np.maximum(self.since[own], self.mode_since[own]), (first_day(name) - EPOCH).days)
             found += [(name, EPOCH + timedelta(days=day), own[start == day]) for day in np.unique(start).tolist()]
         return found
 
@@ -69,7 +69,8 @@ class Roll:
 
 
 def make_roll(accounts: list[Account], index: ShardIndex, day: date) -> Roll:
-    """The roll from registry rows. accounts: in the order of their numbers; only those at a consumer's usage point of the shard are taken."""
+    """The roll from registry rows. accounts: in the order of their numbers, with their payment modes of `day` (`Rows.accounts(day)`); only those at
+    a consumer's usage point of the shard are taken."""
     column = {name: k for k, name in enumerate(index.usage_points) if name and index.is_consumer[k]}
     held = [a for a in accounts if a.usage_point in column and a.since <= day]
     tariffs = tuple(sorted({a.tariff for a in held}))

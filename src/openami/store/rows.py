@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from ..registry import Account, Feeder, Meter, NodeKind, PaymentMode, ShardIndex
 from .deployment import Folder
 from .ledger import Ledger, as_transfer
 from .ledger_bulk import open_accounts
+from .ledger_tables import payment_mode
 from .sql import TEXT, Database, Transaction, configured, load, metadata
 
 Row = TypeVar("Row")
@@ -249,9 +251,29 @@ class Rows:
         query = sa.select(usage_point).order_by(usage_point.c.name, usage_point.c.since)
         return self._all(query, lambda r: UsagePoint(r.name, NodeKind(r.kind), *r[2:]))
 
-    def accounts(self) -> list[Account]:
+    def accounts(self, on: date | None = None) -> list[Account]:
+        """By number, as they stand now, or with the payment mode that each had on the local day `on`. Before its first conversion an account had the
+        other mode, since it began."""
         query = sa.select(account).order_by(account.c.number)
-        return self._all(query, lambda r: Account(**{**r._mapping, "payment_mode": PaymentMode(r.payment_mode)}))
+        now = self._all(query, lambda r: Account(**{**r._mapping, "payment_mode": PaymentMode(r.payment_mode)}))
+        if on is None or all(a.mode_since <= on for a in now):
+            return now
+        held = self._modes(on)
+        return [replace(a, **held.get(a.number, {"mode_since": a.since})) if a.mode_since > on else a for a in now]
+
+    def _modes(self, on: date) -> dict[str, dict[str, Any]]:
+        """number -> payment_mode and mode_since on a local day, of the accounts that were converted later."""
+        later = sa.select(account.c.number, account.c.since).where(account.c.mode_since > on).subquery()
+        query = sa.select(payment_mode.c.account, payment_mode.c.since, payment_mode.c.mode, later.c.since.label("began"))
+        query = query.join(later, later.c.number == payment_mode.c.account)
+        found: dict[str, dict[str, Any]] = {}
+        for row in self._all(query.order_by(payment_mode.c.account, payment_mode.c.since, payment_mode.c.decided_s), lambda r: r):
+            if row.since <= on:
+                found[row.account] = {"payment_mode": PaymentMode(row.mode), "mode_since": row.since}
+            elif row.account not in found:
+                before = PaymentMode.POSTPAID if row.mode == PaymentMode.PREPAID else PaymentMode.PREPAID
+                found[row.account] = {"payment_mode": before, "mode_since": row.began}
+        return found
 
     def wrapped_keys(self) -> dict[str, tuple[bytes, bytes]]:
         """serial -> (wrapped encryption key, wrapped authentication key)."""
