@@ -76,7 +76,7 @@ def features(watched: Watched, profile: Float64) -> Features:
     slots, meters = watched.wh.shape
     per_day = watched.slots_per_day
     days = slots // per_day
-    rows = np.ascontiguousarray(watched.wh.T)
+    rows = _by_meter(watched.wh)
     values = np.full((meters, len(NAMES)), np.nan, np.float32)
     daily, filled = np.full((meters, days), np.nan, np.float32), np.zeros((meters, slots), np.float32)
     own = np.full((meters, 9), np.nan, np.float32)
@@ -225,16 +225,7 @@ def _idle(idle, left: Float64, known, share: Float32) -> tuple[Float64, Float64]
 def _matched(daily: Float32, excess: Float64, split: Int32) -> tuple[Float64, Float64]:
     """By how much a member's day fell at its split [Wh], and the share of it by which the transformer's unexplained loss rose then, -2..2."""
     fallen, share = np.zeros(len(daily)), np.zeros(len(daily))
-    for k, at in enumerate(split):
-        if at > 0:
-            fell = float(np.nanmean(daily[k, :at]) - np.nanmean(daily[k, at:]))
-            rose = (
-                np.nanmean(excess[at:]) - np.nanmean(excess[:at])
-                if np.isfinite(excess[at:]).any() and np.isfinite(excess[:at]).any()
-                else 0.0
-            )
-            fallen[k] = max(float(fell), 0.0)
-            share[k] = float(np.clip(rose / fell, -2, 2)) if fell > 1 else 0.0
+    _match(daily, excess, split, fallen, share)
     return fallen, share
 
 
@@ -283,6 +274,46 @@ def _find_drops(relative, edge, split, drop, t):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _match(daily, excess, split, fallen, share):  # type: ignore[no-untyped-def]
+    days = daily.shape[1]
+    for m in range(daily.shape[0]):
+        at = split[m]
+        if at <= 0:
+            continue
+        fell = _mean(daily[m], 0, at) - _mean(daily[m], at, days)
+        rose = _mean(excess, at, days) - _mean(excess, 0, at)
+        if fell > 0:
+            fallen[m] = fell
+        if fell > 1 and not np.isnan(rose):
+            share[m] = min(max(rose / fell, -2.0), 2.0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _mean(values, first, end):  # type: ignore[no-untyped-def]
+    """Mean of the known values of a stretch; NaN where there is none."""
+    total, count = 0.0, 0
+    for k in range(first, end):
+        if not np.isnan(values[k]):
+            total += values[k]
+            count += 1
+    return total / count if count else np.nan
+
+
+@njit(nogil=True, cache=True)
+def _by_meter(wh):  # type: ignore[no-untyped-def]
+    """[slot, meter] turned to [meter, slot], in tiles that stay in the cache."""
+    slots, meters = wh.shape
+    rows = np.empty((meters, slots), np.int32)
+    for first in range(0, slots, 64):
+        end = min(first + 64, slots)
+        for one in range(0, meters, 64):
+            for m in range(one, min(one + 64, meters)):
+                for t in range(first, end):
+                    rows[m, t] = wh[t, m]
+    return rows
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _own_habits(rows, per_day, idle_run, profile, own, daily, filled, idle):  # type: ignore[no-untyped-def]
     """Each meter by itself: night, lag1, variation, shape, repeated, roughness, regularity, idle share, mean; its days, its readings with gaps
     filled by its own slot's mean, and where it stands still for hours."""
@@ -294,14 +325,15 @@ def _own_habits(rows, per_day, idle_run, profile, own, daily, filled, idle):  # 
     for m in range(meters):
         slot_sum[:], slot_count[:] = 0.0, 0.0
         count, total, square = 0, 0.0, 0.0
-        for t in range(slots):
-            v = rows[m, t]
-            if v != _NONE:
-                slot_sum[t % per_day] += v
-                slot_count[t % per_day] += 1
-                count += 1
-                total += v
-                square += np.float64(v) * v
+        for d in range(days):
+            for s in range(per_day):
+                v = rows[m, d * per_day + s]
+                if v != _NONE:
+                    slot_sum[s] += v
+                    slot_count[s] += 1
+                    count += 1
+                    total += v
+                    square += np.float64(v) * v
         if count == 0:
             continue
         mean = total / count
@@ -309,9 +341,10 @@ def _own_habits(rows, per_day, idle_run, profile, own, daily, filled, idle):  # 
         pairs, product, steps2, same = 0, 0.0, 0.0, 0
         follow, follow_n = 0.0, 0
         run = 0
+        s = -1
         for t in range(slots):
             v = rows[m, t]
-            s = t % per_day
+            s = s + 1 if s + 1 < per_day else 0
             filled[m, t] = v if v != _NONE else (slot_sum[s] / slot_count[s] if slot_count[s] > 0 else mean)
             run = run + 1 if v == 0 else 0
             if run >= idle_run:
