@@ -11,7 +11,7 @@ from typing import Any
 from ..cosem import acse, apdu
 from ..cosem.acse import AssociationRequest, AssociationResponse, Conformance, Context, InitiateRequest, InitiateResponse, Mechanism
 from ..cosem.apdu import Block, GeneralBlock, Item, Outcome, Ref, Selection, decode_apdu
-from ..cosem.axdr import Data
+from ..cosem.axdr import Data, Tag
 from ..cosem.ciphering import (
     DED_OF,
     DED_TAGS,
@@ -28,10 +28,12 @@ from ..cosem.ciphering import (
 )
 from ..cosem.general_ciphering import GeneralHeader, open_general, parse_general
 from ..cosem.notification import DataNotification, DataNotificationConfirm
+from ..cosem.objects import members
 from ..cosem.push import layouts, obis_text, read_push
 from ..errors import InputError, MeterError, RequestError
 from .node import Node
 from .obis import class_name, named
+from .telegram import telegram
 from .values import date_time, explain, explain_values, in_unit
 
 PLAIN_NAMES = {
@@ -176,7 +178,7 @@ class Apdus:
             return
         plain = self._open(node, sealed, header)
         if plain is not None:
-            inside = self.explain(plain)
+            inside = telegram(plain) or self.explain(plain)
             if inside.problem:
                 inside.problem += "; a wrong key or system title gives such bytes" if not control.authenticated else ""
             node.inside.append(inside)
@@ -274,6 +276,7 @@ class Apdus:
         body = explain(push.body)
         body.what = f"body: {body.what}"
         _explain_push(body, push.body)
+        _explain_columns(body, push.body)
         node.inside.append(body)
 
     def _service(self, node: Node, service: apdu.Service) -> None:
@@ -319,6 +322,7 @@ class Apdus:
         elif isinstance(value, Block):
             node.fields |= {"block number": value.number, "last block": value.last, "block bytes": len(value.raw)}
         elif isinstance(value, (Ref, Item, Selection, Data, Outcome)):
+            label = {"EventNotification": "attribute"}.get(kind, "method") if isinstance(value, Ref) else label
             node.inside.append(_large(label, value))
         elif isinstance(value, tuple):
             node.inside += [_large(f"{label} {k + 1}", one) for k, one in enumerate(value)]
@@ -344,7 +348,7 @@ def _large(label: str, value: Any) -> Node:
         node.what = f"{label}: {node.what}"
         return node
     if isinstance(value, Ref):
-        return Node("method" if label.startswith("ref") else label, means=_ref(value))
+        return Node(label, means=_ref(value))
     if isinstance(value, Item):
         node = Node("attribute", means=_ref(value.ref))
         if value.selection is not None:
@@ -390,13 +394,13 @@ def _conformance(bits: Conformance) -> str:
 
 def _explain_push(node: Node, body: Data) -> None:
     """Names the parts of {device id, push object, clock, data}, and the columns where a shipped layout fits the body."""
-    members = node.inside
-    if len(members) < 4 or not isinstance(body.value, tuple) or not isinstance(body.value[1].value, bytes) or len(body.value[1].value) != 6:
+    parts = node.inside
+    if len(parts) < 4 or not isinstance(body.value, tuple) or not isinstance(body.value[1].value, bytes) or len(body.value[1].value) != 6:
         return
     push_object = obis_text(body.value[1].value)
     if not push_object.endswith(".25.9.0.255"):
         return
-    for part, name in zip(members, ("device id", "push object", "clock", "data"), strict=False):
+    for part, name in zip(parts, ("device id", "push object", "clock", "data"), strict=False):
         part.what = f"{name}: {part.what}"
     for layout in layouts():
         if layout.push_object != push_object or layout.row_shape != "rows":
@@ -405,10 +409,25 @@ def _explain_push(node: Node, body: Data) -> None:
             read_push(layout, body)
         except MeterError:
             continue
-        members[3].means += f", in the layout of {layout.maker} {layout.model}"
-        for row in members[3].inside:
+        parts[3].means += f", in the layout of {layout.maker} {layout.model}"
+        for row in parts[3].inside:
             for column, value in zip(layout.columns, row.inside, strict=True):
                 number = value.value
                 shown = f": {in_unit(number, column.scaler, column.unit)}" if column.unit and isinstance(number, (int, float)) else ""
                 value.means = f"{named(column.obis)}{shown}" if column.unit else value.means
         return
+
+
+def _explain_columns(node: Node, body: Data) -> None:
+    """Names the parts of a body that brings its push object list along as its first part (Blue Book, class 40, attribute 2)."""
+    if body.tag is not Tag.STRUCTURE or not body.value or body.value[0].tag is not Tag.ARRAY or len(body.value[0].value) != len(body.value):
+        return
+    for part, value, column in zip(node.inside, body.value, body.value[0].value, strict=True):
+        capture = members(column, Tag.LONG_UNSIGNED, Tag.OCTET_STRING, Tag.INTEGER, Tag.LONG_UNSIGNED)
+        if capture is None or len(capture[1]) != 6:
+            return
+        if value is not body.value[0]:
+            meaning = f"{class_name(capture[0])} {named(obis_text(capture[1]))}, attribute {capture[2]}"
+            part.means = f"{part.means}  {meaning}".strip()
+        else:
+            part.means = f"what is pushed, {len(body.value)} elements"

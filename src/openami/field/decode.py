@@ -45,7 +45,7 @@ def read_input(source: str) -> tuple[bytes, list[bytes]]:
 
     Lines are only told apart in hex text. InputError where there is nothing to read, or it is neither hex nor binary.
     """
-    if source != "-" and not Path(source).exists() and re.fullmatch(r"[0-9A-Fa-f\s:,.\-]{2,}", source):
+    if re.fullmatch(r"[0-9A-Fa-f\s:,.\-]{2,}", source) and not _is_there(Path(source)):
         return parse_text(source, "the hex given")
     try:
         raw = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1) if source == "-" else _file(Path(source))
@@ -61,6 +61,14 @@ def read_input(source: str) -> tuple[bytes, list[bytes]]:
     if all(octet in b"\t\n\r\f" or 0x20 <= octet < 0x7F for octet in raw):
         return parse_text(raw.decode("ascii"), name)
     return raw, [raw]
+
+
+def _is_there(path: Path) -> bool:
+    """False too for what no path can be: a frame's hex digits are soon longer than a file's name may be."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _file(path: Path) -> bytes:
@@ -233,6 +241,10 @@ def _information(node: Node, frame: Frame, gathered: dict[tuple[int, int], bytea
         node.inside.append(Node("HDLC parameters", information.hex(), fields=dict(zip(names, agreed, strict=True))))
         return
     begins = information[:3] in (hdlc.LLC_COMMAND, hdlc.LLC_RESPONSE)
+    if way not in gathered and not begins and not frame.segmented and information[0] in NAMES:
+        node.fields["note"] = "no LLC header"  # Landis+Gyr E450: the blocks behind the first have none
+        node.inside.append(apdus.explain(information))
+        return
     if way not in gathered and not begins:
         note = "a segment whose beginning was not given" if frame.segmented else "information without an LLC header"
         node.inside.append(Node("information", information.hex(), note))

@@ -82,17 +82,23 @@ def mbus_frames(octets: bytes) -> list[tuple[bytes, str]]:
     at = 0
     while at < len(octets):
         head = octets[at : at + 4]
-        if len(head) < 4 or head[0] != 0x68 or head[3] != 0x68 or head[1] != head[2] or head[1] < 5:
+        if len(head) < 4 or head[0] != 0x68 or head[3] != 0x68 or head[1] != head[2]:
             return []
         end = at + 6 + head[1]
+        if _mbus_problem(octets[at:end]) and not _mbus_problem(octets[at : end + 0x100]):
+            end += 0x100  # Sagemcom T210-D: frames of 256 bytes and more, with the low byte of their length
         frame = octets[at:end]
         if len(frame) < 12:
             return []
         if end > len(octets):
             return [*frames, (frame, f"cut short: {end - len(octets)} bytes are missing")]
-        problem = "" if frame[-1] == 0x16 else "no stop byte 0x16"
-        if sum(frame[4:-2]) & 0xFF != frame[-2]:
-            problem = "the checksum does not hold"
-        frames.append((frame, problem))
+        frames.append((frame, _mbus_problem(frame)))
         at = end
     return frames
+
+
+def _mbus_problem(frame: bytes) -> str:
+    """What is wrong with a long frame; "" where its stop byte and checksum hold."""
+    if len(frame) < 12 or sum(frame[4:-2]) & 0xFF != frame[-2]:
+        return "the checksum does not hold"
+    return "" if frame[-1] == 0x16 else "no stop byte 0x16"

@@ -92,6 +92,8 @@ def octets_mean(octets: bytes) -> str:
         return named(obis_text(octets))
     if len(octets) == 12 and _like_date_time(octets):
         return date_time(octets)
+    if len(octets) == 5 and _like_date_time(octets + b"\xff" * 7):
+        return _date(octets)
     text = octets.rstrip(b"\0")
     if len(text) >= 2 and all(0x20 <= octet < 0x7F for octet in text):
         return f'"{text.decode("ascii")}"'
