@@ -60,9 +60,20 @@ def test_the_first_load_of_home_with_its_chart_is_small(house, phone):
 def test_pages_are_hindi_unless_another_language_is_asked_for(house, phone):
     row = house.gate.lookup.account(house.gate.described(house.gate.people.find("consumer-own")).reach, house.own["account"])
     for path in _pages(house):
-        assert f'<html lang="{row["language"]}"' in phone.get(path).text
+        assert f'<html lang="{row["language"]}"' in house.browser("consumer-own").get(path).text
         assert '<html lang="hi"' in phone.get(f"{path}?lang=hi").text
         assert '<html lang="en"' in phone.get(f"{path}?lang=en").text
+
+
+def test_the_language_once_chosen_is_that_of_failures_and_of_the_door_when_the_session_is_over(house, phone):
+    phone.headers["accept-language"] = "en"
+    phone.get("/my?lang=hi")
+    own = f"/my/{house.own['account']}"
+    for answer in (phone.get(f"{own}/days/2025-12-77"), phone.post(f"{own}/help", data={"form": "old"}), phone.get("/my/other")):
+        assert answer.status_code in (403, 404, 422)
+        assert '<html lang="hi"' in answer.text
+    phone.cookies.delete("openami-session")
+    assert '<html lang="hi"' in phone.get(phone.get(own).headers["location"]).text
 
 
 def test_rupees_stand_before_units_wherever_both_are(house, phone):

@@ -28,7 +28,7 @@ def house(tmp_path_factory) -> House:
     return build(tmp_path_factory.mktemp("room"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def operator(house):
     return house.browser("operator")
 

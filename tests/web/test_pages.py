@@ -33,8 +33,16 @@ PAGES = {
 
 
 @pytest.fixture(scope="module")
-def client():
+def sample():
     return signed_in(SampleTown())
+
+
+@pytest.fixture
+def client(sample):
+    """Remembers no language of the test before."""
+    if "openami-language" in sample.cookies:
+        sample.cookies.delete("openami-language")
+    return sample
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from markupsafe import Markup
 from ..errors import InputError, OpenAMIError
 from ..readings import CHECKS, Quality
 from . import charts
-from .access import Right
-from .gate import ForeignForm, Gate, NotAllowed, NotSignedIn
+from .access import Right, Role
+from .gate import ForeignForm, Gate, NotAllowed, NotSignedIn, cookie_name, set_cookie
 from .townbook import ChannelDay, DamagedDay, HourFigures, MeterState, NodeFigures, TownReader
 from .wording import (
     KIND_NAMES,
@@ -44,6 +44,7 @@ LOSS_STEPS = (0.02, 0.04, 0.08, 0.16)
 
 STANDS_OUT_Z = 3.5
 HOURS_BETWEEN_TICKS = 3
+LANGUAGE_KEPT_S = 365 * 86_400
 
 
 class NotThere(Exception):
@@ -89,12 +90,19 @@ class Console:
         return day
 
     def page(
-        self, request: Request, template: str, day: date | None, own_language: str = "", status: int = 200, **answer: object
+        self,
+        request: Request,
+        template: str,
+        day: date | None,
+        own_language: str = "",
+        status: int = 200,
+        keeps_language: bool = False,
+        **answer: object,
     ) -> Response:
-        """`template` filled. own_language: what the page's subject speaks, if the reader has not asked for another."""
-        asked = request.query_params.get("lang", "")
-        asked = asked if asked in LANGUAGES else ""
-        code = asked or (own_language if own_language in LANGUAGES else negotiate(request.headers.get("accept-language", "")))
+        """`template` filled. own_language: what the page's subject speaks, if the reader has not asked for another; keeps_language: the subject is
+        the reader, whose browser remembers it as if it had been asked for."""
+        asked = _asked_language(request)
+        code = reading_language(request, own_language)
         environment = self._environments[code]
         days, damaged = self._stored_days(failing=status != 200)
         context = {
@@ -116,7 +124,10 @@ class Console:
             "zone": self._town.calendar.zone,
         }
         html = environment.get_template(template).render(**context, **answer)
-        return HTMLResponse(html, status, headers={"cache-control": "private, no-cache", "vary": "accept-language"})
+        page = HTMLResponse(html, status, headers={"cache-control": "private, no-cache", "vary": "accept-language, cookie"})
+        if (asked or keeps_language) and request.cookies.get(cookie_name(request, "language")) != code:
+            set_cookie(request, page, "language", code, LANGUAGE_KEPT_S)  # also for pages behind a form, a failure, an expired session
+        return page
 
     def local(self, at_s: int) -> datetime:
         """A stored instant in the deployment's zone."""
@@ -128,8 +139,7 @@ class Console:
 
     def failure(self, request: Request, status: int, failure: Exception) -> Response:
         """A page that says what is wrong and what would be right."""
-        asked = request.query_params.get("lang", "")
-        words = language(asked if asked in LANGUAGES else negotiate(request.headers.get("accept-language", "")))
+        words = language(reading_language(request))
         days, damaged = self._stored_days(failing=True)
         title, sentence = _say_failure(words, status, failure, days)
         hurt = failure.day if isinstance(failure, DamagedDay) else None
@@ -153,6 +163,20 @@ class Console:
             if failing:
                 return (), ()
             raise
+
+
+def reading_language(request: Request, own_language: str = "") -> str:
+    """In which language this reader reads: the one asked for now, the one asked for before (a cookie), the subject's own, a signed-in consumer's,
+    what the browser prefers. A page that says what went wrong goes by the same, so it speaks as the page before it did."""
+    who = getattr(request.state, "who", None)
+    consumers = who.language if who is not None and who.role is Role.CONSUMER else ""
+    known = (_asked_language(request), request.cookies.get(cookie_name(request, "language"), ""), own_language, consumers)
+    return next((code for code in known if code in LANGUAGES), "") or negotiate(request.headers.get("accept-language", ""))
+
+
+def _asked_language(request: Request) -> str:
+    asked = request.query_params.get("lang", "")
+    return asked if asked in LANGUAGES else ""
 
 
 def _environment(words: Language) -> Environment:

@@ -13,7 +13,7 @@ from fastapi import Depends, Path, Request, Response
 from ...day import Site
 from ..access import Right, Role, Who
 from ..gate import Gate, gate_of, needs
-from ..pages import Console, NotThere
+from ..pages import Console, NotThere, reading_language
 from ..townbook import Consumer, TownReader
 from ..wording import LANGUAGES
 from .answers import Row
@@ -69,8 +69,13 @@ class Here:
     def page(self, template: str, day: date | None, status: int = 200, **answer: Any) -> Response:
         """A page of the app in the reader's language, which is the account's own where no other was asked for."""
         given = {"account": self.account, "accounts": self.accounts, "own_days": self.days(), "policy": POLICY} | answer
-        page = self.console.page(self.request, f"consumer/{template}", day, own_language=self.row["language"], status=status, **given)
-        return private(page)
+        how: dict[str, Any] = {"own_language": self.row["language"], "status": status, "keeps_language": True}
+        return private(self.console.page(self.request, f"consumer/{template}", day, **how, **given))
+
+    @property
+    def language(self) -> str:
+        """What this reader reads: the account's own language where no other was asked for."""
+        return reading_language(self.request, self.row["language"])
 
 
 def private(page: Response) -> Response:
