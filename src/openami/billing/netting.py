@@ -7,6 +7,7 @@ billed below zero; a month's netting depends only on that month and on the bank 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 import numpy as np
 
@@ -39,6 +40,11 @@ def net(rule: NetMetering, import_wh: Int64, export_wh: Int64, bank_wh: Int64) -
     usable = export_wh + bank_wh
     credited = np.minimum(usable, import_wh * rule.cap_mille // 1000)
     return Netted(import_wh - credited, usable - credited, credited)
+
+
+def settles(rule: NetMetering, day: date) -> bool:
+    """Whether the bank is settled at the end of `day`: the last day of `settle_month`."""
+    return day.month == rule.settle_month != (day + timedelta(days=1)).month
 
 
 def settle(rule: NetMetering, bank_wh: Int64) -> Int64:

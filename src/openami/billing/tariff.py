@@ -22,6 +22,11 @@ from pathlib import Path
 
 from ..errors import DataError, InputError
 
+DAY_TYPES = frozenset(("weekday", "saturday", "sunday", "holiday"))
+SETTLEMENT = "settlement"
+"""The name of the line by which banked units of net metering are paid out; no line of a tariff is called so."""
+SETTLEMENT_LABEL = {"en": "Banked units paid out", "hi": "जमा यूनिट का भुगतान"}
+
 
 class Payment(StrEnum):
     """To whom a line applies."""
@@ -111,6 +116,11 @@ class TimeOfUse:
     @property
     def multiplies(self) -> bool:
         return all(p.add_mp == 0 for p in self.periods)
+
+    @property
+    def asks_holidays(self) -> bool:
+        """Whether a day's hours depend on its type, so that it must be known which days are holidays."""
+        return any(w.days != DAY_TYPES for w in self.windows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +252,7 @@ class Tariff:
         """What a consumer reads for `line`: Hindi for "hi", else English; a line of another tariff is shown by its name."""
         found = next((item for item in self.lines if item.name == line), None)
         if found is None:
-            return line
+            return SETTLEMENT_LABEL["hi" if language == "hi" else "en"] if line == SETTLEMENT else line
         return found.label_hi if language == "hi" else found.label_en
 
 

@@ -11,6 +11,7 @@ validate.py  raw readings, days before and registry to validated day blocks
 known.py     what VEE is told beside raw: whose rules, facts, people's edits
 edit.py      a person corrects a reading, and the day is reckoned again
 roll.py      the accounts of a shard as arrays
+quantities.py what a tariff prices of a day: energy by period, exports set off, the maximum demand
 charge.py    the money part of closing: month to date, charge lines, the daily statement
 registered.py daily registers told to VEE: what each rose from midnight to midnight
 tell.py      after the statements: low-balance notices, and who would be due for disconnection

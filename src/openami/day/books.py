@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from ..errors import DataError
+from ..errors import DataError, RequestError
 from ..readings import Int64
 from ..store.ledger import Ledger
 from ..store.ledger_bulk import settle
 from ..store.ledger_tables import control_total
+from ..store.rows import account as registry_account
+from ..store.rows import meter, usage_point
 from .site import Site
 
 SUMS = ("opening_paise", "recharges_paise", "closing_paise")
@@ -103,17 +105,27 @@ def shown_balance_paise(site: Site, account: str, at_s: int) -> int:
     """What an account's balance showed at an instant (UTC seconds): the statement of the last day that was told by then, as it stood then, and
     what was paid in since and known by then. A day whose totals were never noted counts as told at its end."""
     ledger = Ledger(site.rows.database)
-    ledger.standing(account)  # an account that is not there is named
+    since, shards = _whereabouts(site, account)
     last = site.calendar.local(at_s).date()
-    for day in reversed([d for d in site.lake.days("statements") if d <= last]):
-        for shard in _shards(site, day):
-            if (version := _told(site, day, shard, at_s)) is None:
+    for day in reversed([d for d in site.lake.days("statements") if since <= d <= last]):
+        for shard in shards:
+            if not site.lake.has("statements", day, shard) or (version := _told(site, day, shard, at_s)) is None:
                 continue
-            rows = site.lake.read("statements", day, shard, version=version or None, columns=["account", "closing_paise"])
-            at = pc.index(rows["account"], account).as_py()
-            if at >= 0:
-                return ledger.shown_paise(account, at_s, (day, rows["closing_paise"][at].as_py()))
+            if (row := site.lake.row("statements", day, shard, account, ("closing_paise",), version or None)) is not None:
+                return ledger.shown_paise(account, at_s, (day, row["closing_paise"]))
     return ledger.shown_paise(account, at_s, None)
+
+
+def _whereabouts(site: Site, account: str) -> tuple[date, list[int]]:
+    """Since when an account is there, and the shards of all meters that its usage point has had: no other has a statement of it. RequestError where
+    there is no such account."""
+    held = sa.select(registry_account.c.since, meter.c.shard).outerjoin(usage_point, usage_point.c.name == registry_account.c.usage_point)
+    held = held.outerjoin(meter, meter.c.serial == usage_point.c.meter).where(registry_account.c.number == account)
+    with site.rows.begin() as connection:
+        found = connection.execute(held).all()
+    if not found:
+        raise RequestError(f"there is no account {account} in the ledger; see its number")
+    return found[0].since, sorted({row.shard for row in found if row.shard is not None})
 
 
 def _told(site: Site, day: date, shard: int, at_s: int) -> int | None:

@@ -7,7 +7,7 @@ charged as an adjustment (adjust.py, decision 0007).
 
 Every table has a row per account, in the order of the roll, and says so in its metadata (`Roll.mark`):
 
-    usage        account, meter, tariff; `<period>_wh` of the day and `<period>_to_date_wh` of the segment for each time-of-use period
+    usage        account, meter, tariff, and the columns of quantities.py
     charges      meter, tariff; `<line>_paise` of the day for each line of the tariffs, null where an account's tariff has no such line;
                  `to_date_paise`, the whole bill of the segment to date
     statements   account, meter, the balance before and after, energy, what was estimated or missing, `held`, and `pending` (the bill could not
@@ -23,20 +23,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..billing.bill import bill
+from ..billing.bill import Bill, bill
 from ..billing.charge import Segment, adjustment, segment, within_free_units
-from ..billing.tariff import load_tariffs
-from ..billing.tou import fold, tou_index
+from ..billing.tariff import SETTLEMENT, load_tariffs
 from ..errors import DataError, InputError
 from ..prepaid.statement import daily_statements
 from ..readings import IMPORT_WH, Bool, DayBlock, Int32, Int64
 from ..vee import load_rules
 from ..vee.tally import tally
+from .quantities import DEMAND, WH, Quantities, carried, quantities
 from .roll import EPOCH, Before, Roll
 from .site import Site
 
 CARRIED = ("closing_paise", "below_since", "uncertain_to_date")
-WH, TO_DATE_WH, PAISE = "_wh", "_to_date_wh", "_paise"
+PAISE = "_paise"
 TO_DATE = "to_date"
 
 
@@ -136,49 +136,45 @@ def reckon(site: Site, roll: Roll, validated: dict[str, DayBlock], held: Bool) -
     groups = [
         (at, segment(book, name, day).starting(start)) for name, start, at in roll.groups(lambda name: segment(book, name, day).first)
     ]
-    columns = ["meter", "tariff", *dict.fromkeys(period + TO_DATE_WH for _, part in groups for period in part.tariff.periods)]
+    columns = ["meter", "tariff", *dict.fromkeys(name for _, part in groups for name in carried(part.tariff))]
     before = Before.of(site.lake, "usage", day - timedelta(days=1), energy.shard, roll, columns)
     money = Money.none(len(roll))
     for at, part in groups:
-        _reckon_group(
-            money, roll, at, part, (_priced(validated, part, energy.shard), tou_index(part.tariff, site.calendar, day)), held, before
-        )
+        own = slice(None) if at.size == len(roll) else at
+        taken = quantities(site, part, validated, roll.meter[own], own, held[own], before)
+        _reckon_group(money, roll, own, part, day, taken)
     return money
 
 
-def _reckon_group(money: Money, roll: Roll, at: Int64, part: Segment, priced: tuple[DayBlock, Int64], held: Bool, before: Before) -> None:
-    """Accounts `at` (positions) that share tariff and start, charged together. priced: the day block that the tariff prices, and the time-of-use
-    period of each of its slots."""
-    block, tou = priced
-    day = block.day
-    own = slice(None) if at.size == len(roll) else at
-    all_wh, _ = fold(block.values, tou, len(part.tariff.periods))
-    day_wh = all_wh[:, roll.meter[own]]
-    day_wh[:, held[own]] = 0
-    before_wh = _before_wh(before, part, own, day_wh.shape, day)
-    to_date_wh = before_wh + day_wh
+def _reckon_group(money: Money, roll: Roll, own: slice | Int64, part: Segment, day: date, taken: Quantities) -> None:
+    """Accounts `own` (positions) that share tariff and start, charged together."""
     load_w, prepaid = roll.load_w[own], roll.prepaid[own]
-    span = part.span_days
-    to_date = bill(part.tariff, to_date_wh, part.days_to(day), part.days_in_period, load_w, prepaid, span_days=span)
-    until_yesterday = bill(part.tariff, before_wh, part.days_to(day) - 1, part.days_in_period, load_w, prepaid, span_days=span)
-    lines = adjustment(to_date, until_yesterday)
-    for k, period in enumerate(part.tariff.periods):
-        money.put(period + WH, own, day_wh[k])
-        money.put(period + TO_DATE_WH, own, to_date_wh[k])
+
+    def whole(energy_wh: Int64, days: int, demand_va: Int64 | None) -> Bill:
+        own_demand = {"demand_va": demand_va, "contract_va": load_w if part.tariff.needs_contract else None}
+        return bill(part.tariff, energy_wh, days, part.days_in_period, load_w, prepaid, span_days=part.span_days, **own_demand)
+
+    to_date = whole(taken.to_date_wh, part.days_to(day), taken.demand_va)
+    lines = adjustment(to_date, whole(taken.before_wh, part.days_to(day) - 1, taken.demand_before_va))
+    for name, column in taken.columns.items():
+        money.put(name, own, column)
     for k, name in enumerate(lines.lines):
-        if name == TO_DATE:
-            raise InputError(
-                f"tariff {part.tariff.name} has a line {TO_DATE!r}, which is the name of the whole bill's column; call it otherwise"
-            )
+        if name in (TO_DATE, SETTLEMENT):
+            raise InputError(f"tariff {part.tariff.name} has a line {name!r}, which is the name of a column of ours; call it otherwise")
         money.put(name + PAISE, own, lines.amount_paise[k])
-    money.charged_paise[own], money.to_date_paise[own] = lines.total_paise, to_date.total_paise
+    charged, so_far = lines.total_paise, to_date.total_paise
+    if taken.settled_paise is not None:
+        settlement = np.where(lines.refused, 0, -taken.settled_paise)
+        money.put(SETTLEMENT + PAISE, own, settlement)
+        charged, so_far = charged + settlement, so_far + settlement
+    money.charged_paise[own], money.to_date_paise[own] = charged, so_far
     money.pending[own] = lines.refused
-    money.within_free_units[own] = within_free_units(part, to_date_wh.sum(axis=0), prepaid)
+    money.within_free_units[own] = within_free_units(part, taken.to_date_wh.sum(axis=0), prepaid)
 
 
 def usage_rows(roll: Roll, money: Money) -> pa.Table:
     """The rows of `usage`."""
-    columns = {"account": roll.numbers, "meter": _meters(roll), "tariff": _tariffs(roll), **money.arrays(WH)}
+    columns = {"account": roll.numbers, "meter": _meters(roll), "tariff": _tariffs(roll), **money.arrays(WH), **money.arrays(DEMAND)}
     return roll.marked(pa.table(columns))
 
 
@@ -194,16 +190,6 @@ def _meters(roll: Roll) -> pa.Array:
 
 def _tariffs(roll: Roll) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(roll.tariff), pa.array(roll.tariffs, pa.string()))
-
-
-def _priced(validated: dict[str, DayBlock], part: Segment, shard: int) -> DayBlock:
-    """The day block that a tariff prices: kWh or kVAh."""
-    if part.tariff.channel not in validated:
-        raise DataError(
-            f"tariff {part.tariff.name} prices {part.tariff.channel}, which no meter of shard {shard} has sent; "
-            "give the accounts another tariff, or the meters a layout with that channel"
-        )
-    return validated[part.tariff.channel]
 
 
 def _measured_until(site: Site, last: Int32, day: date) -> pa.Array:
@@ -228,17 +214,6 @@ def _need_the_day_before(site: Site, day: date, shard: int) -> None:
     for table in ("closes", "statements", "usage"):
         if yesterday >= site.deployment.first_day and not site.lake.has(table, yesterday, shard):
             raise DataError(f"{table} of {yesterday} (shard {shard}) are not there, and {day} goes on from them; close {yesterday} first")
-
-
-def _before_wh(before: Before, part: Segment, own: slice | Int64, shape: tuple[int, ...], day: date) -> Int64:
-    """int64 [period, account]: the segment's energy of the accounts `own` before `day`; a segment that begins on `day`, or an account that comes
-    from another tariff, starts from nothing."""
-    found = np.zeros(shape, np.int64)
-    if part.first < day:
-        same = before.equals("tariff", part.tariff.name)[own]
-        for k, period in enumerate(part.tariff.periods):
-            found[k] = np.where(same, before.column(period + TO_DATE_WH, 0)[own], 0)
-    return found
 
 
 def _statements(site: Site, roll: Roll, day: date, shard: int, money: Money, before: Before) -> pa.Table:

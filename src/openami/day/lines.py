@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..store.lake import Lake
-from .charge import PAISE, TO_DATE, TO_DATE_WH, WH
+from .charge import PAISE, TO_DATE
+from .quantities import TO_DATE_WH, WH
 
 LINES = pa.schema({"account": pa.string(), "tariff": pa.string(), "line": pa.string(), "amount_paise": pa.int64()})
 PERIODS = pa.schema({"account": pa.string(), "tariff": pa.string(), "period": pa.string(), "day_wh": pa.int64(), "to_date_wh": pa.int64()})

@@ -22,7 +22,8 @@ import sqlalchemy as sa
 
 from ..billing.tariff import load_tariffs
 from ..day import Site
-from ..day.charge import PAISE, TO_DATE, TO_DATE_WH
+from ..day.charge import PAISE, TO_DATE
+from ..day.quantities import TO_DATE_WH
 from ..errors import DataError
 from ..money import TransferRow
 from ..readings import IMPORT_WH, MISSING
