@@ -24,6 +24,7 @@
     blocks.py       day blocks as Parquet rows, and the way back
     slots.py        the quick writer of such files; footer.py: what a Parquet file says of itself
     lake.py         day blocks and everything derived from them, as Parquet files in Delta Lake tables
+    kept.py         single rows of the lake's files, which are read once and kept
     retention.py    how long versions and days stay, and the merging of small files
     facts.py        what is told of a day beside its readings, and people's edits
     places.py       where a lake lies: a folder, or a prefix of an S3-compatible store

@@ -22,7 +22,9 @@ import re
 import threading
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -38,12 +40,14 @@ from deltalake.transaction import AddAction
 from ..errors import DataError, RequestError, StorageError
 from ..readings import CHANNEL_BY_NAME, DayBlock, Int32, UInt32
 from .blocks import BlockFile, blocks_to_table, plain_schema, quality_to_table, read_rows, slot_names, write_rows
+from .kept import KeptRows
 from .places import Local, Place, place_at
 from .slots import slot_schema, write_slots
 
 __all__ = ["Draft", "Lake", "blocks_to_table", "quality_to_table", "slot_names"]
 KEYS = ("day", "shard")
 COMMIT_ATTEMPTS = 20
+EARLIER_KEPT = 16
 KEEP_DAYS = 760
 """How long earlier versions can be asked for: two years, to which a claim may reach back, and a month."""
 PROPERTIES = {
@@ -61,6 +65,8 @@ class Lake:
         self.place = place_at(where)
         self._committing = threading.Lock()
         self._kept: dict[str, tuple[tuple[tuple[str, int, int], ...], dict[tuple[date, int], list[str]]]] = {}
+        self._earlier: OrderedDict[tuple[str, int], dict[tuple[date, int], list[str]]] = OrderedDict()
+        self._rows = KeptRows()
 
     @property
     def root(self) -> Path:
@@ -116,17 +122,31 @@ class Lake:
         return {shard: paths for (own, shard), paths in self.all_files(table, version).items() if own == day}
 
     def all_files(self, table: str, version: int | None = None) -> dict[tuple[date, int], list[str]]:
-        """The files of every (day, shard) of a table. The answer is kept for as long as nothing in the table's log changes."""
-        state = self.place.log_state(table) if version is None else None
-        kept = self._kept.get(table)
+        """The files of every (day, shard) of a table. The answer is kept for as long as nothing in the table's log changes; of earlier versions,
+        which never change, the last EARLIER_KEPT."""
+        if version is not None:
+            return self._earlier_files(table, version)
+        state, kept = self.place.log_state(table), self._kept.get(table)
         if state is not None and kept is not None and kept[0] == state:
             return kept[1]
+        found = self._listed(table, None)
+        if state is not None:
+            self._kept[table] = state, found
+        return found
+
+    def _earlier_files(self, table: str, version: int) -> dict[tuple[date, int], list[str]]:
+        found = self._earlier.get((table, version)) or self._listed(table, version)
+        self._earlier[table, version] = found
+        while len(self._earlier) > EARLIER_KEPT:
+            with suppress(KeyError):  # another thread may have emptied it meanwhile
+                self._earlier.popitem(last=False)
+        return found
+
+    def _listed(self, table: str, version: int | None) -> dict[tuple[date, int], list[str]]:
         found: dict[tuple[date, int], list[str]] = {}
         for path in sorted(map(self.place.file, self._open(table, version).file_uris())):
             if place := PLACE.search(path):
                 found.setdefault((date.fromisoformat(place["day"]), int(place["shard"])), []).append(path)
-        if state is not None:
-            self._kept[table] = state, found
         return found
 
     def tables(self) -> list[str]:
@@ -150,6 +170,17 @@ class Lake:
         parts = [read_rows(path, columns, coded) for path in files]
         return parts[0] if len(parts) == 1 else pa.concat_tables(parts, promote_options="default")
 
+    def row(
+        self, table: str, day: date, shard: int, account: str, columns: Sequence[str], version: int | None = None
+    ) -> dict[str, Any] | None:
+        """`columns` of one account's row of (day, shard), of those that the table has; None where no row is its. Files are read once and kept."""
+        if not self.place.has_table(table):
+            return None
+        for path in self.all_files(table, version).get((day, shard), ()):
+            if (found := self._rows.row(path, "account", account, columns)) is not None:
+                return found
+        return None
+
     def has(self, table: str, day: date, shard: int) -> bool:
         """Whether (day, shard) is in `table`; a table that is there and cannot be opened is a DataError, never a no."""
         return self.place.has_table(table) and (day, shard) in self.all_files(table)
@@ -160,10 +191,7 @@ class Lake:
 
     def days(self, table: str) -> list[date]:
         """The days that `table` has, in order; none where there is no such table yet."""
-        if not self.place.has_table(table):
-            return []
-        parts = {p["day"] for p in self._open(table, None).partitions()}
-        return sorted(p if isinstance(p, date) else date.fromisoformat(p) for p in parts)
+        return sorted({day for day, _ in self.all_files(table)}) if self.place.has_table(table) else []
 
     def version(self, table: str) -> int:
         return int(self._open(table, None).version())

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from ..billing.tariff import load_tariffs
@@ -38,6 +37,8 @@ BEFORE_CUT = "before_cut"
 MACHINE = "supply"
 """Who orders what the worker orders: no person, and so nobody's approval."""
 RECENT_DAYS = 7
+OF_STATEMENTS = ("charges_paise", "connected_load_w", "measured_until", "uncertain_to_date", "within_free_units", "below_since")
+"""What is read of an account's statements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +111,9 @@ def facts_of(site: Site, order: Order, now_s: int) -> Facts:
 
 def newest_statement(site: Site, place: Place, today: date, back: int = 1) -> list[dict[str, Any]]:
     """The last `back` closed days' statements of an account before `today`, with their days, newest first; none where no day tells of it."""
-    found = []
-    for day in [d for d in reversed(site.lake.days("statements")) if d < today][:back]:
-        if site.lake.has("statements", day, place.shard):
-            rows = site.lake.read("statements", day, place.shard)
-            at = pc.index(rows["account"].cast("string"), place.account).as_py()
-            if at >= 0:
-                found.append({name: rows[name][at].as_py() for name in rows.column_names} | {"day": day})
-    return found
+    days = [d for d in reversed(site.lake.days("statements")) if d < today][:back]
+    rows = ((day, site.lake.row("statements", day, place.shard, place.account, OF_STATEMENTS)) for day in days)
+    return [row | {"day": day} for day, row in rows if row is not None]
 
 
 def _money(site: Site, place: Place, now_s: int) -> dict[str, Any]:
