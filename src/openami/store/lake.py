@@ -41,7 +41,7 @@ from ..errors import DataError, RequestError, StorageError
 from ..readings import CHANNEL_BY_NAME, DayBlock, Int32, UInt32
 from .blocks import BlockFile, blocks_to_table, plain_schema, quality_to_table, read_rows, slot_names, write_rows
 from .kept import KeptRows
-from .places import Local, Place, place_at
+from .places import Local, LogState, Place, State, place_at
 from .slots import slot_schema, write_slots
 
 __all__ = ["Draft", "Lake", "blocks_to_table", "quality_to_table", "slot_names"]
@@ -57,6 +57,15 @@ PROPERTIES = {
 """Of every table; Delta Lake's own are 30 and 7 days, after which an earlier version could no longer be opened."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Contents:
+    """One version of a table: its files by (day, shard), and its days in order."""
+
+    version: int
+    files: dict[tuple[date, int], list[str]]
+    days: list[date]
+
+
 class Lake:
     """The tables of one place."""
 
@@ -64,7 +73,7 @@ class Lake:
         """where: a folder, or a place elsewhere. InputError where Delta Lake cannot name the files of it."""
         self.place = place_at(where)
         self._committing = threading.Lock()
-        self._kept: dict[str, tuple[tuple[tuple[str, int, int], ...], dict[tuple[date, int], list[str]]]] = {}
+        self._kept: dict[str, tuple[LogState | State, _Contents]] = {}
         self._earlier: OrderedDict[tuple[str, int], dict[tuple[date, int], list[str]]] = OrderedDict()
         self._rows = KeptRows()
 
@@ -124,27 +133,31 @@ class Lake:
     def all_files(self, table: str, version: int | None = None) -> dict[tuple[date, int], list[str]]:
         """The files of every (day, shard) of a table. The answer is kept for as long as nothing in the table's log changes; of earlier versions,
         which never change, the last EARLIER_KEPT."""
-        if version is not None:
-            return self._earlier_files(table, version)
-        state, kept = self.place.log_state(table), self._kept.get(table)
-        if state is not None and kept is not None and kept[0] == state:
+        return self._contents(table).files if version is None else self._earlier_files(table, version)
+
+    def _contents(self, table: str) -> _Contents:
+        """What the table holds now."""
+        mark, kept = self.place.log_mark(table), self._kept.get(table)
+        if mark is not None and kept is not None and kept[0] == mark:
             return kept[1]
-        found = self._listed(table, None)
-        if state is not None:
-            self._kept[table] = state, found
+        delta = self._open(table, None)
+        files = self._listed(delta)
+        found = _Contents(int(delta.version()), files, sorted({day for day, _ in files}))
+        if mark is not None:
+            self._kept[table] = mark, found
         return found
 
     def _earlier_files(self, table: str, version: int) -> dict[tuple[date, int], list[str]]:
-        found = self._earlier.get((table, version)) or self._listed(table, version)
+        found = self._earlier.get((table, version)) or self._listed(self._open(table, version))
         self._earlier[table, version] = found
         while len(self._earlier) > EARLIER_KEPT:
             with suppress(KeyError):  # another thread may have emptied it meanwhile
                 self._earlier.popitem(last=False)
         return found
 
-    def _listed(self, table: str, version: int | None) -> dict[tuple[date, int], list[str]]:
+    def _listed(self, delta: DeltaTable) -> dict[tuple[date, int], list[str]]:
         found: dict[tuple[date, int], list[str]] = {}
-        for path in sorted(map(self.place.file, self._open(table, version).file_uris())):
+        for path in sorted(map(self.place.file, delta.file_uris())):
             if place := PLACE.search(path):
                 found.setdefault((date.fromisoformat(place["day"]), int(place["shard"])), []).append(path)
         return found
@@ -191,10 +204,10 @@ class Lake:
 
     def days(self, table: str) -> list[date]:
         """The days that `table` has, in order; none where there is no such table yet."""
-        return sorted({day for day, _ in self.all_files(table)}) if self.place.has_table(table) else []
+        return [*self._contents(table).days] if self.place.has_table(table) else []
 
     def version(self, table: str) -> int:
-        return int(self._open(table, None).version())
+        return self._contents(table).version
 
     def write_blocks(self, table: str, blocks: Sequence[DayBlock]) -> None:
         """Day blocks of one (day, shard), values into `table`, their quality bits into `<table>_quality`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -31,6 +32,8 @@ from .sql import refer
 
 LOG = "_delta_log"
 CONNECT_S, REQUEST_S = 5.0, 60.0
+QUIET_NS = 2_000_000_000
+"""A folder that changed longer ago than this gets another time with its next change, on any file system."""
 Write = Callable[[Any], object]
 """Writes a whole file into what it is given: a path of the local disk, or a stream into an object."""
 
@@ -99,6 +102,17 @@ class Local:
         except OSError:
             return None
         return tuple(sorted((name, found.st_size, found.st_mtime_ns) for name, found in stats))
+
+    def log_mark(self, table: str) -> LogState | State | None:
+        """Something that changes with every commit: one look at the log's folder where it has been quiet, else the whole `log_state`, because two
+        changes of a folder within one tick of the disk's clock have the same time."""
+        try:
+            found = os.stat(f"{self.root}/{table}/{LOG}")  # noqa: PTH116  # asked several times for every page
+        except OSError:
+            return None
+        if time.time_ns() - found.st_mtime_ns < QUIET_NS:
+            return self.log_state(table)
+        return found.st_size, found.st_mtime_ns, found.st_ino
 
     def file(self, uri: str) -> str:
         """A file of a table as Delta names it, for `opened`."""
@@ -235,6 +249,10 @@ class Bucket:
         except OSError:
             return None
         return tuple(sorted((info.base_name, int(info.size or 0), int(info.mtime_ns or 0)) for info in found))
+
+    def log_mark(self, table: str) -> LogState | None:
+        """As `Local.log_mark`: an object store has no folders to look at, so it is the list."""
+        return self.log_state(table)
 
     def file(self, uri: str) -> str:
         return Stored.of(unquote(uri), self)
