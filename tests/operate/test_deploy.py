@@ -23,7 +23,7 @@ DEPLOY = ROOT / "deploy"
 KUBERNETES = [one for one in yaml.safe_load_all((DEPLOY / "kubernetes" / "openami.yaml").read_text("utf-8")) if one]
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text("utf-8"))
-DASHBOARD = json.loads((DEPLOY / "grafana" / "openami.json").read_text("utf-8"))
+DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "openami.json").read_text("utf-8"))
 PODS = {one["metadata"]["name"]: one for one in KUBERNETES if one["kind"] in ("Deployment", "StatefulSet")}
 
 

@@ -1,4 +1,4 @@
-"""`openami config check`, `backup`, `restore`: an operator's commands for a whole deployment."""
+"""`openami config check`, `health`, `backup`, `restore`: an operator's commands for a whole deployment."""
 
 from __future__ import annotations
 
@@ -34,6 +34,19 @@ def check(
             print(f"right   {data}: settings, secrets and addresses{' that answer' if reach else ''}")
     if any(one.serious for one in found):
         raise typer.Exit(2)
+
+
+@app.command()
+def health(
+    watch: Annotated[str, typer.Option(envvar="OPENAMI_WATCH", help="Where the role was told to answer.")] = "127.0.0.1:9464",
+    ready: Annotated[bool, typer.Option("--ready", help="Whether it should be given work, not only whether it is alive.")] = False,
+) -> None:
+    """How a running role is, for a supervisor: ends with 0 and says nothing, or with 1 and says why."""
+    from ..operate.watch import address, against
+
+    if why := against(address(watch), "/ready" if ready else "/live"):
+        print("\n".join(why))
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -7,17 +7,19 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import InputError
 from .words import DEMO_FOLDER, DataOption, app
 
-Around = Callable[[Any], Any]
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from ..operate.roles import Console
 
 
 class Role(StrEnum):
@@ -81,8 +83,8 @@ def serve(
     else:
         from ..operate.roles import web_role
 
-        with web_role(folder, watch, log, until_input_ends=until_input_ends) as around:
-            serve_console(data, host, 8080 if port is None else port, around)
+        with web_role(folder, watch, log, until_input_ends=until_input_ends) as console:
+            serve_console(data, host, 8080 if port is None else port, console)
 
 
 def _serve_all(
@@ -109,8 +111,8 @@ def _serve_all(
     house.run()
 
 
-def serve_console(data: Path, host: str, port: int, around: Around = lambda app: app) -> None:
-    """around: what the app goes through, for figures."""
+def serve_console(data: Path, host: str, port: int, role: Console | None = None) -> None:
+    """role: what is around it where it is a role of a deployment."""
     import uvicorn
 
     from ..operate.logs import is_json
@@ -118,8 +120,10 @@ def serve_console(data: Path, host: str, port: int, around: Around = lambda app:
     from ..web.house import demo_credentials, open_house
     from ..web.reader import LakeTown
 
-    town = LakeTown(Folder(data))
-    app = open_house(town)
+    def house() -> FastAPI:
+        return open_house(LakeTown(Folder(data)))
+
+    app = house() if role is None else role.opened(house)
     listener = bind(host, port)
     actual = listener.getsockname()[1]
     told = is_json()
@@ -133,7 +137,9 @@ def serve_console(data: Path, host: str, port: int, around: Around = lambda app:
             file=sys.stderr,
         )
         print("\n".join(f"  {name:16s} {password}" for name, password in known), file=sys.stderr, flush=True)
-    config = uvicorn.Config(around(app), log_level="warning", log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app if role is None else role.figures.around(app), log_level="warning", log_config=None, access_log=False, server_header=False
+    )
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a console is meant to end
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -14,16 +14,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from prometheus_client.core import Metric
-from starlette.types import ASGIApp
 
-from ..errors import OpenAMIError
+from ..errors import DataError, OpenAMIError, StorageError
 from ..headend.process import run_headend
 from ..headend.status import read_state
 from ..headend.whole import Wish
 from ..store.deployment import Folder
+from ..store.lake import Lake
+from ..store.places import place_of
 from ..store.rows import Rows
 from ..supply.guard import folder_guard
 from ..supply.worker import beside
@@ -34,10 +37,12 @@ from .watch import Clock, Reasons, Watch, address, careful
 from .worker import LONGEST_S, Progress, Task, work
 
 log = logging.getLogger("openami.roles")
+T = TypeVar("T")
 STALE_S = 60
 """A head-end writes its state every five seconds: one that has not for so long hangs."""
 HANGS_S = 4 * LONGEST_S
 """A worker beats between packs of frames and closed days; where it does not for an hour, starting it again may help."""
+LOOK_AGAIN_S = 5.0
 LITTLE_BYTES = 256 * 2**20
 """Less free space than this: no more work should come here."""
 
@@ -115,22 +120,57 @@ def run_worker_role(folder: Folder, task: Task, watch: str | None, form: str, *,
     )
 
 
-@contextlib.contextmanager
-def web_role(folder: Folder, watch: str | None, form: str, *, until_input_ends: bool = False) -> Iterator[Callable[[ASGIApp], ASGIApp]]:
-    """Around a console: gives what its app must go through."""
-    figures = WebFigures()
-    if until_input_ends:
-        end_with_parent()
+@dataclass
+class Console:
+    """What a console's process has around it. why: what keeps it from its work, "" = nothing."""
 
-    def ready() -> list[str]:
+    folder: Folder
+    figures: WebFigures = field(default_factory=WebFigures)
+    why: str = ""
+
+    def opened(self, make: Callable[[], T]) -> T:
+        """What `make` opens. Where the meters are real it is waited for: such a deployment begins without a closed day, and its database may be away
+        when this process starts. Of a demo, and where waiting helps nobody, the error is raised."""
+        while True:
+            try:
+                made = make()
+            except (DataError, StorageError) as error:
+                if not self._may_come(error):
+                    raise
+                if self.why != str(error):
+                    log.warning("the console waits, because %s", error)
+                self.why = str(error)
+                threading.Event().wait(LOOK_AGAIN_S)
+            else:
+                self.why = ""
+                return made
+
+    def ready(self) -> list[str]:
+        """What speaks against sending people here."""
+        if self.why:
+            return [self.why]
         try:
-            Rows.of(folder).close()
+            Rows.of(self.folder).close()
         except OpenAMIError as error:
             return [str(error)]
         return []
 
-    with operated("web", folder, watch, form, Clock(), figures, list, ready):
-        yield figures.around
+    def _may_come(self, error: OpenAMIError) -> bool:
+        if self.folder.is_simulated():
+            return False
+        if isinstance(error, StorageError):
+            return True
+        return "closes" not in Lake(place_of(self.folder, self.folder.load())).tables()
+
+
+@contextlib.contextmanager
+def web_role(folder: Folder, watch: str | None, form: str, *, until_input_ends: bool = False) -> Iterator[Console]:
+    """Around a console."""
+    if until_input_ends:
+        end_with_parent()
+    console = Console(folder)
+    with operated("web", folder, watch, form, Clock(), console.figures, list, console.ready):
+        yield console
 
 
 def end_with_parent() -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry
@@ -27,6 +28,7 @@ log = logging.getLogger("openami.watch")
 Reasons = Callable[[], list[str]]
 JUMP_S = 5.0
 LOOK_S = 1.0
+ASK_S = 5.0
 DISTRUST_S = 900.0
 """A clock that jumped is not believed for so long: time servers need a while to say which of both times was right."""
 
@@ -88,6 +90,20 @@ class Watch:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def against(where: tuple[str, int], path: str) -> list[str]:
+    """What a running role's `/live` or `/ready` says against it, [] = nothing; that nobody answers is said in the same way."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where[0], where[0])  # noqa: S104 - where it listens, not where we do
+    connection = HTTPConnection(host, where[1], timeout=ASK_S)
+    try:
+        connection.request("GET", path)
+        said = json.loads(connection.getresponse().read())
+        return [str(why) for why in said["against"]]
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        return [f"nothing that is ours answers at {host}:{where[1]} ({error}); is the role running, with --watch?"]
+    finally:
+        connection.close()
 
 
 class Clock:
