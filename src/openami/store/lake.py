@@ -184,13 +184,27 @@ class Lake:
         return parts[0] if len(parts) == 1 else pa.concat_tables(parts, promote_options="default")
 
     def row(
-        self, table: str, day: date, shard: int, account: str, columns: Sequence[str], version: int | None = None
+        self,
+        table: str,
+        day: date,
+        shard: int,
+        account: str,
+        columns: Sequence[str] | None,
+        version: int | None = None,
+        *,
+        beside: str = "",
     ) -> dict[str, Any] | None:
-        """`columns` of one account's row of (day, shard), of those that the table has; None where no row is its. Files are read once and kept."""
+        """`columns` (None = all) of one account's row of (day, shard), of those that the table has; None where no row is its. Columns are read once.
+        beside: a table that names the accounts in the order of this one, which does not."""
         if not self.place.has_table(table):
             return None
+        others = self.all_files(beside).get((day, shard), ()) if beside else ()
         for path in self.all_files(table, version).get((day, shard), ()):
-            if (found := self._rows.row(path, "account", account, columns)) is not None:
+            if beside:
+                found = self._rows.row_beside(path, others[-1], "account", account, columns) if others else None
+            else:
+                found = self._rows.row(path, "account", account, columns)
+            if found is not None:
                 return found
         return None
 
