@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 
 from openami.web import external, oauth, sign_in
 from openami.web.api.app import PARTS
-from openami.web.consumer import care, offline, recharge
+from openami.web.consumer import care, offline, proof, recharge
 from openami.web.consumer import routes as phone
 from openami.web.control_room import acting, exports, losses, routes
 
@@ -55,7 +55,7 @@ lies within the asker's reach, **other** what does not; a dash stands where a ro
 to the sign-in page, or to one's own. 401: not signed in. 403: not for this role. 404: not there, or not for you: nobody can tell which.
 409, 422: allowed, and refused for another reason (nothing to withdraw, one's own proposal, an address that may not be told).
 """
-CONSUMERS = [route for part in (offline.router, recharge.first, phone.router, recharge.router, care.router) for route in part.routes]
+CONSUMERS = [route for part in (offline.router, recharge.first, phone.router, recharge.router, care.router, proof.router) for route in part.routes]
 """The consumer's app below /my."""
 NAMED = re.compile(r"{(\w+)}")
 

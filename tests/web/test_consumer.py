@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 
 import pytest
 
@@ -198,6 +199,39 @@ def test_the_proof_is_signed_and_a_changed_one_is_none(house, phone):
     assert tokens.verify_statement(f"{head}.{body[:-2]}AA.{mark}") is None
     assert tokens.verify(told["jws"], "http://testserver") is None, "a statement opens no door"
     assert tokens.verify_statement(house.token("consumer-own")) is None
+
+
+@pytest.mark.parametrize(("language", "title"), [("hi", "आपके मीटर ने क्या दिखाया"), ("en", "What your meter showed")])
+def test_the_proof_on_paper_is_archival_in_its_language_and_carries_the_signed_statement(house, phone, language, title):
+    path = f"/my/{house.own['account']}/proof"
+    paper = phone.get(f"{path}.pdf?lang={language}")
+    assert paper.headers["content-type"] == "application/pdf"
+    assert title.encode() in paper.content
+    assert b"<pdfaid:part>3</pdfaid:part>" in paper.content
+    assert b"<pdfuaid:part>1</pdfuaid:part>" in paper.content
+    assert (b"NotoSansDevanagari" in paper.content) == (language == "hi")
+    attached = [text for text in _streams(paper.content) if text.count(b".") == 2 and text.startswith(b"eyJ")]
+    told = house.gate.tokens.verify_statement(attached[0].decode())
+    assert told["statement"] == phone.get(f"{path}.json").json()["statement"]
+
+
+def _streams(pdf: bytes) -> list[bytes]:
+    """What lies in the file's streams, unpacked where it is packed."""
+    found = []
+    for raw in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.S):
+        try:
+            found.append(zlib.decompress(raw))
+        except zlib.error:
+            found.append(raw)
+    return found
+
+
+def test_a_proof_of_too_many_days_or_of_none_is_refused_in_words(house, phone):
+    path = f"/my/{house.own['account']}/proof"
+    for kind in ("", ".pdf", ".json"):
+        answer = phone.get(f"{path}{kind}?first=2025-12-02&last=2025-12-01", headers={"accept-language": "en"})
+        assert answer.status_code == 422
+        assert "at most 100 days" in answer.text or "100 दिन" in answer.text
 
 
 def test_the_app_can_be_installed(phone):

@@ -385,6 +385,7 @@ def _say_not_usable(words: Language, field: str, given: str) -> str:
     given = given if len(given) <= 60 else given[:57] + "..."
     sentences = {
         "day": words.say("“%(given)s” is not a day. Write it as in 2026-01-31.", given=given),
+        "span": words.say("%(given)s cannot be shown. Choose a first day that is not after the last, and at most 100 days.", given=given),
         "lang": words.say("“%(given)s” is not a language of this page. Choose en or hi.", given=given),
         "phone": words.say("This is not a phone number. Write ten digits, or + and 8 to 15 digits."),
         "purpose": words.say("Choose at least one thing that may be seen."),

@@ -5,7 +5,8 @@
     answers.py   what these pages need beyond `townbook`: the balance with what was paid since, hours with their rates, the other tariff
     figures.py   a week and a day as bars in SVG, pure functions
     recharge.py  paying: amounts, a second look, the gateway, how the payment stands
-    care.py      complaints and disputes, alerts, the meter's proof
+    care.py      complaints and disputes, alerts
+    proof.py     the meter's proof: registers, charges, a signature; as a page, a file, and paper (paper.py)
     offline.py   manifest, service worker, and the headers that let them in
 
 What always holds: a consumer sees only accounts of their own; rupees stand before units; what is unknown reads unknown; nothing is chosen

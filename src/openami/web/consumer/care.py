@@ -1,22 +1,18 @@
-"""What a consumer can say and prove: complaints and disputes, the messages that were sent, and the meter's proof.
+"""What a consumer can say and was told: complaints and disputes, and the messages that were sent.
 
-What always holds: an open dispute about an amount stands between the account and any cut, from the moment it is written; a proof says what the
-meter's own register showed, and is signed with a key that anybody can check.
+What always holds: an open dispute about an amount stands between the account and any cut, from the moment it is written.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Response
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 
 from ...store.complaints import DISPUTES, About, Complaints
-from ...store.heard import Heard, RegisterReading
 from ...store.outbox import Notice, Outbox
 from ...store.supply_rows import SupplyRows
 from ..pages import NotUsable
@@ -26,10 +22,8 @@ router = APIRouter(prefix="/my", include_in_schema=False)
 READ = ["GET", "HEAD"]
 TEXT_MOST = 1000
 SHOWN_ALERTS = 20
-NEAR_DAYS = 3
 PHONE_ID = re.compile(r"[0-9a-f]{24}")
 Text = Annotated[str, Form(max_length=2000)]
-Day = Annotated[str, Query(max_length=10)]
 Lang = Annotated[str, Query(pattern=r"^(en|hi)?$")]
 
 
@@ -46,63 +40,9 @@ ABOUT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What the meter's own register showed at the midnights of `first` and `last`, and what was charged for in between. start, end: None = that
-    register was not read; grown_wh: None where one is missing; charged_wh: None where a day of them is not known."""
-
-    first: date
-    last: date
-    meter: str
-    start: RegisterReading | None
-    end: RegisterReading | None
-    charged_wh: int | None
-    estimated_wh: int
-    charge_paise: int
-    days: int
-
-    @property
-    def grown_wh(self) -> int | None:
-        if self.start is None or self.end is None or self.start.import_wh is None or self.end.import_wh is None:
-            return None
-        return self.end.import_wh - self.start.import_wh
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A meter that measured here from `since` until before `until` (None = still). first, last: the register nearest to its first and its last
-    midnight, within NEAR_DAYS; None = not read, or it is still here."""
-
-    meter: str
-    since: date
-    until: date | None
-    first: RegisterReading | None
-    last: RegisterReading | None
-
-
-def handed_over(own: Here) -> list[Held]:
-    """The meters of this place, oldest first, within the account's time."""
-    found = []
-    registers, calendar = Heard(own.site.rows), own.site.calendar
-    for row in own.gate.lookup.meters_at(own.who.reach, str(own.row["usage_point"])):
-        if row["until"] is not None and row["until"] <= own.row["since"]:
-            continue
-        begin = calendar.day_start(row["since"])
-        early = registers.registers("daily", begin, begin + NEAR_DAYS * 86_400, row["meter"])
-        late: list[RegisterReading] = []
-        if row["until"] is not None:
-            end = calendar.day_start(row["until"])
-            late = registers.registers("daily", end - NEAR_DAYS * 86_400, end, row["meter"])
-        found.append(Held(row["meter"], row["since"], row["until"], early[0] if early else None, late[-1] if late else None))
-    return found
-
-
 def alerts_of(own: Here) -> list[Notice]:
     """The messages that the account was sent, newest first."""
     return Outbox(own.site.rows.database).of_account(own.account, SHOWN_ALERTS)
-
-
-# ---- complaints
 
 
 @router.api_route("/{account}/help", methods=READ, response_model=None)
@@ -145,75 +85,3 @@ def _help(own: Here, about: str, problem: str = "", text: str = "") -> Response:
         made=Complaints(own.site.rows.database).of_account(own.account),
         local=own.console.local,
     )
-
-
-# ---- proof
-
-
-@router.api_route("/{account}/proof", methods=READ, response_model=None)
-def proof_page(own: OwnAccount, first: Day = "", last: Day = "", lang: Lang = "") -> Response:
-    """Register at the start and at the end, and the same as a signed file."""
-    found = _proof(own, first, last)
-    return own.page("proof.html", None, proof=found, meters=handed_over(own), signed=_signed(own, found), local=own.console.local)
-
-
-@router.api_route("/{account}/proof.json", methods=READ, response_model=None)
-def proof_file(own: OwnAccount, first: Day = "", last: Day = "") -> Response:
-    """The statement, and its signature (a JWS over the same content; our keys are at /oauth/jwks)."""
-    found = _proof(own, first, last)
-    headers = {
-        "content-disposition": f'attachment; filename="{own.account}-{found.first}-{found.last}.json"',
-        "cache-control": "private, no-store",
-    }
-    return JSONResponse({"statement": _told(own, found), "jws": _signed(own, found)}, headers=headers)
-
-
-def _proof(own: Here, first: str, last: str) -> Proof:
-    """Of the whole days from `first` to `last`; without them the month of the last closed day, as far as it is closed."""
-    days = own.days()
-    end = own.day(last)
-    start = own.day(first) if first else max(days[0], end.replace(day=1))
-    if start > end or (end - start).days > 366:
-        raise NotUsable("day", f"{first} {last}")
-    calendar, serial = own.site.calendar, str(own.row["meter"])
-    at = (calendar.day_start(start), calendar.day_start(end + timedelta(days=1)))
-    registers = Heard(own.site.rows)
-    edges = [next(iter(registers.registers("daily", s, s, serial)), None) for s in at]
-    statements = [own.consumer(day).statement for day in days if start <= day <= end]
-    known = [s for s in statements if s is not None]
-    whole = len(known) == (end - start).days + 1 and all(s.wh is not None for s in known)
-    return Proof(
-        start,
-        end,
-        serial,
-        edges[0],
-        edges[1],
-        sum(s.wh or 0 for s in known) if whole else None,
-        sum(s.estimated_wh for s in known),
-        sum(s.charge_paise + s.adjustments_paise for s in known),
-        len(known),
-    )
-
-
-def _told(own: Here, found: Proof) -> dict[str, Any]:
-    def register(one: RegisterReading | None) -> dict[str, Any] | None:
-        return None if one is None else {"at": own.console.local(one.stamp_s).isoformat(), "import_wh": one.import_wh, "source": one.source}
-
-    return {
-        "account": own.account,
-        "meter": found.meter,
-        "first_day": found.first.isoformat(),
-        "last_day": found.last.isoformat(),
-        "register_start": register(found.start),
-        "register_end": register(found.end),
-        "register_difference_wh": found.grown_wh,
-        "charged_wh": found.charged_wh,
-        "estimated_wh": found.estimated_wh,
-        "charge_paise": found.charge_paise,
-        "days_charged": found.days,
-    }
-
-
-def _signed(own: Here, found: Proof) -> str:
-    tokens = own.gate.tokens
-    return tokens.statement(own.gate.issuer(own.request), own.account, _told(own, found)) if tokens is not None else ""

@@ -22,7 +22,7 @@ from ..pages import NotThere
 from ..reader import LakeTown
 from ..townbook import DayCost
 from ..wording import Language
-from . import answers, care, offline, recharge
+from . import answers, care, offline, proof, recharge
 from .figures import Column, columns
 from .here import Here, OwnAccount, SeesAccounts, here
 
@@ -42,7 +42,7 @@ def add_consumer_pages(app: FastAPI, town: LakeTown, payer: recharge.Payer) -> N
         return town.site
 
     app.state.town, app.state.site, app.state.payer, app.state.has_consumer_pages = town, site, payer, True
-    for part in (offline.router, recharge.first, router, recharge.router, care.router):
+    for part in (offline.router, recharge.first, router, recharge.router, care.router, proof.router):
         app.include_router(part)
 
 
