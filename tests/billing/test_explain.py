@@ -76,10 +76,10 @@ def test_the_day_that_passes_the_free_units_says_so_in_both_languages():
     english, hindi = "\n".join(tree.text("en")), "\n".join(tree.text("hi"))
     assert "Readings of the day: 10 units, of which 2.5 are estimated" in english
     assert "The consumption passed 125 units today: 125 free units changes there" in english
-    assert "30 units x ₹8.95 (slab 2): ₹268.50" in english
+    assert "30 units x ₹8.95 (slab 2: above 100 units): ₹268.50" in english
     assert "2 kW x ₹80.00 x 20/31 days: ₹103.23" in english
     assert "आज खपत 125 यूनिट से अधिक हो गई" in hindi
-    assert "30 यूनिट x ₹8.95 (स्लैब 2): ₹268.50" in hindi
+    assert "30 यूनिट x ₹8.95 (स्लैब 2: 100 यूनिट से अधिक): ₹268.50" in hindi
 
 
 def test_what_changed_against_the_day_before():

@@ -7,6 +7,8 @@
     bill.py          `B`, the whole bill of a billing period to date
     machine.py       its compiled arithmetic
     explain.py       why a day cost what it did: a tree that always sums, in English and Hindi
+    notes.py         what is said beside it: readings, what was set off, limits passed, why a line applied
+    tree.py          the tree as text, JSON and HTML
     netting.py       net metering: what is billed, banked and settled
     charge.py        a day's charge = B(to the day) - B(to the day before); splits at a change of tariff
 

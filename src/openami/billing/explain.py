@@ -6,83 +6,67 @@ of a line lack of it is shown as the rounding of that line. A part that does not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from ..errors import RequestError
 from ..money import round_half_up, rupees
+from ..readings import Int64
 from .bill import Bill, bill
 from .charge import Segment
-from .tariff import Demand, Fixed, FixedPer, FreeUnits, Line, Minimum, Payment, Percent, PerUnit, Rounding, Tariff, TimeOfUse
+from .netting import Netted, net, settle, settles
+from .notes import Account, crossings, readings, set_off, why_applied
+from .tariff import (
+    SETTLEMENT,
+    SETTLEMENT_LABEL,
+    Demand,
+    Fixed,
+    FixedPer,
+    FreeUnits,
+    Line,
+    Minimum,
+    NetMetering,
+    Payment,
+    Percent,
+    PerUnit,
+    Rounding,
+    TimeOfUse,
+)
+from .tree import Node, checked, rs, thousandth
 
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One step of the derivation: a stable `code`, a sentence in both languages, its paise, and the steps that it is the sum of.
-    `quantities`: the numbers behind it, for machines; `source`, `verify`: of a line;
-    `note`: says something and costs nothing."""
-
-    code: str
-    en: str
-    hi: str
-    amount_paise: int
-    children: tuple[Node, ...] = ()
-    quantities: tuple[tuple[str, int | str], ...] = ()
-    source: str = ""
-    verify: str = ""
-    note: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """The tree as plain values; amounts stay integers in paise."""
-        body: dict[str, Any] = {"code": self.code, "en": self.en, "hi": self.hi, "amount_paise": self.amount_paise, **dict(self.quantities)}
-        body |= {key: value for key, value in (("source", self.source), ("verify", self.verify)) if value}
-        return body | ({"children": [child.to_json() for child in self.children]} if self.children else {})
-
-    def text(self, language: str, depth: int = 0) -> Iterator[str]:
-        """The tree as lines of text: Hindi for "hi", else English; amounts in rupees, children indented by two."""
-        amount = "" if self.note else f": {rupees(self.amount_paise)}"
-        yield f"{'  ' * depth}{self.hi if language == 'hi' else self.en}{amount}"
-        for child in self.children:
-            yield from child.text(language, depth + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What is needed to explain one account's day. before_wh, day_wh: by time-of-use period; estimated_wh: how much of the day's energy
-    is estimated, by period; demand_*_va as in `charge`."""
-
-    before_wh: tuple[int, ...]
-    day_wh: tuple[int, ...]
-    estimated_wh: tuple[int, ...]
-    connected_load_w: int
-    prepaid: bool
-    demand_before_va: int = 0
-    demand_va: int = 0
-    contract_va: int = 0
+__all__ = ["Account", "Node", "compare_days", "explain_bill", "explain_day"]
 
 
 def explain_day(part: Segment, day: date, account: Account) -> Node:
-    """The day's charge: per line, the bill to date less the bill to the day before, and how each came about; the readings come first."""
+    """The day's charge: per line, the bill to date less the bill to the day before, how each came about and why it applied; the readings come
+    first."""
     days = part.days_to(day)
-    now_wh = tuple(a + b for a, b in zip(account.before_wh, account.day_wh, strict=True))
+    before_wh = account.before_wh
+    now_wh = tuple(a + b for a, b in zip(before_wh, account.day_wh, strict=True))
+    netted: tuple[Node, ...] = ()
+    settlement: tuple[Node, ...] = ()
+    if (rule := part.tariff.net_metering) is not None:
+        was, now = _netted(rule, account, before_wh, account.export_before_wh), _netted(rule, account, now_wh, account.exported_wh)
+        netted = tuple(set_off(part.tariff, rule, account, now_wh, now))
+        settlement = _settled(rule, now) if settles(rule, day) else ()
+        before_wh, now_wh = _column(was.billed_wh), _column(now.billed_wh)
     after = explain_bill(part, days, now_wh, account, account.demand_va)
-    before = explain_bill(part, days - 1, account.before_wh, account, account.demand_before_va)
+    before = explain_bill(part, days - 1, before_wh, account, account.demand_before_va)
     lines = []
-    for new, old in zip(after.children, before.children, strict=True):
+    for line, new, old in zip(part.tariff.lines, after.children, before.children, strict=True):
         old_part = replace(old, amount_paise=-old.amount_paise, children=tuple(_negative(child) for child in old.children))
         children = (
+            *why_applied(part, line, account, sum(now_wh)),
             replace(new, code=f"{new.code}.to_date", en=f"{new.en}, to the end of {day}", hi=f"{new.hi}, {day} के अंत तक"),
             replace(old_part, code=f"{old.code}.posted", en=f"{old.en}, charged before {day}", hi=f"{old.hi}, {day} से पहले लिया गया"),
         )
         lines.append(replace(new, amount_paise=new.amount_paise - old.amount_paise, children=children, quantities=()))
-    notes = tuple(_readings(part.tariff, account)) + tuple(_crossings(part, sum(account.before_wh), sum(now_wh)))
-    total = sum(line.amount_paise for line in lines)
-    return _checked(Node("day", f"Charge of {day}", f"{day} का कुल शुल्क", total, (*notes, *lines)))
+    notes = (*readings(part.tariff, account), *netted, *crossings(part, sum(before_wh), sum(now_wh)))
+    total = sum(line.amount_paise for line in (*lines, *settlement))
+    return checked(Node("day", f"Charge of {day}", f"{day} का कुल शुल्क", total, (*notes, *lines, *settlement)))
 
 
 def compare_days(today: Node, before: Node) -> Node:
@@ -98,16 +82,16 @@ def compare_days(today: Node, before: Node) -> Node:
         if code.startswith("readings."):
             units = [int(dict(item.quantities)["wh"]) if item else 0 for item in (other, node)]
             if units[0] != units[1]:
-                en, hi = (f"{text}: {_thousandth(units[0])} -> {_thousandth(units[1])}" for text in ("Units", "यूनिट"))
+                en, hi = (f"{text}: {thousandth(units[0])} -> {thousandth(units[1])}" for text in ("Units", "यूनिट"))
                 parts.append(Node(code, en, hi, 0, (), (("before_wh", units[0]), ("wh", units[1])), note=True))
-        elif named.note and node is not None:
+        elif code.startswith("crossed.") and node is not None:
             parts.append(node)
         elif not named.note:
             change = (node.amount_paise if node else 0) - (other.amount_paise if other else 0)
             if change:
                 parts.append(Node(code, named.en, named.hi, change))
     total = today.amount_paise - before.amount_paise
-    return _checked(Node("change", "Change against the day before", "पिछले दिन से अंतर", total, tuple(parts)))
+    return checked(Node("change", "Change against the day before", "पिछले दिन से अंतर", total, tuple(parts)))
 
 
 def explain_bill(part: Segment, days: int, energy_wh: tuple[int, ...], account: Account, demand_va: int = 0) -> Node:
@@ -129,7 +113,7 @@ def explain_bill(part: Segment, days: int, energy_wh: tuple[int, ...], account: 
         raise RequestError(f"this account cannot be billed by {tariff.name}: its sanctioned load is unknown or an energy is negative")
     step = _Step(part, days, energy_wh, account, demand_va, printed)
     lines = tuple(step.line(k, line) for k, line in enumerate(tariff.lines))
-    return _checked(Node("bill", tariff.title_en, tariff.title_hi, int(printed.total_paise[0]), lines))
+    return checked(Node("bill", tariff.title_en, tariff.title_hi, int(printed.total_paise[0]), lines))
 
 
 @dataclass(frozen=True)
@@ -192,12 +176,12 @@ class _Step:
         limits = [None if s.up_to is None else self.scaled(s.up_to) for s in rule.slabs]
         if rule.whole:
             at = next(k for k, limit in enumerate(limits) if limit is None or self.wh <= limit)
-            return [_slab(name, at, self.wh, rule.slabs[at].rate_mp)]
+            return [_slab(name, limits, at, self.wh, rule.slabs[at].rate_mp, whole=True)]
         nodes, below = [], 0
         for k, limit in enumerate(limits):
             top = self.wh if limit is None else min(self.wh, limit)
             if top > below:
-                nodes.append(_slab(name, k, top - below, rule.slabs[k].rate_mp))
+                nodes.append(_slab(name, limits, k, top - below, rule.slabs[k].rate_mp))
                 below = top
         return nodes
 
@@ -214,14 +198,14 @@ class _Step:
         rate = rule.slabs[at].rate_mp
         paise = round_half_up(rate * quantity * self.days, 1_000_000 * self.part.days_in_period)
         unit = {FixedPer.KW: ("kW", "किलोवाट"), FixedPer.KVA: ("kVA", "केवीए")}.get(rule.per, ("connection", "कनेक्शन"))
-        shape = f"{_thousandth(quantity)} {{unit}} x {_rs(rate)} x {self.days}/{self.part.days_in_period} {{days}}"
+        shape = f"{thousandth(quantity)} {{unit}} x {rs(rate)} x {self.days}/{self.part.days_in_period} {{days}}"
         return Node(
             f"{name}.days",
             shape.format(unit=unit[0], days="days"),
             shape.format(unit=unit[1], days="दिन"),
             paise,
             (),
-            (("rate_mp", rate), ("quantity_thousandths", quantity), ("days", self.days)),
+            (("rate_mp", rate), ("quantitythousandths", quantity), ("days", self.days)),
         )
 
     def _demand(self, name: str, rule: Demand) -> Node:
@@ -232,7 +216,7 @@ class _Step:
         exact *= Fraction(self.days, self.part.days_in_period)
         paise = round_half_up(exact.numerator, exact.denominator)
         which = ("recorded", "दर्ज") if billing == self.demand_va else ("least charged", "न्यूनतम देय")
-        shape = f"{float(billing) / 1000:.3f} kVA ({{which}}) x {_rs(rule.rate_mp)} x {self.days}/{self.part.days_in_period} {{days}}"
+        shape = f"{float(billing) / 1000:.3f} kVA ({{which}}) x {rs(rule.rate_mp)} x {self.days}/{self.part.days_in_period} {{days}}"
         quantities = (("rate_mp", rule.rate_mp), ("recorded_va", self.demand_va), ("contract_va", self.account.contract_va))
         return Node(
             f"{name}.days", shape.format(which=which[0], days="days"), shape.format(which=which[1], days="दिन"), paise, (), quantities
@@ -242,11 +226,11 @@ class _Step:
         base, nodes = sum(self.amount(item) for item in rule.of), []
         for period, wh in zip(rule.periods, self.energy_wh, strict=True):
             exact = Fraction(wh * period.add_mp, 1_000_000)
-            shape = f"{{name}}: {_thousandth(wh)} {{units}} x {_rs(period.add_mp)}"
+            shape = f"{{name}}: {thousandth(wh)} {{units}} x {rs(period.add_mp)}"
             if rule.multiplies:
                 exact = Fraction(base * wh * (period.times_mille - 1000), self.wh * 1000) if self.wh else Fraction(0)
-                shape = f"{{name}}: {_thousandth(wh)} {{of}} {_thousandth(self.wh)} {{units}} x {rupees(base)}"
-                shape += f" x ({_thousandth(period.times_mille)} - 1)"
+                shape = f"{{name}}: {thousandth(wh)} {{of}} {thousandth(self.wh)} {{units}} x {rupees(base)}"
+                shape += f" x ({thousandth(period.times_mille)} - 1)"
             if exact:
                 paise = round_half_up(exact.numerator, exact.denominator)
                 en = shape.format(name=period.name, of="of", units="units")
@@ -257,7 +241,7 @@ class _Step:
 
     def _share_of(self, name: str, of: str, percent_milli: int) -> Node:
         amount, tariff = self.amount(of), self.part.tariff
-        shape = f"{_thousandth(percent_milli)} % x {rupees(amount)} ({{label}})"
+        shape = f"{thousandth(percent_milli)} % x {rupees(amount)} ({{label}})"
         paise = round_half_up(amount * percent_milli, 100_000)
         en, hi = shape.format(label=tariff.label(of, "en")), shape.format(label=tariff.label(of, "hi"))
         return Node(f"{name}.{of}", en, hi, paise, (), (("percent_milli", percent_milli), ("of_paise", amount)))
@@ -274,8 +258,8 @@ class _Step:
         else:
             return []
         return [
-            Node(f"{name}.{item}", f"{tariff.label(item, 'en')} of {_thousandth(min(self.wh, limit))} units",
-                 f"{_thousandth(min(self.wh, limit))} यूनिट: {tariff.label(item, 'hi')}", -paise)
+            Node(f"{name}.{item}", f"{tariff.label(item, 'en')} of {thousandth(min(self.wh, limit))} units",
+                 f"{thousandth(min(self.wh, limit))} यूनिट: {tariff.label(item, 'hi')}", -paise)
             for item, paise in taken.items()
             if paise
         ]  # fmt: skip
@@ -302,64 +286,51 @@ class _Step:
         return free
 
 
-def _slab(name: str, k: int, wh: int, rate_mp: int) -> Node:
-    shape = f"{_thousandth(wh)} {{units}} x {_rs(rate_mp)} ({{slab}} {k + 1})"
-    en, hi = shape.format(units="units", slab="slab"), shape.format(units="यूनिट", slab="स्लैब")
-    return Node(f"{name}.slab{k + 1}", en, hi, round_half_up(wh * rate_mp, 1_000_000), (), (("wh", wh), ("rate_mp", rate_mp)))
-
-
-def _readings(tariff: Tariff, account: Account) -> Iterator[Node]:
-    tou = tariff.time_of_use
-    hindi = {period.name: period.hi or period.name for period in tou.periods} if tou else {}
-    for name, wh, estimated in zip(tariff.periods, account.day_wh, account.estimated_wh, strict=True):
-        where = "" if name == "all" else f" ({name})"
-        en, hi = (
-            f"Readings of the day{where}: {_thousandth(wh)} units",
-            f"दिन की रीडिंग{where.replace(name, hindi.get(name, name))}: {_thousandth(wh)} यूनिट",
-        )
-        if estimated:
-            en, hi = f"{en}, of which {_thousandth(estimated)} are estimated", f"{hi}, जिसमें {_thousandth(estimated)} यूनिट अनुमानित"
-        yield Node(f"readings.{name}", en, hi, 0, (), (("wh", wh), ("estimated_wh", estimated)), note=True)
-
-
-def _crossings(part: Segment, before_wh: int, now_wh: int) -> Iterator[Node]:
-    """What changed against the day before: a limit of a slab, of free units or of a condition that the consumption passed today."""
-    for line in part.tariff.lines:
-        rule, when = line.rule, line.when
-        limits = [s.up_to for s in rule.slabs if s.up_to] if isinstance(rule, PerUnit) else []
-        limits += [rule.limit_wh] if isinstance(rule, FreeUnits) else []
-        limits += [limit for limit in (when.over_wh, when.up_to_wh) if limit]
-        for limit in sorted(set(limits)):
-            edge = round_half_up(limit * part.span_days, part.days_in_period)
-            if before_wh <= edge < now_wh:
-                en = f"The consumption passed {_thousandth(edge)} units today: {line.label_en} changes there"
-                hi = f"आज खपत {_thousandth(edge)} यूनिट से अधिक हो गई: यहाँ से हिसाब बदलता है ({line.label_hi})"
-                yield Node(f"crossed.{line.name}", en, hi, 0, (), (("limit_wh", edge),), note=True)
-
-
 def _negative(node: Node) -> Node:
     return replace(node, amount_paise=-node.amount_paise, children=tuple(_negative(child) for child in node.children))
 
 
-def _checked(node: Node) -> Node:
-    """The node, once every sum in it has been checked."""
-    if node.children and node.amount_paise != sum(child.amount_paise for child in node.children):
-        raise RequestError(
-            f"node {node.code} is {node.amount_paise} paise, but its parts make {sum(c.amount_paise for c in node.children)}"
-        )
-    for child in node.children:
-        _checked(child)
-    return node
+def _slab(name: str, limits: list[int | None], k: int, wh: int, rate_mp: int, whole: bool = False) -> Node:
+    """Units at a slab's rate, and which of the period's units the slab prices."""
+    shape = f"{thousandth(wh)} {{units}} x {rs(rate_mp)}{{slab}}"
+    en, hi = (
+        shape.format(units="units", slab=_range(limits, k, whole, "en")),
+        shape.format(units="यूनिट", slab=_range(limits, k, whole, "hi")),
+    )
+    return Node(f"{name}.slab{k + 1}", en, hi, round_half_up(wh * rate_mp, 1_000_000), (), (("wh", wh), ("rate_mp", rate_mp)))
 
 
-def _thousandth(value: int) -> str:
-    """1500 -> '1.5': thousandths without trailing zeros."""
-    whole, rest = divmod(abs(value), 1000)
-    return f"{'-' if value < 0 else ''}{whole}{f'.{rest:03d}'.rstrip('0') if rest else ''}"
+def _range(limits: list[int | None], k: int, whole: bool, language: str) -> str:
+    """ " (slab 2: units above 100)", nothing where there is one rate; `whole`: the slab prices every unit."""
+    if len(limits) == 1:
+        return ""
+    low, high = limits[k - 1] if k else None, limits[k]
+    hi = language == "hi"
+    if low is None:
+        edge = f"{thousandth(high or 0)} यूनिट तक" if hi else f"up to {thousandth(high or 0)} units"
+    elif high is None:
+        edge = f"{thousandth(low)} यूनिट से अधिक" if hi else f"above {thousandth(low)} units"
+    else:
+        edge = f"{thousandth(low)} से {thousandth(high)} यूनिट" if hi else f"above {thousandth(low)} up to {thousandth(high)} units"
+    every = (", हर यूनिट इसी दर पर" if hi else ", every unit at this rate") if whole else ""
+    return f" ({'स्लैब' if hi else 'slab'} {k + 1}: {edge}{every})"
 
 
-def _rs(rate_mp: int) -> str:
-    """742000 -> '₹7.42': milli-paise, at least two decimals."""
-    whole, rest = divmod(abs(rate_mp), 100_000)
-    decimals = f"{rest:05d}".rstrip("0").ljust(2, "0")
-    return f"{'-' if rate_mp < 0 else ''}₹{whole}.{decimals}"
+def _column(values: Int64) -> tuple[int, ...]:
+    return tuple(values[:, 0].tolist())
+
+
+def _netted(rule: NetMetering, account: Account, import_wh: tuple[int, ...], export_wh: tuple[int, ...]) -> Netted:
+    nothing = (0,) * len(import_wh)
+    imported, exported, bank = (np.array(wh or nothing, np.int64)[:, None] for wh in (import_wh, export_wh, account.bank_wh))
+    return net(rule, imported, exported, bank)
+
+
+def _settled(rule: NetMetering, now: Netted) -> tuple[Node, ...]:
+    """The bank paid out on the last day of its year."""
+    banked, paise = int(now.bank_wh.sum()), -int(settle(rule, now.bank_wh)[0])
+    shape = f"{thousandth(banked)} {{units}} x {rs(rule.settle_mp)}"
+    paid = Node(
+        "settlement.bank", shape.format(units="units"), shape.format(units="यूनिट"), paise, (), (("wh", banked), ("rate_mp", rule.settle_mp))
+    )
+    return (Node(SETTLEMENT, SETTLEMENT_LABEL["en"], SETTLEMENT_LABEL["hi"], paise, (paid,), (), rule.source, rule.verify),)

@@ -25,6 +25,8 @@ found_files.py the same as Parquet or CSV files
 adjust.py    readings that come after the close: reckoned again, charged as adjustments
 books.py     statements and the ledger tied: totals kept, charges brought in, what a balance showed then
 closes.py    which day is closed, by which readings
+why.py       why an account's day cost what it did: from registers and intervals to the rupees of its statement
+told.py      what the tables have of one account's day; metered.py: the registers and intervals that it began with
 lines.py     the tables of money told line by line
 stages.py    the close as a stage, for engines
 buffers.py   room for large arrays, used again from shard to shard

@@ -60,7 +60,7 @@ def quantities(
 ) -> Quantities:
     """Of the accounts `own`, at the columns `meter` of the day blocks; `held` is theirs too. `before`: the usage of the day before, of all."""
     tariff, block = part.tariff, _priced(validated, part)
-    tou = tou_index(tariff, site.calendar, block.day, _holidays(site, tariff, block.day))
+    tou = tou_index(tariff, site.calendar, block.day, holidays(site, tariff, block.day))
     day_wh = _folded(block, tou, len(tariff.periods), meter, held)
     carry = _Carried(before, part, own, block.day, day_wh.shape)
     before_wh = carry.by_period(TO_DATE_WH)
@@ -159,7 +159,7 @@ def _of(validated: dict[str, DayBlock], channel: str, part: Segment, shard: int)
     return validated[channel]
 
 
-def _holidays(site: Site, tariff: Tariff, day: date) -> frozenset[date]:
+def holidays(site: Site, tariff: Tariff, day: date) -> frozenset[date]:
     """The holidays of the deployment's policy, where the tariff's hours ask for them. DataError where the year has no list."""
     rule = tariff.time_of_use
     if rule is None or not rule.asks_holidays:

@@ -251,21 +251,30 @@ class Rows:
         query = sa.select(usage_point).order_by(usage_point.c.name, usage_point.c.since)
         return self._all(query, lambda r: UsagePoint(r.name, NodeKind(r.kind), *r[2:]))
 
-    def accounts(self, on: date | None = None) -> list[Account]:
+    def account(self, number: str, on: date | None = None) -> Account | None:
+        """One of `accounts`; None where there is none of that number."""
+        found = self.accounts(on, number)
+        return found[0] if found else None
+
+    def accounts(self, on: date | None = None, number: str | None = None) -> list[Account]:
         """By number, as they stand now, or with the payment mode that each had on the local day `on`. Before its first conversion an account had the
-        other mode, since it began."""
+        other mode, since it began. number: only this one."""
         query = sa.select(account).order_by(account.c.number)
+        if number is not None:
+            query = query.where(account.c.number == number)
         now = self._all(query, lambda r: Account(**{**r._mapping, "payment_mode": PaymentMode(r.payment_mode)}))
         if on is None or all(a.mode_since <= on for a in now):
             return now
-        held = self._modes(on)
+        held = self._modes(on, number)
         return [replace(a, **held.get(a.number, {"mode_since": a.since})) if a.mode_since > on else a for a in now]
 
-    def _modes(self, on: date) -> dict[str, dict[str, Any]]:
+    def _modes(self, on: date, number: str | None) -> dict[str, dict[str, Any]]:
         """number -> payment_mode and mode_since on a local day, of the accounts that were converted later."""
         later = sa.select(account.c.number, account.c.since).where(account.c.mode_since > on).subquery()
         query = sa.select(payment_mode.c.account, payment_mode.c.since, payment_mode.c.mode, later.c.since.label("began"))
         query = query.join(later, later.c.number == payment_mode.c.account)
+        if number is not None:
+            query = query.where(payment_mode.c.account == number)
         found: dict[str, dict[str, Any]] = {}
         for row in self._all(query.order_by(payment_mode.c.account, payment_mode.c.since, payment_mode.c.decided_s), lambda r: r):
             if row.since <= on:
