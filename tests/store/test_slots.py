@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from openami.errors import DataError
 from openami.readings import EXPORT_WH, IMPORT_WH, MISSING, Channel, DayBlock, Int32
-from openami.store.blocks import PAGE_ROWS, BlockFile, blocks_to_table, plain_schema
+from openami.store.blocks import PAGE_ROWS, BlockFile, block_to_table, blocks_to_table, plain_schema, write_rows
 from openami.store.slots import slot_schema, write_slots
 
 DAY = date(2025, 12, 1)
@@ -70,11 +70,36 @@ def test_any_block_comes_back_as_its_rows(values: Int32) -> None:
     assert found.to_pydict() == expected.to_pydict()
 
 
-def test_a_channel_comes_back_as_its_block(noisy: list[DayBlock], file: Path) -> None:
-    opened = BlockFile(file)
+@settings(max_examples=40, deadline=None)
+@given(
+    hnp.arrays(
+        np.int32,
+        st.tuples(st.integers(1, 3), st.sampled_from([1, 7, 8, 9, 64, 65, 701])),
+        elements=st.one_of(st.just(int(MISSING)), st.integers(-300, 300), st.integers(-(2**31), 2**31 - 1)),
+    )
+)
+def test_any_block_comes_back_as_itself(tmp_path_factory: pytest.TempPathFactory, values: Int32) -> None:
+    path = tmp_path_factory.mktemp("any") / "block.parquet"
+    write_slots(path, [block(values), block(values[::-1], EXPORT_WH)])
+    opened = BlockFile(path)
+    np.testing.assert_array_equal(opened.values(IMPORT_WH.name), values)
+    np.testing.assert_array_equal(opened.values(EXPORT_WH.name), values[::-1])
+
+
+def by_another_writer(blocks: list[DayBlock], path: Path) -> Path:
+    write_rows(path, [block_to_table(one) for one in blocks])
+    return path
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_channel_comes_back_as_its_block(noisy: list[DayBlock], file: Path, tmp_path: Path, ours: bool) -> None:
+    opened = BlockFile(file if ours else by_another_writer(noisy, tmp_path / "arrows.parquet"))
     assert opened.channels == [IMPORT_WH.name, EXPORT_WH.name]
     for one in noisy:
         np.testing.assert_array_equal(opened.values(one.channel.name), one.values)
+        parts = list(opened.parts(one.channel.name))
+        assert [part.first for part in parts] == [0, PAGE_ROWS]
+        np.testing.assert_array_equal(np.hstack([np.stack(part.columns) for part in parts]), one.values)
 
 
 def test_duckdb_and_polars_read_every_value(noisy: list[DayBlock], file: Path) -> None:
@@ -94,10 +119,29 @@ def test_noise_is_stored_and_gaps_cost_little(noisy: list[DayBlock], file: Path)
     assert of["s03"].total_compressed_size < 1000
 
 
-def test_one_octet_that_changed_is_found(noisy: list[DayBlock], tmp_path: Path) -> None:
-    octets = bytearray(written(noisy))
-    octets[len(octets) // 3] ^= 0x10
+@pytest.mark.parametrize("part", range(1, 24))
+def test_one_octet_that_changed_is_found(noisy: list[DayBlock], file: Path, tmp_path: Path, part: int) -> None:
+    """Anywhere among the pages: in a value, a mask, a header or a meter's number."""
+    octets = bytearray(file.read_bytes())
+    pages = pq.ParquetFile(file).metadata.row_group(part % 4).column(1 + part % 6)
+    octets[pages.data_page_offset + part * (pages.total_compressed_size - 1) // 24] ^= 0x10
     path = tmp_path / "changed.parquet"
     path.write_bytes(octets)
     with pytest.raises(DataError, match=r"changed.parquet cannot be read"):
         [BlockFile(path).values(one.channel.name) for one in noisy]
+
+
+def test_a_page_that_says_other_numbers_of_values_than_its_row_group_is_refused(tmp_path: Path) -> None:
+    """Two files' pages put together, each right in itself."""
+    path = tmp_path / "mixed.parquet"
+    write_slots(path, [block(np.arange(20, dtype=np.int32).reshape(2, 10))])
+    octets = bytearray(path.read_bytes())
+    column = pq.ParquetFile(path).metadata.row_group(0).column(2)
+    other = written([block(np.arange(18, dtype=np.int32).reshape(2, 9))])
+    theirs = pq.ParquetFile(pa.BufferReader(other)).metadata.row_group(0).column(2)
+    page = other[theirs.data_page_offset : theirs.data_page_offset + theirs.total_compressed_size]
+    assert len(page) <= column.total_compressed_size
+    octets[column.data_page_offset : column.data_page_offset + len(page)] = page
+    path.write_bytes(octets)
+    with pytest.raises(DataError, match=r"mixed.parquet cannot be read .*column 2 in row group 0"):
+        BlockFile(path).values(IMPORT_WH.name)

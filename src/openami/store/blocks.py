@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError
 from ..readings import MISSING, DayBlock, Int32
+from .pages import OwnPages
 from .places import opened
 
 PAGE_ROWS = 131_072
@@ -174,6 +175,7 @@ class BlockFile:
         if "channel" not in names or "meter" not in names or not self.slots:
             raise DataError(f"{path} is no file of day blocks (columns {', '.join(names[:4])} ...); name the table raw or validated")
         self._channel = [self._channel_of(group) for group in range(self._file.num_row_groups)]
+        self._own = OwnPages.of(path, self._file.metadata)
 
     @property
     def channels(self) -> list[str]:
@@ -182,16 +184,20 @@ class BlockFile:
 
     def meters(self, channel: str) -> int:
         """How many meters of `channel` there are; 0 where the file does not have it."""
-        return sum(self._file.metadata.row_group(g).num_rows for g in self._groups(channel))
+        return sum(self._rows(group) for group in self._groups(channel))
 
     def parts(self, channel: str) -> Iterator[Part]:
         """The channel row group by row group: at most 131,072 meters at a time, for kernels that take columns."""
         first = 0
         for group in self._groups(channel):
-            rows = self._read(group)
-            self._in_order(rows, channel, first)
-            yield Part(first, [_numbers(rows[name]) for name in self.slots])
-            first += rows.num_rows
+            if self._own is not None:
+                block = np.empty((len(self.slots), self._rows(group)), np.int32)
+                self._read_own(self._own, group, first, block)
+                yield Part(first, list(block))
+            else:
+                rows = self._read(group, channel, first)
+                yield Part(first, [_numbers(rows[name]) for name in self.slots])
+            first += self._rows(group)
 
     def values(self, channel: str, room: Callable[[tuple[int, int]], Int32] | None = None) -> Int32:
         """The whole channel as a day block's values, int32 [slot, meter]; `room` gives the array of that shape to put them into."""
@@ -199,16 +205,18 @@ class BlockFile:
         block = np.empty(shape, np.int32) if room is None else room(shape)
         first = 0
         for group in self._groups(channel):
-            rows = self._read(group)
-            self._in_order(rows, channel, first)
-            for row, name in zip(block, self.slots, strict=True):
-                _put(rows[name], row[first : first + rows.num_rows])
-            first += rows.num_rows
+            part = block[:, first : first + self._rows(group)]
+            if self._own is not None:
+                self._read_own(self._own, group, first, part)
+            else:
+                rows = self._read(group, channel, first)
+                for row, name in zip(part, self.slots, strict=True):
+                    _put(rows[name], row)
+            first += self._rows(group)
         return block
 
-    def _in_order(self, rows: pa.Table, channel: str, first: int) -> None:
-        if not _counts_up(_numbers(rows["meter"]), first):
-            raise DataError(f"{self.path} does not hold the meters of {channel} in order; write that day again")
+    def _rows(self, group: int) -> int:
+        return int(self._file.metadata.row_group(group).num_rows)
 
     def _groups(self, channel: str) -> list[int]:
         return [group for group, name in enumerate(self._channel) if name == channel]
@@ -219,11 +227,21 @@ class BlockFile:
             raise DataError(f"{self.path} mixes channels in one row group, as earlier versions wrote; collect and close that day again")
         return str(found.min)
 
-    def _read(self, group: int) -> pa.Table:
+    def _read_own(self, pages: OwnPages, group: int, first: int, out: Int32) -> None:
         try:
-            return self._file.read_row_group(group, columns=["meter", *self.slots], use_threads=False)
+            pages.read(group, first, out)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise self._damaged(error) from error
+
+    def _read(self, group: int, channel: str, first: int) -> pa.Table:
+        """A row group of another writer's, whose meters must begin with `first` and be in order."""
+        try:
+            rows = self._file.read_row_group(group, columns=["meter", *self.slots], use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(error) from error
+        if not _counts_up(_numbers(rows["meter"]), first):
+            raise DataError(f"{self.path} does not hold the meters of {channel} in order; write that day again")
+        return rows
 
     def _damaged(self, error: Exception) -> DataError:
         return DataError(f"{self.path} cannot be read ({' '.join(str(error).split())[:200]}); close that day again or restore the file")

@@ -1,4 +1,4 @@
-"""What a Parquet file says of itself, in Thrift's compact protocol: as much of it as a writer of our own needs.
+"""What a Parquet file says of itself, in Thrift's compact protocol: as much of it as a writer and a reader of our own need.
 
 A struct is a list of (field number, type, value), fields rising; a list is (type of its elements, elements). Source: Apache Parquet's
 `parquet.thrift` and Apache Thrift's `thrift-compact-protocol.md`, both Apache-2.0; field numbers are theirs.
@@ -12,6 +12,7 @@ from typing import Any
 
 I32, I64, BINARY, LIST, STRUCT = 5, 6, 8, 9, 12
 MAGIC = b"PAR1"
+WRITER = "openami"
 INT32, BYTE_ARRAY = 1, 6
 PLAIN, RLE, DELTA_BINARY_PACKED, RLE_DICTIONARY, BYTE_STREAM_SPLIT = 0, 3, 5, 8, 9
 _OPTIONAL, _UTF8, _ZSTD = 1, 0, 6
@@ -65,6 +66,28 @@ def dictionary_page(values: int, plain: int, packed: int, crc: int) -> bytes:
     return _struct([(1, I32, _DICTIONARY_PAGE), (2, I32, plain), (3, I32, packed), (4, I32, _signed(crc)), (7, STRUCT, told)])
 
 
+@dataclass(frozen=True, slots=True)
+class PageHead:
+    """The header of a data page. octets: its own; plain, packed: the page's, before and after zstd; crc: over the packed ones."""
+
+    octets: int
+    plain: int
+    packed: int
+    crc: int
+    values: int
+    encoding: int
+
+
+def page_head(octets: Sequence[int]) -> PageHead:
+    """The header with which `octets` begin. ValueError where that is none of `data_page`."""
+    try:
+        told, at = _read_struct(octets, 0)
+        page = told[5]
+        return PageHead(at, told[2], told[3], told[4] & 0xFFFFFFFF, page[1], page[2])
+    except (IndexError, KeyError, TypeError) as error:
+        raise ValueError("a page does not begin with the header of a data page") from error
+
+
 def footer(groups: Sequence[Sequence[Chunk]]) -> bytes:
     """All that follows the last page of a file: its schema and row groups, each a Chunk per column, in one order; every column is optional."""
     first = groups[0]
@@ -79,7 +102,7 @@ def footer(groups: Sequence[Sequence[Chunk]]) -> bytes:
             (2, LIST, (STRUCT, schema)),
             (3, I64, sum(group[0].rows for group in groups)),
             (4, LIST, (STRUCT, [_group(group, number) for number, group in enumerate(groups)])),
-            (6, BINARY, b"openami version 1.0.0"),
+            (6, BINARY, f"{WRITER} version 1.0.0".encode()),
             (7, LIST, (STRUCT, [by_type] * len(first))),
         ]
     )
@@ -134,6 +157,28 @@ def _value(kind: int, value: Any) -> bytes:
         head = bytes([len(elements) << 4 | inner]) if len(elements) < 15 else bytes([0xF0 | inner]) + varint(len(elements))
         return head + b"".join(_value(inner, element) for element in elements)
     return zigzag(value)
+
+
+def _read_struct(octets: Sequence[int], at: int) -> tuple[dict[int, Any], int]:
+    """Numbers and structs by field number, and where the struct ends. ValueError on any other type."""
+    found: dict[int, Any] = {}
+    number = 0
+    while octets[at]:
+        step, kind = octets[at] >> 4, octets[at] & 0x0F
+        number += step
+        if not step or kind not in (I32, STRUCT):
+            raise ValueError("a page's header has a field that our writer does not write")
+        found[number], at = _read_struct(octets, at + 1) if kind == STRUCT else _read_zigzag(octets, at + 1)
+    return found, at + 1
+
+
+def _read_zigzag(octets: Sequence[int], at: int) -> tuple[int, int]:
+    number, shift = 0, 0
+    while True:
+        number |= (octets[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if octets[at - 1] < 0x80:
+            return number >> 1 ^ -(number & 1), at
 
 
 def _signed(crc: int) -> int:

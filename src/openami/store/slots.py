@@ -35,16 +35,14 @@ from .footer import (
     data_page,
     dictionary_page,
     footer,
-    varint,
-    zigzag,
 )
+from .pages import all_there, counting, run, some_there
 
 STORED_BYTES = 131_072
 """The largest block of zstd."""
 NOISE_SAMPLE = 8192
 NOISE = 128.0
 """As many equally likely bytes, in effect, make a stream noise: what zstd would save of it is below an eighth."""
-_DELTAS = 128
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -115,16 +113,13 @@ class _Writer:
         packed = bytes(self._packed(entry))
         head = dictionary_page(1, len(entry), len(packed), zlib.crc32(packed))
         self._put(head, packed)
-        data_at, numbers = self._at, _levels(_run(rows)) + b"\x01" + _run(rows, 0)
+        data_at, numbers = self._at, all_there(rows) + b"\x01" + run(rows, 0)
         plain, octets = self._page(rows, RLE_DICTIONARY, len(numbers), [bytes(self._packed(numbers))])
         plain, octets = plain + len(head) + len(entry), octets + len(head) + len(packed)
         return Chunk("channel", BYTE_ARRAY, (PLAIN, RLE, RLE_DICTIONARY), rows, 0, at, data_at, plain, octets, word, word)
 
     def _meter(self, first: int, rows: int) -> Chunk:
-        """first, first + 1 ... as differences of one, for which a block needs no bits."""
-        at, blocks = self._at, -(-max(rows - 1, 0) // _DELTAS)
-        numbers = varint(_DELTAS) + varint(4) + varint(rows) + zigzag(first) + (zigzag(1) + bytes(4)) * blocks
-        page = _levels(_run(rows)) + numbers
+        at, page = self._at, counting(first, rows)
         plain, packed = self._page(rows, DELTA_BINARY_PACKED, len(page), [bytes(self._packed(page))])
         least, greatest = (int(n).to_bytes(4, "little", signed=True) for n in (first, first + max(rows - 1, 0)))
         return Chunk("meter", INT32, (DELTA_BINARY_PACKED, RLE), rows, 0, at, at, plain, packed, least, greatest)
@@ -135,10 +130,9 @@ class _Writer:
         streams = self._streams[: 4 * present]
         effective = _split(self._kept[:present], streams)
         if present == rows:
-            levels: Any = _levels(_run(rows))
+            levels = all_there(rows)
         else:
-            mask = self._mask[: -(-rows // 8)]
-            levels = _levels(varint(len(mask) << 1 | 1) + mask.tobytes())
+            levels = some_there(rows) + self._mask[: -(-rows // 8)].tobytes()
         if not present:
             parts = [bytes(self._packed(levels))]
         elif effective < NOISE:
@@ -147,15 +141,6 @@ class _Writer:
             parts = [bytes(self._packed(levels)), *_stored(streams[:present]), self._packed(streams[present:])]
         plain, packed = self._page(rows, BYTE_STREAM_SPLIT, len(levels) + streams.size, parts)
         return Chunk(name, INT32, (BYTE_STREAM_SPLIT, RLE), rows, rows - present, at, at, plain, packed)
-
-
-def _run(rows: int, value: int = 1) -> bytes:
-    """`rows` times one value of at most a bit, as a run."""
-    return varint(rows << 1) + bytes([value])
-
-
-def _levels(runs: bytes) -> bytes:
-    return len(runs).to_bytes(4, "little") + runs
 
 
 def _stored(stream: Bytes) -> list[Any]:
