@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openami.errors import RequestError
-from openami.losses.mapping import consensus, doubt, energy_scores, find_places, posterior, prior, proposals, steps, voltage_scores
+from openami.losses.mapping import consensus, doubt, find_places, posterior, prior, proposals, steps, voltage_scores
+from openami.losses.mapping_energy import energy_scores
 from openami.readings import MISSING
 from openami.studies.mapping import score, town
 
@@ -92,6 +93,34 @@ def test_dead_and_missing_meters_score_nothing():
     assert not voltage_scores(volts, own_v)[:, 2].any()
     assert not energy_scores(wh, node, at)[[0, 1]].any()
     assert not energy_scores(wh, node, at)[:, 2].any()
+
+
+def thieves_at_work(slots: int = 960, homes: int = 30, places: int = 3):
+    """Two thieves at each place: half of each reading is told; home 7 stands at a wrong place; some readings are missing."""
+    rng = np.random.default_rng(11)
+    at = np.arange(homes, dtype=np.int32) % places
+    true = rng.gamma(0.5, 400, (slots, homes))
+    node = np.stack([true[:, at == p].sum(axis=1) for p in range(places)], axis=1) * 1.03
+    told = true.copy()
+    told[:, :6] *= rng.uniform(0.1, 0.8, (slots, 6))
+    wh = np.where(rng.random(told.shape) < 0.02, MISSING, told).astype(np.int32)
+    registered = at.copy()
+    registered[7] = (at[7] + 1) % places
+    return wh, node.astype(np.int32), at, registered
+
+
+def test_a_wrong_place_is_found_by_energies_while_thieves_are_at_work():
+    wh, node, at, registered = thieves_at_work()
+    found = find_places(prior(registered, np.arange(3)), wh=wh, node_wh=node, slots_per_day=48)
+    assert [(p.meter, p.to) for p in proposals(found.probability, registered)] == [(7, at[7])]
+
+
+def test_readings_that_flowed_nowhere_are_not_moved_anywhere():
+    wh, node, at, _ = thieves_at_work()
+    wh[:, 7] = wh[::-1, 7]  # a curve that no transformer has seen
+    found = find_places(prior(at, np.arange(3)), wh=wh, node_wh=node, slots_per_day=48)
+    assert proposals(found.probability, at) == []
+    assert doubt(found.probability, at)[7] < 0.5
 
 
 def test_consensus_wants_three():

@@ -150,7 +150,7 @@ def _places(group: Group, proposed: list[dict[str, object]]) -> np.ndarray:
             reference[:, missing] = consensus(volts, group.at, group.dts.size)[:, missing]
     own = np.arange(group.dts.size, dtype=np.int32)
     node_wh = np.where(group.into_wh != MISSING64, group.into_wh, MISSING).astype(np.int32)
-    places = find_places(prior(group.at, own), volts, reference, span.wh[:, group.members], node_wh)
+    places = find_places(prior(group.at, own), volts, reference, span.wh[:, group.members], node_wh, slots_per_day=span.slots_per_day)
     for p in proposals(places.probability, group.at, found=places):
         serial = span.index.serials[group.members[p.meter]]
         proposed.append(

@@ -13,7 +13,7 @@ on another transformer (`wrong_transformers`), to be registered short (`understa
     fitted.py      technical loss where no network model is known
     atc.py         AT&C loss by the year's method; quarterly.py: the quarterly energy account as a file
     outages.py     gasps, breaths and silence to outages; reliability.py: SAIFI, SAIDI, CAIDI, MAIFI, and intervals for VEE
-    mapping.py     on which transformer and phase a meter really hangs
+    mapping.py     on which transformer and phase a meter really hangs; mapping_energy.py: what energies say of it
     features.py    what can be said of each consumer; suspects.py: whom to visit first, why, and what else it could be
     loading.py     loading against rating, unbalance, power factor, voltage, headroom; forecast.py: the day ahead with quantiles
     rollup.py      demand per slot of transformers, feeders, divisions and the company; peak, load factor, completeness

@@ -4,10 +4,10 @@ In: readings over days, [slot, meter], of the homes and of the nodes (transforme
 probability that it hangs there (`posterior`), and `Proposal`s where the registry says otherwise. A person accepts them; nothing is changed here.
 
     voltage   neighbours' voltages move with their node's; the noise of each is its own
-    energy    what a node lost without reason before, and no longer, when this meter is moved to it
+    energy    what a node took is the sum of those that hang there: mapping_energy.py
 
 Both work on differences between neighbouring slots, so that the daily shape, which all share, does not speak. Scores are logarithms of
-likelihoods and may be added. Slots are not independent of one another: a score counts `WEIGHT` of its nominal strength.
+likelihoods and may be added. Slots are not independent of one another: a score of voltages counts `WEIGHT` of its nominal strength.
 
 What always holds: a meter has one place, so its probabilities add up to 1; without evidence they are the prior; missing readings count in nothing.
 """
@@ -21,13 +21,16 @@ import numpy.typing as npt
 
 from ..errors import RequestError
 from ..readings import MISSING, Bool, Int32
+from .mapping_energy import PAIRS_MIN, Energies
 from .network import Float64
 
 WEIGHT = 0.15
 PRIOR_REGISTRY = 0.97
+NOWHERE = 0.02
+"""Probability that a meter's energies reach no place that is asked: another feeder, or readings that are not what flowed."""
+MAYBE_MIN = 0.1
 PROPOSE_MIN = 0.9
 SETTLE_MIN = 0.99
-PAIRS_MIN = 48
 ROUNDS = 12
 
 
@@ -67,35 +70,6 @@ def voltage_scores(volts: Int32, reference: Int32) -> Float64:
     correlation = (x.T @ r) / np.sqrt(np.maximum(own * theirs, 1e-12))
     score = -0.5 * WEIGHT * pairs * np.log1p(-(np.clip(correlation, 0.0, 0.9999) ** 2))
     return np.where((pairs >= PAIRS_MIN) & (own > 0) & (theirs > 0), score, 0.0)
-
-
-def energy_scores(wh: Int32, node_wh: Int32, at: Int32) -> Float64:
-    """Log likelihood [meter, place] from energies: by how much the place's residual in - out becomes quieter with the meter at it.
-
-    wh: int32 [slot, meter]; node_wh: int32 [slot, place], the place's own meter; at: int32 [meter], where each counts now, -1 = nowhere. Two
-    meters' doubts do not see each other here: see `find_places` for the rounds. A place without its own readings scores 0 for everybody.
-    """
-    if wh.shape[0] != node_wh.shape[0] or at.size != wh.shape[1]:
-        raise RequestError(f"readings {wh.shape}, places {node_wh.shape}, {at.size} meters placed; give the same slots and meters")
-    x, _ = steps(wh)
-    r, r_there = steps(node_wh)
-    places = node_wh.shape[1]
-    residual, known = r.copy(), r_there.copy()
-    changed = (wh[1:] != MISSING) != (wh[:-1] != MISSING)  # a step into or out of a gap looks like a switch
-    for place in range(places):
-        own = at == place
-        residual[:, place] -= x[:, own].sum(axis=1)
-        known[:, place] &= ~changed[:, own].any(axis=1)
-    residual = np.where(known, residual, 0.0)
-    count = np.maximum(known.sum(axis=0), 1)
-    spread2 = np.maximum((residual**2).sum(axis=0) / count, 1.0)
-    x = x.astype(np.float32)
-    power = ((x**2).T @ known.astype(np.float32)).astype(np.float64)
-    cross = (x.T @ residual.astype(np.float32)).astype(np.float64)
-    here = at[:, None] == np.arange(places)[None, :]
-    # residual without the meter: where it counts now, its own steps have been taken off already
-    quieter = 2 * cross + np.where(here, power, -power)
-    return np.where(known.sum(axis=0) >= PAIRS_MIN, WEIGHT * quieter / (2 * spread2), 0.0)
 
 
 def consensus(volts: Int32, at: Int32, places: int) -> Int32:
@@ -164,28 +138,41 @@ def find_places(
     wh: Int32 | None = None,
     node_wh: Int32 | None = None,
     rounds: int = ROUNDS,
+    slots_per_day: int | None = None,
 ) -> Places:
     """Where every meter hangs, from voltages, from energies, or from both; before: [meter, place] as `prior` makes it.
 
-    Meters that are surely somewhere are put there before the others are asked again, twelve `rounds` at most: one wrong meter spoils the residual of
+    Meters that are surely somewhere are put there before the others are asked again, twelve `rounds` at most: one wrong meter spoils the rest of
     two places, and the consensus of both. Without a reference the consensus of those who hang there stands for it. Voltages, arrays as for
-    `voltage_scores`; energies as for `energy_scores`.
+    `voltage_scores`; energies and slots_per_day as for `Energies.of`. Where nothing fits (`NOWHERE`), what was believed before stands.
     """
     places = before.shape[1]
     at = np.where(before.max(axis=1) > 0.5, before.argmax(axis=1), -1).astype(np.int32)
     nothing = np.zeros(before.shape)
     voltage = voltage_scores(volts, reference) if volts is not None and reference is not None else nothing
+    energies = Energies.of(wh, node_wh, slots_per_day) if wh is not None and node_wh is not None else None
+    maybe = np.where(before >= MAYBE_MIN, before, 0.0)
     for _ in range(rounds):
         if volts is not None and reference is None:
             voltage = voltage_scores(volts, consensus(volts, at, places))
-        energy = energy_scores(wh, node_wh, at) if wh is not None and node_wh is not None else nothing
-        probability = posterior(voltage + energy, before)
+        energy = energies.scores(at, maybe) if energies is not None else nothing
+        probability = _or_nowhere(voltage + energy, before)
         best = probability.argmax(axis=1).astype(np.int32)
         moved = np.where(probability.max(axis=1) >= SETTLE_MIN, best, at).astype(np.int32)
         if (moved == at).all():
             break
         at = moved
     return Places(probability, voltage, energy)
+
+
+def _or_nowhere(scores: Float64, before: Float64) -> Float64:
+    """`posterior` with one more place that nobody asks; what falls to it goes back to what was believed before."""
+    meters = len(scores)
+    more = posterior(
+        np.concatenate([scores, np.zeros((meters, 1))], axis=1),
+        np.concatenate([before * (1 - NOWHERE), np.full((meters, 1), NOWHERE)], axis=1),
+    )
+    return np.asarray(more[:, :-1] + more[:, -1:] * before)
 
 
 def proposals(probability: Float64, registered: Int32, confidence_min: float = PROPOSE_MIN, found: Places | None = None) -> list[Proposal]:

@@ -114,6 +114,7 @@ def score(built: Town, noise_v: float, evidence: str, seed: int) -> Score:
         own_v if use_v else None,
         wh if use_e else None,
         by_phase if use_e else None,
+        slots_per_day=SLOTS,
     )
     by_transformer = found.of_group(group)
     told = proposals(by_transformer, built.registered)

@@ -22,7 +22,7 @@ from ..fleet.households import load_households, true_consumption
 from ..losses.account import Float32
 from ..losses.features import COLUMN, Features, Watched, features
 from ..losses.grid import Grid, wire_losses
-from ..losses.mapping import doubt, find_places, prior
+from ..losses.mapping import Places, doubt, find_places, prior, proposals
 from ..losses.network import Float64
 from ..losses.pandapower_grid import grid_of
 from ..losses.suspects import Model, learn, probabilities, worth
@@ -157,21 +157,54 @@ def _lost(shape: tuple[int, int], rng: np.random.Generator) -> Bool:
     return lost
 
 
-def watch(built: Town, *, metered: bool = True) -> Features:
-    """Features of a town, with or without transformers' meters."""
+def watch(built: Town, found: Places | None = None) -> Features:
+    """Features of a town; found: where its customers seem to hang (`places`), None = without transformers' meters."""
     there = built.registered != MISSING
     profile = (np.where(there, built.registered, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)).reshape(-1, PER_DAY).mean(axis=0)
-    into = built.into_wh if metered else np.full_like(built.into_wh, MISSING64)
-    return features(Watched(built.registered, built.node, into, PER_DAY, doubt=mapping_doubt(built) if metered else None), profile)
+    into = built.into_wh if found else np.full_like(built.into_wh, MISSING64)
+    return features(Watched(built.registered, built.node, into, PER_DAY, doubt=doubts(built, found) if found else None), profile)
 
 
-def mapping_doubt(built: Town) -> Float32:
-    """Probability that a customer hangs elsewhere than registered, from energies: asked before anybody is called a suspect."""
+def places(built: Town) -> Places:
+    """Where customers hang, from energies: asked before anybody is called a suspect."""
     into = built.into_wh.astype(np.int32)
-    found = find_places(
-        prior(built.node, np.arange(into.shape[1], dtype=np.int32), sure=1 - WRONG), wh=built.registered, node_wh=into, rounds=2
-    )
+    before = prior(built.node, np.arange(into.shape[1], dtype=np.int32), sure=1 - WRONG)
+    return find_places(before, wh=built.registered, node_wh=into, rounds=3, slots_per_day=PER_DAY)
+
+
+def doubts(built: Town, found: Places) -> Float32:
+    """Probability that a customer hangs elsewhere than registered; 0 on medium voltage."""
     return np.where(built.node >= 0, doubt(found.probability, built.node), 0.0).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """How many customers stand at a wrong transformer; of them doubted by more than half, and proposed to the right one; their share of the wrongly
+    registered energy; proposals that are wrong; and honest customers at their right place doubted by more than half."""
+
+    wrong: int
+    doubted: int
+    right: int
+    energy_share: float
+    mistaken: int
+    doubted_wrongly: int
+
+
+def placed(built: Town, found: Places) -> Placed:
+    true, doubted = network().transformer, doubts(built, found) > 0.5
+    wrong = (built.node >= 0) & (built.node != true)
+    told = [p for p in proposals(found.probability, built.node) if built.node[p.meter] >= 0]
+    right = [p.meter for p in told if p.to == true[p.meter]]
+    used = np.where(built.registered != MISSING, built.registered, 0).sum(axis=0, dtype=np.int64)
+    share = float(used[right].sum() / max(int(used[wrong].sum()), 1))
+    return Placed(
+        int(wrong.sum()),
+        int((wrong & doubted).sum()),
+        len(right),
+        share,
+        len(told) - len(right),
+        int((doubted & ~wrong & (built.shape == 0)).sum()),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +223,9 @@ class Result:
     possible: float
 
 
-def results(seeds: list[int]) -> Iterator[Result]:
-    """Every method on every seed's town, with and without transformers' meters; the learning ones have learnt from inspections of two other towns."""
+def results(seeds: list[int]) -> Iterator[Result | Placed]:
+    """Every method on every seed's town, with and without transformers' meters; the learning ones have learnt from inspections of two other towns.
+    Before each town's results, how well its customers' places were found."""
     learnt = {}
     towns = [inspected(10_000 + k) for k in range(2)]
     for metered in (True, False):
@@ -199,8 +233,10 @@ def results(seeds: list[int]) -> Iterator[Result]:
         learnt[metered] = learn(values, guilty, boost=False), learn(values, guilty)
     for seed in seeds:
         built = town(seed)
+        found_places = places(built)
+        yield placed(built, found_places)
         for metered in (True, False):
-            found = watch(built, metered=metered)
+            found = watch(built, found_places if metered else None)
             if metered:
                 forest = isolation_forest(found.values, seed)  # of habits alone: the same without transformers' meters
             weighed, boosted = learnt[metered]
@@ -222,8 +258,9 @@ def inspected(seed: int) -> tuple[dict[bool, Float32], dict[bool, Bool]]:
     rng = np.random.default_rng(seed)
     at_random = rng.random(built.shape.size) < INSPECTED_RANDOM
     values, guilty = {}, {}
+    found_places = places(built)
     for metered in (True, False):
-        found = watch(built, metered=metered)
+        found = watch(built, found_places if metered else None)
         chosen = at_random.copy()
         chosen[np.argsort(-worth(Model.cold(), found)[1])[: int(INSPECTED_TOP * chosen.size)]] = True
         values[metered], guilty[metered] = found.values[chosen], built.shape[chosen] > 0
