@@ -150,13 +150,14 @@ def test_what_the_balance_showed_at_an_instant(ledger: Ledger) -> None:
     ledger.post([recharge("r1", 100_00, day=date(2025, 12, 1))], 1000)
     ledger.post([recharge("r2", 20_00, day=date(2025, 12, 3))], 3000)
     ledger.post([recharge("r3", 5_00, day=date(2025, 12, 3))], 4000)
-    assert ledger.shown_paise("A", 999, None) == 0
-    assert ledger.shown_paise("A", 1000, None) == 100_00
+    assert ledger.shown_paise(999, {"A": None}) == {"A": 0}
+    assert ledger.shown_paise(1000, {"A": None}) == {"A": 100_00}
     closed = (date(2025, 12, 2), 70_00)  # 100 paid in, 30 charged
-    assert ledger.shown_paise("A", 2000, closed) == 70_00
-    assert ledger.shown_paise("A", 3500, closed) == 90_00
-    assert ledger.shown_paise("A", 4000, closed) == 95_00
-    assert ledger.shown_paise("C", 4000, None) == -(2**40)
+    assert ledger.shown_paise(2000, {"A": closed}) == {"A": 70_00}
+    assert ledger.shown_paise(3500, {"A": closed}) == {"A": 90_00}
+    assert ledger.shown_paise(4000, {"A": closed}) == {"A": 95_00}
+    assert ledger.shown_paise(4000, {"C": None}) == {"C": -(2**40)}
+    assert ledger.shown_paise(4000, {"C": None, "A": closed}) == {"A": 95_00, "C": -(2**40)}
 
 
 def test_balances_by_day_and_by_knowledge(ledger: Ledger) -> None:

@@ -61,12 +61,12 @@ def test_only_a_reported_delivery_counts_and_the_first_report_stands(database: D
     box.put([notice()])
     box.take(NOW)
     box.taken("N1", "sms", NOW + 1)
-    assert box.delivered_s("A", "before_cut", NOW, NOW + 99) is None
+    assert box.delivered_s({"A": NOW}, "before_cut", NOW + 99) == {}
     box.report("N1", True, NOW + 5)
     box.report("N1", False, NOW + 6)
-    assert (state(box), box.delivered_s("A", "before_cut", NOW, NOW + 99)) == (Stands.DELIVERED, NOW + 5)
-    assert box.delivered_s("A", "before_cut", NOW, NOW + 4) is None
-    assert box.delivered_s("A", "before_cut", NOW + 1, NOW + 99) is None
+    assert (state(box), box.delivered_s({"A": NOW}, "before_cut", NOW + 99)) == (Stands.DELIVERED, {"A": NOW + 5})
+    assert box.delivered_s({"A": NOW}, "before_cut", NOW + 4) == {}
+    assert box.delivered_s({"A": NOW + 1}, "before_cut", NOW + 99) == {}
 
 
 def test_a_report_may_overtake_the_carriers_answer(database: Database) -> None:

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache, partial
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +26,7 @@ from ..store.ledger_bulk import settle
 from ..store.ledger_tables import control_total
 from ..store.rows import account as registry_account
 from ..store.rows import meter, usage_point
+from ..store.sql import among
 from .site import Site
 
 SUMS = ("opening_paise", "recharges_paise", "closing_paise")
@@ -104,31 +107,41 @@ def untied(site: Site, day: date) -> list[Untied]:
 def shown_balance_paise(site: Site, account: str, at_s: int) -> int:
     """What an account's balance showed at an instant (UTC seconds): the statement of the last day that was told by then, as it stood then, and
     what was paid in since and known by then. A day whose totals were never noted counts as told at its end."""
-    ledger = Ledger(site.rows.database)
-    since, shards = _whereabouts(site, account)
-    last = site.calendar.local(at_s).date()
-    for day in reversed([d for d in site.lake.days("statements") if since <= d <= last]):
-        for shard in shards:
-            if not site.lake.has("statements", day, shard) or (version := _told(site, day, shard, at_s)) is None:
+    return shown_balances_paise(site, [account], at_s)[account]
+
+
+def shown_balances_paise(site: Site, accounts: Sequence[str], at_s: int) -> dict[str, int]:
+    """`shown_balance_paise` of many accounts."""
+    last, told = site.calendar.local(at_s).date(), cache(partial(_told, site, at_s))
+    days = [day for day in reversed(site.lake.days("statements")) if day <= last]
+    closing: dict[str, tuple[date, int] | None] = dict.fromkeys(accounts)
+    for account, (since, shards) in _whereabouts(site, accounts).items():
+        for day, shard in product((day for day in days if since <= day), shards):
+            if not site.lake.has("statements", day, shard) or (version := told(day, shard)) is None:
                 continue
             if (row := site.lake.row("statements", day, shard, account, ("closing_paise",), version or None)) is not None:
-                return ledger.shown_paise(account, at_s, (day, row["closing_paise"]))
-    return ledger.shown_paise(account, at_s, None)
+                closing[account] = day, row["closing_paise"]
+                break
+    return Ledger(site.rows.database).shown_paise(at_s, closing)
 
 
-def _whereabouts(site: Site, account: str) -> tuple[date, list[int]]:
-    """Since when an account is there, and the shards of all meters that its usage point has had: no other has a statement of it. RequestError where
-    there is no such account."""
-    held = sa.select(registry_account.c.since, meter.c.shard).outerjoin(usage_point, usage_point.c.name == registry_account.c.usage_point)
-    held = held.outerjoin(meter, meter.c.serial == usage_point.c.meter).where(registry_account.c.number == account)
+def _whereabouts(site: Site, accounts: Sequence[str]) -> dict[str, tuple[date, list[int]]]:
+    """Since when accounts are there, and the shards of all meters that their usage points have had: no other has a statement of them. RequestError
+    where there is no such account."""
+    own = registry_account.c
+    held = sa.select(own.number, own.since, meter.c.shard).outerjoin(usage_point, usage_point.c.name == own.usage_point)
+    held = held.outerjoin(meter, meter.c.serial == usage_point.c.meter).distinct().order_by(own.number, meter.c.shard)
+    found: dict[str, tuple[date, list[int]]] = {}
     with site.rows.begin() as connection:
-        found = connection.execute(held).all()
-    if not found:
-        raise RequestError(f"there is no account {account} in the ledger; see its number")
-    return found[0].since, sorted({row.shard for row in found if row.shard is not None})
+        for row in connection.execute(held.where(among(connection, own.number, accounts))):
+            _, shards = found.setdefault(row.number, (row.since, []))
+            shards += [] if row.shard is None else [row.shard]
+    if missing := sorted(set(accounts) - found.keys()):
+        raise RequestError(f"there is no account {missing[0]} in the ledger; see its number")
+    return found
 
 
-def _told(site: Site, day: date, shard: int, at_s: int) -> int | None:
+def _told(site: Site, at_s: int, day: date, shard: int) -> int | None:
     """The lake's version of the statements that were told at an instant, 0 = the present one, None = they were not yet."""
     with site.rows.begin() as connection:
         own = (control_total.c.day == day, control_total.c.shard == shard)

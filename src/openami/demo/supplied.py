@@ -53,8 +53,7 @@ def supply(site: Site, town: Town) -> dict[str, Any]:
     logging.getLogger("apprise").setLevel(logging.ERROR)
     rows, outbox = SupplyRows(site.rows.database), Outbox(site.rows.database)
     first_s = _at(town, town.first_day + timedelta(days=1), MORNING_S)
-    for account in town.accounts:
-        outbox.set_address(account.number, f"9{account.number[1:]}")
+    outbox.set_addresses({account.number: f"9{account.number[1:]}" for account in town.accounts})
     for fact in ("life_support", "dispute_open"):
         rows.tell(ANYBODY, fact, False, first_s, "demo", "constructed: the register of this town")
     protected = next((fall.account for fall in falls(site, _at(town, town.first_day + timedelta(days=town.days), CUT_S))), None)
@@ -92,9 +91,10 @@ async def _scene(site: Site, town: Town, outbox: Outbox, phones: Carrier) -> lis
 
 
 def _report(outbox: Outbox, phones: Carrier, now_s: int) -> None:
-    """What the carrier says of all that it took, some seconds behind."""
+    """What the carrier says of all that it took since it was last asked, some seconds behind."""
     for notice, arrived in phones.arrived().items():
         outbox.report(notice, arrived, now_s + 5, "" if arrived else "the phone is off")
+    phones.took.clear()
 
 
 # -- relays -----------------------------------------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ nothing of it is posted.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -127,19 +127,21 @@ class Ledger:
         with self.database.begin() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def shown_paise(self, number: str, at_s: int, closing: tuple[date, int] | None) -> int:
-        """What the consumer's balance showed at an instant: the closing balance of the last day that was closed by then (`closing`: that day
-        and its statement's balance, as it stood then; None = no day was), and what was paid in since and known by then."""
-        signed = ledger_row.c.amount_paise * _sign(Book.BALANCE)
-        query = sa.select(sa.func.coalesce(sa.func.sum(signed), 0)).where(
-            ledger_row.c.account == number, _touches(Book.BALANCE), ledger_row.c.posted_s <= at_s
-        )
-        if closing is None:
-            opening = sa.select(account.c.opening_paise).where(account.c.number == number)
-        query = query.where(_is_move()) if closing is None else query.where(_is_move(), ledger_row.c.day > closing[0])
+    def shown_paise(self, at_s: int, closing: Mapping[str, tuple[date, int] | None]) -> dict[str, int]:
+        """What consumers' balances showed at an instant, by account: the closing balance of the last day that was closed by then (`closing`: of each
+        account that day and its statement's balance, as it stood then; None = no day was), and what was paid in since and known by then."""
+        signed, own = sa.func.sum(ledger_row.c.amount_paise * _sign(Book.BALANCE)), ledger_row.c
+        since = sorted(closing, key=lambda number: _first_open(closing[number]))
         with self.database.begin() as connection:
-            before = connection.execute(opening).scalar_one() if closing is None else closing[1]
-            return int(before) + int(connection.execute(query).scalar_one())
+            fresh = among(connection, account.c.number, [number for number, closed in closing.items() if closed is None])
+            opening = sa.select(account.c.number, account.c.opening_paise).where(fresh)
+            shown = {row.number: int(row.opening_paise) for row in connection.execute(opening)}
+            shown |= {number: closed[1] for number, closed in closing.items() if closed is not None}
+            for first, numbers in groupby(since, key=lambda number: _first_open(closing[number])):
+                moved = sa.select(own.account, signed).where(among(connection, own.account, numbers), _touches(Book.BALANCE), _is_move())
+                for number, paise in connection.execute(moved.where(own.posted_s <= at_s, own.day >= first).group_by(own.account)):
+                    shown[number] += int(paise)
+        return shown
 
     def moves(self, first: date, last: date) -> list[TransferRow]:
         """What moved balances other than charges and openings on the days from `first` to `last`, both included, by day and id."""
@@ -296,6 +298,10 @@ def _broken(rows: list[Row], head: Any) -> str:
         if stands != getattr(head, f"{book}_paise"):
             return f"its rows put {book} at {stands} paise, its head at {getattr(head, f'{book}_paise')}"
     return ""
+
+
+def _first_open(closing: tuple[date, int] | None) -> date:
+    return date.min if closing is None else closing[0] + timedelta(days=1)
 
 
 def _sign(book: Book) -> sa.ColumnElement[int]:

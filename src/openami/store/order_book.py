@@ -6,7 +6,7 @@ is written as sent was written before it left; two processes cannot take the sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -125,6 +125,12 @@ class OrderBook:
             raise RequestError(f"there is no order {order_id}; ask for it first")
         return found
 
+    def orders(self, order_ids: Collection[str]) -> list[Order]:
+        """Those of these that are there, oldest first."""
+        query = sa.select(meter_order).order_by(meter_order.c.requested_s, meter_order.c.order_id)
+        with self._rows.begin() as connection:
+            return _orders(connection, query.where(among(connection, meter_order.c.order_id, order_ids)))
+
     def due(self, order_id: str) -> Due:
         with self._rows.begin() as connection:
             row = connection.execute(sa.select(meter_order).where(meter_order.c.order_id == order_id)).first()
@@ -132,12 +138,11 @@ class OrderBook:
 
     def unsettled(self, now_s: int | None = None) -> list[Order]:
         """Orders that the meter must still be asked about, oldest first; with `now_s` only those whose time has come."""
-        query = sa.select(meter_order.c.order_id).where(meter_order.c.state.in_(UNSETTLED))
+        query = sa.select(meter_order).where(meter_order.c.state.in_(UNSETTLED))
         if now_s is not None:
             query = query.where(meter_order.c.not_before_s <= now_s)
         with self._rows.begin() as connection:
-            ids = [row.order_id for row in connection.execute(query.order_by(meter_order.c.requested_s, meter_order.c.order_id))]
-            return [order for one in ids if (order := self._load(connection, one)) is not None]
+            return _orders(connection, query.order_by(meter_order.c.requested_s, meter_order.c.order_id))
 
     def due_now(self, now_s: int, limit: int = 10_000) -> list[Waiting]:
         """What should be carried now, reconnections before all else, then the longest wanted: cheap enough to be asked several times a second."""
@@ -155,12 +160,11 @@ class OrderBook:
 
     def recent(self, limit: int = 100, unsettled: bool = False) -> list[Order]:
         """The newest orders, newest first; unsettled: only those that are not."""
-        query = sa.select(meter_order.c.order_id).order_by(meter_order.c.requested_s.desc(), meter_order.c.order_id.desc()).limit(limit)
+        query = sa.select(meter_order).order_by(meter_order.c.requested_s.desc(), meter_order.c.order_id.desc()).limit(limit)
         if unsettled:
             query = query.where(meter_order.c.state.in_(UNSETTLED))
         with self._rows.begin() as connection:
-            ids = list(connection.execute(query).scalars())
-            return [order for one in ids if (order := self._load(connection, one)) is not None]
+            return _orders(connection, query)
 
     def relay_times(self, first_s: int, last_s: int) -> list[tuple[int, int | None]]:
         """(requested_s, confirmed_s or None) of the relay orders asked for between two times that were not refused or cancelled."""
@@ -194,21 +198,20 @@ class OrderBook:
 
     def of_meter(self, serial: str) -> list[Order]:
         """All orders of a meter, oldest first."""
-        query = sa.select(meter_order.c.order_id).where(meter_order.c.meter == serial)
+        return self.of_meters([serial]).get(serial, [])
+
+    def of_meters(self, serials: Collection[str]) -> dict[str, list[Order]]:
+        """`of_meter`, by meter, of those that have any."""
+        query = sa.select(meter_order).order_by(meter_order.c.requested_s, meter_order.c.order_id)
+        found: dict[str, list[Order]] = {}
         with self._rows.begin() as connection:
-            ids = [row.order_id for row in connection.execute(query.order_by(meter_order.c.requested_s, meter_order.c.order_id))]
-            return [order for one in ids if (order := self._load(connection, one)) is not None]
+            for order in _orders(connection, query.where(among(connection, meter_order.c.meter, serials))):
+                found.setdefault(order.meter, []).append(order)
+        return found
 
     def _load(self, connection: sa.Connection, order_id: str) -> Order | None:
-        row = connection.execute(sa.select(meter_order).where(meter_order.c.order_id == order_id)).first()
-        if row is None:
-            return None
-        told = connection.execute(sa.select(order_step).where(order_step.c.order_id == order_id).order_by(order_step.c.number))
-        steps = tuple(Step(s.at_s, Event(s.event), State(s.state), s.note) for s in told)
-        what, state = What(row.what), State(row.state)
-        return Order(
-            row.order_id, what, row.account, row.meter, row.requested_s, state, steps=steps, wish=row.wish, who=row.who, why=row.why
-        )
+        found = _orders(connection, sa.select(meter_order).where(meter_order.c.order_id == order_id))
+        return found[0] if found else None
 
     def _supersede(self, connection: sa.Connection, newer: Order) -> None:
         states = [str(state) for state in NOT_LEFT]
@@ -223,6 +226,30 @@ class OrderBook:
             ended = advance(older, Event.WITHDRAW, at_s, f"superseded by {newer.order_id}")
             connection.execute(order_step.insert(), _step_row(older.order_id, len(older.steps), ended.steps[-1]))
             connection.execute(meter_order.update().where(meter_order.c.order_id == older.order_id).values(state=str(ended.state)))
+
+
+def _orders(connection: sa.Connection, query: sa.Select[Any]) -> list[Order]:
+    """The orders of a query of `meter_order`, with their steps."""
+    rows, steps = connection.execute(query).all(), dict[str, list[Step]]()
+    if rows:
+        own = among(connection, order_step.c.order_id, [row.order_id for row in rows])
+        for s in connection.execute(sa.select(order_step).where(own).order_by(order_step.c.order_id, order_step.c.number)):
+            steps.setdefault(s.order_id, []).append(Step(s.at_s, Event(s.event), State(s.state), s.note))
+    return [
+        Order(
+            row.order_id,
+            What(row.what),
+            row.account,
+            row.meter,
+            row.requested_s,
+            State(row.state),
+            steps=tuple(steps.get(row.order_id, ())),
+            wish=row.wish,
+            who=row.who,
+            why=row.why,
+        )
+        for row in rows
+    ]
 
 
 def _step_row(order_id: str, number: int, step: Step) -> dict[str, Any]:

@@ -6,7 +6,7 @@ somebody reported is a delivery; the addresses lie in a table of their own and i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..errors import RequestError
-from .sql import TEXT, Database, insert, metadata, upsert
+from .sql import TEXT, Database, among, insert, metadata, put
 
 LEASE_S = 120
 """How long one who sends may take; behind that the message is sent again, under the same id."""
@@ -135,13 +135,15 @@ class Outbox:
                 values = {"state": str(Stands.FAILED), "problem": problem[:300] or "the carrier reports that it did not arrive"}
             connection.execute(outbox.update().where(outbox.c.notice_id == notice_id).values(values))
 
-    def delivered_s(self, account: str, kind: str, since_s: int, to_s: int) -> int | None:
-        """When the first message of `kind` made since `since_s` was delivered to an account, as far as it was by `to_s`; None = none was."""
-        own = outbox.c
-        first = sa.select(sa.func.min(own.delivered_s)).where(own.account == account, own.kind == kind, own.made_s >= since_s)
+    def delivered_s(self, since_s: Mapping[str, int], kind: str, to_s: int) -> dict[str, int]:
+        """account -> when the first message of `kind` made since its `since_s` was delivered to it, of those to whom one was by `to_s`."""
+        own, found = outbox.c, dict[str, int]()
         with self.database.begin() as connection:
-            found = connection.execute(first.where(own.delivered_s <= to_s)).scalar()
-        return None if found is None else int(found)
+            mine = (among(connection, own.account, since_s), own.kind == kind, own.delivered_s <= to_s)
+            for row in connection.execute(sa.select(own.account, own.made_s, own.delivered_s).where(*mine)):
+                if row.made_s >= since_s[row.account]:
+                    found[row.account] = min(found.get(row.account, row.delivered_s), row.delivered_s)
+        return found
 
     def known(self, notice_ids: Iterable[str]) -> set[str]:
         """Which of these are there."""
@@ -163,8 +165,13 @@ class Outbox:
 
     def set_address(self, account: str, address: str) -> None:
         """Where an account's messages go: a phone's number, as the carrier wants it."""
+        self.set_addresses({account: address})
+
+    def set_addresses(self, addresses: Mapping[str, str]) -> None:
+        """`set_address` of many accounts."""
+        rows = [{"account": account, "address": address} for account, address in addresses.items()]
         with self.database.begin(writing=True, lock="outbox") as connection:
-            connection.execute(upsert(connection, notice_address, {"account": account, "address": address}, "account"))
+            put(connection, notice_address, rows, ("account",), ("address",))
 
     def _change(self, mine: tuple[Any, ...], values: dict[str, Any]) -> None:
         with self.database.begin(writing=True, lock="outbox") as connection:

@@ -7,13 +7,14 @@ everything that it rested on, so that it can be made again.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..errors import InputError
-from .sql import TEXT, Database, metadata, upsert
+from .sql import TEXT, Database, among, metadata, put, upsert
 
 ANYBODY = "*"
 """In place of an account: whoever nothing was told of by number."""
@@ -101,10 +102,16 @@ class SupplyRows:
 
     def told(self, account: str) -> dict[str, Any]:
         """name -> value, as it was last told of an account, or else of `ANYBODY`."""
-        query = sa.select(supply_told).where(supply_told.c.account.in_([ANYBODY, account])).order_by(supply_told.c.id)
+        return self.told_of([account])[account]
+
+    def told_of(self, accounts: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """`told`, by account."""
+        by_account: dict[str, dict[str, Any]] = {}
         with self.database.begin() as connection:
-            rows = connection.execute(query).all()
-        return {row.name: json.loads(row.value) for row in sorted(rows, key=lambda row: row.account != ANYBODY)}
+            own = among(connection, supply_told.c.account, [ANYBODY, *accounts])
+            for row in connection.execute(sa.select(supply_told).where(own).order_by(supply_told.c.id)):
+                by_account.setdefault(row.account, {})[row.name] = json.loads(row.value)
+        return {account: by_account.get(ANYBODY, {}) | by_account.get(account, {}) for account in accounts}
 
     def history(self, account: str) -> list[dict[str, Any]]:
         """All that was ever told of an account, oldest first."""
@@ -119,6 +126,20 @@ class SupplyRows:
         with self.database.begin(writing=True, lock="supply") as connection:
             made = connection.execute(supply_decision.insert().returning(supply_decision.c.id), kept)
             return int(made.scalar_one())
+
+    def keep_all(self, kept: Sequence[dict[str, Any]]) -> None:
+        """Decisions, all of them or none."""
+        if kept:
+            with self.database.begin(writing=True, lock="supply") as connection:
+                put(connection, supply_decision, kept)
+
+    def newest(self, accounts: Sequence[str]) -> dict[str, tuple[bool, str]]:
+        """account -> (allowed, against) of its newest decision, of those that have one."""
+        own = supply_decision.c
+        with self.database.begin() as connection:
+            last = sa.select(sa.func.max(own.id)).where(among(connection, own.account, accounts)).group_by(own.account)
+            found = connection.execute(sa.select(own.account, own.allowed, own.against).where(own.id.in_(last)))
+            return {row.account: (row.allowed, row.against) for row in found}
 
     def decision(self, number: int) -> Kept | None:
         with self.database.begin() as connection:

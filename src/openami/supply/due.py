@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from ..control.guard import Decision, decide
+from ..control.guard import decide
 from ..control.order import RELAY, Order, State, What
 from ..control.policy import load_policies
-from ..control.record import against_text
 from ..control.rules import Facts
-from ..day.books import shown_balance_paise
+from ..day.books import shown_balance_paise, shown_balances_paise
 from ..day.site import Site
 from ..errors import InputError, RequestError
 from ..money import rupees
@@ -33,12 +32,13 @@ from ..store.outbox import Notice, Outbox
 from ..store.proposals import Proposal
 from ..store.rows import account as registry_account
 from ..store.rows import meter_order
-from ..store.supply_rows import SupplyRows
-from .facts import BEFORE_CUT, MACHINE, Place, facts_of, place_of
+from .facts import BEFORE_CUT, MACHINE, Place, facts_of_all, place_of, places_of
 from .guard import SupplyGuard
 from .settings import Settings
 
 LOOKED_AHEAD_DAYS = 60
+AT_ONCE = 500
+"""Of how many accounts the facts are looked up together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +94,39 @@ def tell_before(site: Site, now_s: int) -> int:
     fallen = {f"{BEFORE_CUT}:{fall.account}:{fall.since}": fall for fall in falls(site, now_s)}
     outbox = Outbox(site.rows.database)
     known = outbox.known(fallen) if fallen else set()
-    made = [notice for name, fall in fallen.items() if name not in known for notice in _before(site, name, fall, now_s)]
-    return outbox.put(made) if made else 0
+    made = 0
+    for part in _placed(site, [fall for name, fall in fallen.items() if name not in known], now_s):
+        prepaid = [(place, fall) for place, fall in part if place.mode is PaymentMode.PREPAID]
+        balances = shown_balances_paise(site, [place.account for place, _ in prepaid], now_s)
+        owing = [(place, fall) for place, fall in prepaid if balances[place.account] < 0]
+        facts = facts_of_all(site, [candidate(place, fall, now_s) for place, fall in owing], now_s)
+        told = (_before(site, place, fall, balances[place.account], of, now_s) for (place, fall), of in zip(owing, facts, strict=True))
+        made += outbox.put([notice for notice in told if notice is not None])
+    return made
 
 
-def _before(site: Site, name: str, fall: Fall, now_s: int) -> Iterator[Notice]:
-    place = place_of(site, fall.account, "", site.calendar.local(now_s).date())
-    if place is None or place.mode is not PaymentMode.PREPAID:
-        return
-    balance = shown_balance_paise(site, fall.account, now_s)
-    earliest = _earliest(site, place, fall, now_s) if balance < 0 else None
-    if earliest is not None:
-        values = {
-            "balance": rupees(balance),
-            "earliest": f"{earliest:%Y-%m-%d %H:%M}",
-            "need": rupees(needed_paise(site, fall.account, now_s)),
-        }
-        yield Notice(name, fall.account, BEFORE_CUT, place.language, sentence(BEFORE_CUT, place.language, **values), now_s)
+def _placed(site: Site, fallen: Sequence[Fall], now_s: int) -> Iterator[list[tuple[Place, Fall]]]:
+    """Falls with their places, AT_ONCE at a time; those of accounts that hang nowhere are left out."""
+    today = site.calendar.local(now_s).date()
+    for at in range(0, len(fallen), AT_ONCE):
+        part = fallen[at : at + AT_ONCE]
+        places = places_of(site, [(fall.account, "") for fall in part], today)
+        yield [(place, fall) for place, fall in zip(places, part, strict=True) if place is not None]
 
 
-def _earliest(site: Site, place: Place, fall: Fall, now_s: int) -> datetime | None:
+def _before(site: Site, place: Place, fall: Fall, balance_paise: int, facts: Facts, now_s: int) -> Notice | None:
+    earliest = _earliest(site, _at_worst(site, facts, fall, now_s), now_s)
+    if earliest is None:
+        return None
+    need = rupees(_accepted_paise(site, -balance_paise))
+    values = {"balance": rupees(balance_paise), "earliest": f"{earliest:%Y-%m-%d %H:%M}", "need": need}
+    name = f"{BEFORE_CUT}:{fall.account}:{fall.since}"
+    return Notice(name, fall.account, BEFORE_CUT, place.language, sentence(BEFORE_CUT, place.language, **values), now_s)
+
+
+def _earliest(site: Site, facts: Facts, now_s: int) -> datetime | None:
     """The first time at which the policy could allow the cut if all else were in order and nothing were paid; None = not within two months."""
-    facts, now = _at_worst(site, place, fall, now_s), site.calendar.local(now_s)
+    now = site.calendar.local(now_s)
     for ahead in range(LOOKED_AHEAD_DAYS):
         day = now.date() + timedelta(days=ahead)
         try:
@@ -129,10 +140,9 @@ def _earliest(site: Site, place: Place, fall: Fall, now_s: int) -> datetime | No
     return None
 
 
-def _at_worst(site: Site, place: Place, fall: Fall, now_s: int) -> Facts:
+def _at_worst(site: Site, known: Facts, fall: Fall, now_s: int) -> Facts:
     """The account's facts with everything that protects it besides dates and hours left out."""
     now = site.calendar.local(now_s)
-    known = facts_of(site, candidate(place, fall, now_s), now_s)
     return replace(
         known,
         kill_switch_on=False,
@@ -154,12 +164,15 @@ def _at_worst(site: Site, place: Place, fall: Fall, now_s: int) -> Facts:
 
 def needed_paise(site: Site, account: str, now_s: int) -> int:
     """The smallest payment that brings an account to zero and is accepted."""
-    lacks = max(0, -shown_balance_paise(site, account, now_s))
+    return _accepted_paise(site, max(0, -shown_balance_paise(site, account, now_s)))
+
+
+def _accepted_paise(site: Site, lacks_paise: int) -> int:
     try:
         policy = recharge_policy(site.deployment.policy)
     except InputError:
-        return lacks
-    wanted = max(lacks, policy.least_paise, 1)
+        return lacks_paise
+    wanted = max(lacks_paise, policy.least_paise, 1)
     return -(-wanted // policy.step_paise) * policy.step_paise
 
 
@@ -179,20 +192,39 @@ def act(site: Site, guard: SupplyGuard, settings: Settings, now_s: int, only: Co
     done: Counter[str] = Counter()
     book = OrderBook(site.rows)
     done["lifted"] = _lift(site, book, now_s)
-    for fall in falls(site, now_s):
-        place = place_of(site, fall.account, "", site.calendar.local(now_s).date())
-        if place is None:
-            continue
-        orders = book.of_meter(place.meter)
-        if _under_way(orders):
-            continue
-        mine = [order for order in orders if order.order_id.startswith(f"cut:{place.account}:{fall.since}:")]
-        wanted = candidate(place, fall, now_s, len(mine) + 1)
-        decision = _ask(guard, wanted, now_s)
-        done["allowed" if decision.allowed else "refused"] += 1
-        if decision.allowed and settings.automatic and (only is None or place.account in only):
-            done[_order(book, settings, place, fall, wanted, orders, now_s)] += 1
+    for part in _placed(site, falls(site, now_s), now_s):
+        history = book.of_meters([place.meter for place, _ in part])
+        thought = [_thought(place, fall, history.get(place.meter, []), now_s) for place, fall in part]
+        open_ = [one for one in thought if not _under_way(one.orders)]
+        answers = guard.ask_all([one.order for one in open_], now_s)
+        wanted = [
+            a.allowed and settings.automatic and (only is None or one.place.account in only)
+            for one, (a, _) in zip(open_, answers, strict=True)
+        ]
+        seen = [(one.order, *answer) for one, answer, order in zip(open_, answers, wanted, strict=True) if not order]
+        guard.keep_changed(seen)
+        done.update("allowed" if decision.allowed else "refused" for _, decision, _ in seen)
+        for one in (one for one, order in zip(open_, wanted, strict=True) if order):
+            allowed = guard(one.order, now_s).allowed  # asked anew: what this step has ordered so far counts too
+            done["allowed" if allowed else "refused"] += 1
+            if allowed:
+                done[_order(book, settings, one, now_s)] += 1
     return done
+
+
+@dataclass(frozen=True, slots=True)
+class _Thought:
+    """A cut that is thought of, and what the meter's orders were so far, oldest first."""
+
+    place: Place
+    fall: Fall
+    order: Order
+    orders: list[Order]
+
+
+def _thought(place: Place, fall: Fall, orders: list[Order], now_s: int) -> _Thought:
+    mine = [order for order in orders if order.order_id.startswith(f"cut:{place.account}:{fall.since}:")]
+    return _Thought(place, fall, candidate(place, fall, now_s, len(mine) + 1), orders)
 
 
 def _under_way(orders: list[Order]) -> bool:
@@ -202,19 +234,11 @@ def _under_way(orders: list[Order]) -> bool:
     return bool(limits) or (bool(live) and (live[-1].what is What.DISCONNECT or live[-1].state not in SETTLED))
 
 
-def _ask(guard: SupplyGuard, wanted: Order, now_s: int) -> Decision:
-    """The guard's answer, kept where it is a yes or has changed since it was last kept."""
-    decision, facts = guard.ask(wanted, now_s)
-    before = SupplyRows(guard.site.rows.database).decisions(wanted.account, limit=1)
-    if decision.allowed or not before or before[0].allowed or before[0].against != against_text(decision):
-        guard.keep(wanted, decision, facts)
-    return decision
-
-
-def _order(book: OrderBook, settings: Settings, place: Place, fall: Fall, wanted: Order, orders: list[Order], now_s: int) -> str:
+def _order(book: OrderBook, settings: Settings, thought: _Thought, now_s: int) -> str:
     """The milder step if there is one and it has not held long enough, else the cut."""
+    place, orders = thought.place, thought.orders
     if settings.limit_percent:
-        name = f"limit:{place.account}:{fall.since}"
+        name = f"limit:{place.account}:{thought.fall.since}"
         limit = next((order for order in orders if order.order_id == name), None)
         if limit is None:
             watts = max(100, place.load_w * settings.limit_percent // 100 // 100 * 100)
@@ -225,7 +249,7 @@ def _order(book: OrderBook, settings: Settings, place: Place, fall: Fall, wanted
             return "limited"
         if limit.state is State.CONFIRMED and now_s < limit.steps[-1].at_s + settings.limit_hours * 3600:
             return "waiting"
-    book.ask(wanted)
+    book.ask(thought.order)
     return "cut"
 
 
@@ -235,14 +259,13 @@ def _lift(site: Site, book: OrderBook, now_s: int) -> int:
     own = meter_order.c
     query = sa.select(own.order_id).where(own.order_id.startswith("limit:"), own.state == str(State.CONFIRMED))
     with site.rows.begin() as connection:
-        limits = list(connection.execute(query).scalars())
-    for order in map(book.order, limits):
-        name = order.order_id.replace("limit:", "lift:", 1)
-        known = any(one.order_id == name for one in book.of_meter(order.meter))
-        if known or shown_balance_paise(site, order.account, now_s) < 0:
+        limits = {one: one.replace("limit:", "lift:", 1) for one in connection.execute(query).scalars()}
+    known = {order.order_id for order in book.orders(list(limits.values()))}
+    for order in book.orders([one for one, name in limits.items() if name not in known]):
+        if shown_balance_paise(site, order.account, now_s) < 0:
             continue
         wish = json.dumps({"limit_w": json.loads(order.wish)["was_w"]})
-        book.ask(Order(name, What.LOAD_LIMIT, order.account, order.meter, now_s, wish=wish, who=MACHINE, why="paid"))
+        book.ask(Order(limits[order.order_id], What.LOAD_LIMIT, order.account, order.meter, now_s, wish=wish, who=MACHINE, why="paid"))
         lifted += 1
     return lifted
 
@@ -254,13 +277,13 @@ def allowed_but_for_number(site: Site, now_s: int) -> list[str]:
     """The meters of all who have fallen and whom the guard would allow now if two people stood behind it."""
     guard, book, found = SupplyGuard(site), OrderBook(site.rows), []
     policy = load_policies().on(site.deployment.policy, site.calendar.local(now_s).date())
-    for fall in falls(site, now_s):
-        place = place_of(site, fall.account, "", site.calendar.local(now_s).date())
-        if place is None or _under_way(book.of_meter(place.meter)):
-            continue
-        _, facts = guard.ask(candidate(place, fall, now_s), now_s)
-        if decide(policy, replace(facts, batch_size=1, approvers=2), site.calendar.local(now_s)).allowed:
-            found.append(place.meter)
+    for part in _placed(site, falls(site, now_s), now_s):
+        history = book.of_meters([place.meter for place, _ in part])
+        open_ = [(place, fall) for place, fall in part if not _under_way(history.get(place.meter, []))]
+        answers = guard.ask_all([candidate(place, fall, now_s) for place, fall in open_], now_s)
+        for (place, _), (_, facts) in zip(open_, answers, strict=True):
+            if decide(policy, replace(facts, batch_size=1, approvers=2), site.calendar.local(now_s)).allowed:
+                found.append(place.meter)
     return found
 
 

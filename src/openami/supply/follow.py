@@ -48,7 +48,7 @@ def follow(site: Site, now_s: int, seen: dict[str, tuple[str, str]] | None = Non
     with site.rows.begin() as connection:
         stands = {row.order_id: (row.state, row.problem) for row in connection.execute(query)}
     book = OrderBook(site.rows)
-    orders = [book.order(one) for one, how in stands.items() if known.get(one) != how]
+    orders = book.orders([one for one, how in stands.items() if known.get(one) != how])
     known.clear()
     known.update(stands)
     if not orders:

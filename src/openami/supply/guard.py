@@ -5,8 +5,9 @@ What always holds: the answer is in the database before it is given; the same re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..control.guard import Decision, decide
 from ..control.order import Order
@@ -17,7 +18,7 @@ from ..day.site import Site
 from ..errors import InputError
 from ..store.deployment import Folder
 from ..store.supply_rows import Kept, SupplyRows
-from .facts import facts_of
+from .facts import facts_of_all
 
 
 @dataclass
@@ -38,14 +39,29 @@ class SupplyGuard:
 
     def ask(self, order: Order, now_s: int) -> tuple[Decision, Facts]:
         """The answer without keeping it, and what it rests on."""
-        now, facts = self.site.calendar.local(now_s), facts_of(self.site, order, now_s)
-        return decide(load_policies().on(self.site.deployment.policy, now.date()), facts, now), facts
+        return self.ask_all([order], now_s)[0]
+
+    def ask_all(self, orders: Sequence[Order], now_s: int) -> list[tuple[Decision, Facts]]:
+        """`ask` for each of many orders, as if it were the only one."""
+        now = self.site.calendar.local(now_s)
+        policy = load_policies().on(self.site.deployment.policy, now.date())
+        return [(decide(policy, facts, now), facts) for facts in facts_of_all(self.site, orders, now_s)]
 
     def keep(self, order: Order, decision: Decision, facts: Facts) -> int:
         """Gives the decision's number."""
-        row = {"at_s": int(decision.now_local.timestamp()), "account": order.account, "meter": order.meter, "order_id": order.order_id}
-        row |= {"policy": decision.policy, "allowed": decision.allowed, "against": against_text(decision)}
-        return SupplyRows(self.site.rows.database).keep(row | {"facts": facts_text(facts), "reasons": reasons_text(decision)})
+        return SupplyRows(self.site.rows.database).keep(_row(order, decision, facts))
+
+    def keep_changed(self, answers: Sequence[tuple[Order, Decision, Facts]]) -> None:
+        """Keep of many answers those that are a yes, or differ from the newest that is kept of their account."""
+        rows = SupplyRows(self.site.rows.database)
+        before = rows.newest([order.account for order, _, _ in answers])
+        rows.keep_all([_row(*one) for one in answers if one[1].allowed or before.get(one[0].account) != (False, against_text(one[1]))])
+
+
+def _row(order: Order, decision: Decision, facts: Facts) -> dict[str, Any]:
+    row = {"at_s": int(decision.now_local.timestamp()), "account": order.account, "meter": order.meter, "order_id": order.order_id}
+    row |= {"policy": decision.policy, "allowed": decision.allowed, "against": against_text(decision)}
+    return row | {"facts": facts_text(facts), "reasons": reasons_text(decision)}
 
 
 def replay(site: Site, number: int) -> tuple[Kept, Again]:
