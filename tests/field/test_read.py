@@ -123,7 +123,7 @@ def test_bad_input_is_one_sentence_and_exit_2(openami, meter, words, said):
 def test_a_wrong_address_and_a_closed_port(openami):
     assert openami("read", "127.0.0.1:4059", "serial")[::2] == (
         2,
-        "openami: '127.0.0.1:4059' is not a meter's address; write tcp://HOST:PORT, as tcp://192.0.2.7:4059\n",
+        "openami: '127.0.0.1:4059' is not a meter's address; write tcp://HOST:PORT or udp://HOST:PORT, as tcp://192.0.2.7:4059\n",
     )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -189,8 +189,8 @@ def test_a_peer_that_is_no_meter_ends_with_the_step_named(behave, kind, words, h
 def test_a_meter_that_falls_silent_in_the_middle_names_what_was_asked(meter):
     async def work():
         async with await open_session(meter.address, meter.credentials(UTILITY), HASTY) as session:
-            session._writer.transport.pause_reading()
-            session._reader._transport.pause_reading()
+            session._wire._writer.transport.pause_reading()
+            session._wire._reader._transport.pause_reading()
             await session.get(SERIAL)
 
     with pytest.raises(SilentMeter, match=r"no answer from .* within 0.2 s while reading 0\.0\.96\.1\.0\.255"):
@@ -231,7 +231,7 @@ def test_a_conversation_that_was_killed_leaves_its_counters_unused(meter, book):
     async def killed():
         session = await open_session(meter.address, own, SHORT, kept=kept)
         first = session.counter
-        session._writer.close()
+        session._wire._writer.close()
         return first
 
     first = asyncio.run(killed())

@@ -12,7 +12,7 @@ import typer
 from ..errors import InputError
 from .words import JsonOption, app, seed_of
 
-UrlArgument = Annotated[str, typer.Argument(metavar="URL", help="The meter, as tcp://HOST:PORT.")]
+UrlArgument = Annotated[str, typer.Argument(metavar="URL", help="The meter, as tcp://HOST:PORT or udp://HOST:PORT.")]
 ClientOption = Annotated[str, typer.Option(help="Who asks: public (16), mr (32), us (48), or a number.")]
 HdlcOption = Annotated[bool, typer.Option("--hdlc", help="HDLC framing instead of the wrapper.")]
 PasswordOption = Annotated[str | None, typer.Option(help="Password of the meter reader (LLS).")]
@@ -156,9 +156,10 @@ def decode(
 
 @app.command()
 def meter(
-    port: Annotated[int, typer.Option(help="TCP port; 0 = any free one.")] = 4059,
+    port: Annotated[int, typer.Option(help="TCP (or UDP) port; 0 = any free one.")] = 4059,
     host: Annotated[str, typer.Option(help="Address to listen on; :: for IPv6.")] = "127.0.0.1",
     hdlc: HdlcOption = False,
+    udp: Annotated[bool, typer.Option("--udp", help="Serve UDP datagrams instead of TCP connections (wrapper only).")] = False,
     serial: Annotated[str, typer.Option(help="Its serial number.")] = "XMA0000001",
     system_title: Annotated[str | None, typer.Option(help="Its system title, 16 hex digits; left out = from the serial number.")] = None,
     ek: Annotated[str | None, typer.Option(help="Global encryption key, hex; left out = made up.")] = None,
@@ -185,7 +186,7 @@ def meter(
     from ..field import meter as field_meter
 
     wish = field_meter.Wish(
-        host, port, hdlc, serial, system_title, ek, ak, password, hls_secret, hls, control_mode, days, seed_of(seed), period,
+        host, port, hdlc, udp, serial, system_title, ek, ak, password, hls_secret, hls, control_mode, days, seed_of(seed), period,
         push_to, push_udp, push_every, not unconfirmed, last_gasp, outage, suite,
     )  # fmt: skip
     field_meter.run(wish, lambda said: print(json.dumps(said) if as_json else field_meter.line(said), flush=True))

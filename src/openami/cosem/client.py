@@ -236,7 +236,13 @@ class ClientSession:
         self._forget()
 
     def timed_out(self) -> bool:
-        """Lets the link repeat itself (HDLC); True if it sent something."""
+        """No answer came: HDLC repeats itself; over datagrams a GET is asked again, with a new counter, until its answer has begun. True if
+        something is sent. What does more than read is never sent twice."""
+        request = self._request
+        waits = self.state is State.WAITING and self._receiver is None
+        if self.link.datagrams and waits and request is not None and request.kind == "get" and not request.begun:
+            self._send(request.first)
+            return True
         return self.link.timed_out()
 
     def take_out(self) -> list[bytes]:

@@ -19,6 +19,8 @@ DEFAULT_INFORMATION_BYTES = 128
 DEFAULT_WINDOW = 1
 MAX_INFORMATION_BYTES = 2030
 """What fits a frame of 2047 bytes with the longest addresses (IEC 62056-46, 6.4.4.4.3.2)."""
+MAX_DATAGRAM_APDU_BYTES = 65_507 - 8
+"""What fits a UDP datagram behind the wrapper's header (RFC 768 over IPv4)."""
 PLAIN_SNRM_FROM = 2
 """From which repetition on the link is asked for without parameters: a station that cannot read them may answer none."""
 
@@ -39,10 +41,15 @@ class LinkEvent(NamedTuple):
 
 
 class WrapperLink:
-    """The wrapper as a link: up at once, one frame for each APDU. own, peer: wPorts (client SAP, logical device)."""
+    """The wrapper as a link: up at once, one frame for each APDU. own, peer: wPorts (client SAP, logical device).
 
-    def __init__(self, own: int, peer: int, max_apdu_bytes: int = MAX_APDU_BYTES) -> None:
-        self.own, self.peer = own, peer
+    datagrams: it goes over UDP, where each `feed` is one datagram of whole frames and any may be lost. most_bytes: of an APDU to be sent.
+    """
+
+    def __init__(self, own: int, peer: int, max_apdu_bytes: int = MAX_APDU_BYTES, *, datagrams: bool = False) -> None:
+        self.own, self.peer, self.datagrams = own, peer, datagrams
+        self.most_bytes = MAX_DATAGRAM_APDU_BYTES if datagrams else MAX_APDU_BYTES
+        self._limit = max_apdu_bytes
         self._reader = WrapperReader(max_apdu_bytes)
         self._out: list[bytes] = []
 
@@ -56,8 +63,13 @@ class WrapperLink:
         self._out.append(wrap(self.own, self.peer, apdu))
 
     def feed(self, chunk: bytes) -> list[LinkEvent]:
-        """MeterError as from `WrapperReader.feed`."""
-        return [LinkEvent(Happened.APDU, frame.apdu, frame.source, frame.destination) for frame in self._reader.feed(chunk)]
+        """MeterError as from `WrapperReader.feed`, and where a datagram ends inside a frame."""
+        if self.datagrams and chunk:
+            self._reader = WrapperReader(self._limit)  # what one datagram leaves over does not go on in the next
+        frames = self._reader.feed(chunk)
+        if self.datagrams and not frames:
+            self._reader.end()
+        return [LinkEvent(Happened.APDU, frame.apdu, frame.source, frame.destination) for frame in frames]
 
     def flush(self) -> None:
         """Nothing is held back."""
@@ -66,7 +78,7 @@ class WrapperLink:
         """The peer sends without being asked."""
 
     def timed_out(self) -> bool:
-        """TCP repeats by itself: nothing to repeat here."""
+        """TCP repeats by itself, and over UDP the session asks again: nothing to repeat here."""
         return False
 
     def take_out(self) -> list[bytes]:
@@ -135,6 +147,8 @@ class HdlcLink:
     at a time; what is not acknowledged is sent again when the peer's N(R) says so. `timed_out` makes the primary ask again.
     peer None: a secondary that takes whoever opens the link, and answers in the address form that was used.
     """
+
+    datagrams, most_bytes = False, MAX_APDU_BYTES
 
     def __init__(
         self, own: Address, peer: Address | None, primary: bool, offer: HdlcParameters | None = None, max_apdu_bytes: int = MAX_APDU_BYTES

@@ -38,6 +38,8 @@ class Request:
         self._pieces = pieces or []
         self._sent = 1
         self._long = LongValue()
+        self.begun = False
+        """The first part of the answer has come."""
 
     def answers(self, service: Service) -> bool:
         """True for an answer to this request; another invoke id belongs to an older one."""
@@ -48,6 +50,7 @@ class Request:
         """The next APDU to send, or the results. MeterError where the server answers something else, or out of turn."""
         if not isinstance(service, _ANSWERS[self.kind]):
             raise MeterError(f"a {type(service).__name__} came in answer to a {self.kind} request")
+        self.begun = True
         if isinstance(service, (apdu.GetBlock, apdu.ActionResultBlock)):
             return self._block(service)
         if isinstance(service, (apdu.SetBlockAck, apdu.ActionBlockAck)):

@@ -198,7 +198,9 @@ class ServerSession:
             self._apdu(event.apdu)
         except MeterError as error:
             self._violation(error.cause, str(error), event.apdu)
-            self._refuse_with(_exception_for(error, self._last_counter()))
+            if not (self.link.datagrams and error.cause == "replay" and self.state is not State.LINKED):
+                # A network may bring a datagram twice: an exception would be taken for the answer to what the client asks next.
+                self._refuse_with(_exception_for(error, self._last_counter()))
         except OpenAMIError as error:
             self._violation("local", str(error), event.apdu)
             self._refuse_with(ExceptionResponse(1, 3))
@@ -272,7 +274,8 @@ class ServerSession:
     ) -> None:
         self._setup, self._protection = setup, protection
         general = Conformance.GENERAL_PROTECTION if setup.policy else Conformance(0)
-        self.conformance, self.peer_pdu = initiate.conformance & (setup.conformance | general), initiate.max_pdu
+        self.conformance = initiate.conformance & (setup.conformance | general)
+        self.peer_pdu = min(initiate.max_pdu or self.link.most_bytes, self.link.most_bytes)
         answer = InitiateResponse(self.conformance, setup.max_pdu, initiate.quality).encode()
         if protection is not None and setup.policy:
             answer = protection.seal_initiate(answer, self._control)

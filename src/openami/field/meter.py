@@ -29,6 +29,7 @@ from ..fleet.associations import MeterIdentity
 from ..fleet.device import MeterDevice, build_device, check_serial
 from ..fleet.pusher import NotPushed, Pushed, Pusher, Target
 from ..fleet.serve import DeviceServer, serve_device
+from ..fleet.serve_udp import DatagramServer, serve_datagrams
 from .access import seconds
 from .apdus import code_words
 from .obis import obis_name
@@ -47,6 +48,7 @@ class Wish:
     host: str = "127.0.0.1"
     port: int = 4059
     hdlc: bool = False
+    udp: bool = False
     serial: str = "XMA0000001"
     system_title: str | None = None
     ek: str | None = None
@@ -130,6 +132,8 @@ def _key(text: str | None, option: str, size: int) -> bytes:
 def run(wish: Wish, say: Say) -> None:
     """Serves the meter until Ctrl-C. say: told first what the meter is, then every event, as JSON-ready dictionaries."""
     target, outage = wish.target(), wish.outage()
+    if wish.udp and wish.hdlc:
+        raise InputError("--hdlc and --udp do not go together; HDLC is served over TCP, UDP carries the wrapper")
     device = build_device(
         wish.identity(),
         int(time.time()),
@@ -143,7 +147,11 @@ def run(wish: Wish, say: Say) -> None:
 
 
 async def _serve(device: MeterDevice, wish: Wish, target: Target | None, outage: tuple[float, float] | None, say: Say) -> None:
-    server = await serve_device(device, wish.host, wish.port, wish.hdlc, told=lambda event: say(event_said(event)))
+    server: DeviceServer | DatagramServer
+    if wish.udp:
+        server = await serve_datagrams(device, wish.host, wish.port, told=lambda event: say(event_said(event)))
+    else:
+        server = await serve_device(device, wish.host, wish.port, wish.hdlc, told=lambda event: say(event_said(event)))
     async with server, asyncio.TaskGroup() as doing:
         say(describe(device, wish, server))
         if target is not None:
@@ -154,7 +162,7 @@ async def _serve(device: MeterDevice, wish: Wish, target: Target | None, outage:
         await server.forever()
 
 
-async def _outage(device: MeterDevice, server: DeviceServer, after_s: float, for_s: float, say: Say) -> None:
+async def _outage(device: MeterDevice, server: DeviceServer | DatagramServer, after_s: float, for_s: float, say: Say) -> None:
     """The supply goes and comes back: last gasp, silence, first breath."""
     await asyncio.sleep(after_s)
     device.power_off(int(time.time()))
@@ -173,7 +181,7 @@ def push_said(event: Pushed | NotPushed) -> dict[str, Any]:
     return {"event": "pushed", **event._asdict()}
 
 
-def describe(device: MeterDevice, wish: Wish, server: DeviceServer) -> dict[str, Any]:
+def describe(device: MeterDevice, wish: Wish, server: DeviceServer | DatagramServer) -> dict[str, Any]:
     """What the meter is: address, secrets, clients, profiles with their rows."""
     identity = device.identity
     host = f"[{wish.host}]" if ":" in wish.host else wish.host
@@ -181,7 +189,7 @@ def describe(device: MeterDevice, wish: Wish, server: DeviceServer) -> dict[str,
         "meter": identity.serial,
         "maker": MAKER,
         "model": MODEL,
-        "url": f"tcp://{host}:{server.port}",
+        "url": f"{'udp' if wish.udp else 'tcp'}://{host}:{server.port}",
         "framing": "hdlc" if wish.hdlc else "wrapper",
         "server_address": device.address,
         "system_title": identity.system_title.hex(),

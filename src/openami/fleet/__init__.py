@@ -5,7 +5,7 @@
     faults.py       what goes wrong, planted by seed: lost, repeated, late and forged frames, wrong clocks and keys, theft, wrong mapping
     meter.py        one simulated meter: its layout, keys and counter; makes the bytes of each push
     device.py       one meter as a full DLMS/COSEM server: identity, objects, associations, and a life behind them
-    serve.py        serves it on a TCP port, wrapper or HDLC
+    serve.py        serves it on a TCP port, wrapper or HDLC; serve_udp.py: on a UDP port
     pushing.py      what it sends by itself: which push is due, and its ciphered bytes; pusher.py sends them over TCP or UDP
     associations.py the six associations of IS 15959 and what each client may do
     life.py         the energy of its household, its relay, its captures, as a function of the time it is asked at

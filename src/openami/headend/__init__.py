@@ -4,11 +4,12 @@
     admission.py   one frame judged: whose is it, is it genuine, is it new; the confirmation it deserves, or the cause of its refusal
     listener.py    the push listener: frames in from TCP and UDP
     intake.py      behind the sockets: frames stored in batches, judged, only then confirmed; what they say is noted
-    away.py        a database that is away: said once, and once when it is back
+    away.py        a database that is away: said once, and once when it is back; aside.py: what may wait for it, beside what must not
+    meanwhile.py   a start while it is away: pushes taken with what known.py has kept of the meters
     gate.py        who sends too much of what is refused
     arrivals.py    which intervals of which meters are here, and when each was heard
     registers.py   daily, billing and instantaneous registers, status words and events, as rows
-    session.py     one conversation with one meter: connect, associate, ask, release; nothing waits for ever
+    session.py     one conversation with one meter: connect, associate, ask, release; nothing waits for ever; wire.py: what carries it, TCP or UDP
     reader.py      objects and profiles of a meter as values with units
     lines.py       the way to every registered meter: where it listens, its secrets, its counters, its keys under way
     orders.py      orders carried out; procedures.py: how each kind is sent and read back; images.py: firmware

@@ -1,4 +1,4 @@
-"""One conversation with one meter over TCP: connect, associate, ask, release. The waiting that `cosem`'s client session leaves to a shell.
+"""One conversation with one meter over TCP or UDP: connect, associate, ask, release. The waiting that `cosem`'s client session leaves to a shell.
 
     async with await open_session(address, credentials) as session:
         rows = await session.get(Item(Ref(7, "1.0.99.1.0.255", 2), by_range(...)))
@@ -16,7 +16,7 @@ import contextlib
 import secrets
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -42,13 +42,18 @@ from ..cosem.hdlc import Address
 from ..cosem.links import MAX_INFORMATION_BYTES, HdlcLink, HdlcParameters, Link, WrapperLink
 from ..cosem.protection import Form, Protection
 from ..errors import InputError, MeterError, RequestError
+from .wire import Wire, open_wire
 
 PUBLIC, READER, UTILITY, FIRMWARE = 16, 32, 48, 80
 COUNTER_OBIS = {READER: "0.0.43.1.2.255", UTILITY: "0.0.43.1.3.255", FIRMWARE: "0.0.43.1.5.255"}
 """Where IS 15959 part 2 lets the public client read the invocation counter of each ciphered association."""
 COMMON_COUNTER = "0.0.43.1.0.255"
 """Where a meter that is not of India keeps it (Blue Book, "Invocation counter objects")."""
-HDLC_RETRIES = 2
+RETRIES = 2
+"""How often HDLC repeats, and a GET over UDP is asked again, within the patience for an answer."""
+DATAGRAM_PDU_BYTES = 1_200
+"""The longest answer that we take over UDP in one piece: with all headers it fits the smallest packet that every IPv6 network carries whole
+(1,280 bytes, RFC 8200). What is longer comes in blocks."""
 HDLC_OFFER = HdlcParameters(MAX_INFORMATION_BYTES, MAX_INFORMATION_BYTES, 7, 7)
 """What we can do on a data link; a meter answers with what it can, and both keep to the less."""
 RELEASE_S = 3.0
@@ -79,7 +84,8 @@ class Denied(MeterError):
 
 @dataclass(frozen=True, slots=True)
 class MeterAddress:
-    """Where a meter listens. server: logical device (wPort, or HDLC upper address); physical: HDLC lower address; hdlc_bytes: 1, 2 or 4."""
+    """Where a meter listens. server: logical device (wPort, or HDLC upper address); physical: HDLC lower address; hdlc_bytes: 1, 2 or 4;
+    udp: datagrams instead of a connection, with the wrapper only."""
 
     host: str
     port: int
@@ -87,27 +93,31 @@ class MeterAddress:
     server: int = 1
     physical: int = 17
     hdlc_bytes: int = 1
+    udp: bool = False
 
     @staticmethod
     def parse(url: str, *, hdlc: bool = False, server: int = 1, physical: int = 17, hdlc_bytes: int = 1) -> MeterAddress:
-        """From "tcp://HOST:PORT" (IPv6 hosts in brackets). InputError says what is wrong with it."""
+        """From "tcp://HOST:PORT" or "udp://HOST:PORT" (IPv6 hosts in brackets). InputError says what is wrong with it."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError:
             host = port = None
-        if not host or port is None or urlsplit(url).scheme != "tcp":
-            raise InputError(f"{url!r} is not a meter's address; write tcp://HOST:PORT, as tcp://192.0.2.7:4059")
-        return MeterAddress(host, port, hdlc, server, physical, hdlc_bytes)
+        if not host or port is None or urlsplit(url).scheme not in ("tcp", "udp"):
+            raise InputError(f"{url!r} is not a meter's address; write tcp://HOST:PORT or udp://HOST:PORT, as tcp://192.0.2.7:4059")
+        udp = urlsplit(url).scheme == "udp"
+        if udp and hdlc:
+            raise InputError("HDLC goes over tcp://, not over UDP; leave out --hdlc for the wrapper")
+        return MeterAddress(host, port, hdlc, server, physical, hdlc_bytes, udp)
 
     def link(self, client: int) -> Link:
         if not self.hdlc:
-            return WrapperLink(client, self.server)
+            return WrapperLink(client, self.server, datagrams=self.udp)
         peer = Address(self.server) if self.hdlc_bytes == 1 else Address(self.server, self.physical, self.hdlc_bytes)
         return HdlcLink(Address(client), peer, True, HDLC_OFFER)
 
     def __str__(self) -> str:
-        return f"tcp://[{self.host}]:{self.port}" if ":" in self.host else f"tcp://{self.host}:{self.port}"
+        return f"{'udp' if self.udp else 'tcp'}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +202,12 @@ class MeterSession:
         reserved_to: int = 0,
     ) -> None:
         self.address, self.credentials, self._patience = address, credentials, patience
-        self._session = ClientSession(credentials.settings(counter), address.link(credentials.client))
+        settings = credentials.settings(counter)
+        settings = replace(settings, max_pdu=DATAGRAM_PDU_BYTES) if address.udp else settings
+        self._session = ClientSession(settings, address.link(credentials.client))
         self._trace, self._kept, self._reserved_to = trace, kept, reserved_to
         self._events: list[Event] = []
-        self._writer: asyncio.StreamWriter | None = None
+        self._wire: Wire | None = None
         self._lists = True
         self.warnings: tuple[str, ...] = ()
         self.notified: deque[Notified] = deque(maxlen=NOTIFIED_MAX)
@@ -224,10 +236,10 @@ class MeterSession:
         return bool(self._session.conformance & Conformance.SELECTIVE_ACCESS)
 
     async def connect(self) -> None:
-        """TCP connection, link, association. SilentMeter, Denied or MeterError, each naming the step."""
+        """Connection, link, association. SilentMeter, Denied or MeterError, each naming the step."""
         try:
             async with asyncio.timeout(self._patience.connect_s):
-                self._reader, self._writer = await asyncio.open_connection(self.address.host, self.address.port)
+                self._wire = await open_wire(self.address.host, self.address.port, udp=self.address.udp)
         except TimeoutError:
             raise SilentMeter(f"{self.address} did not take the connection within {self._patience.connect_s:g} s") from None
         except OSError as error:
@@ -295,7 +307,7 @@ class MeterSession:
     async def close(self) -> None:
         """Release the association and hang up; a meter that answers the release in another way, or not at all, is left all the same. An
         association in the middle of something is not released: the connection just ends."""
-        if self._writer is not None and self._session.state is State.READY:
+        if self._wire is not None and self._session.state is State.READY:
             with contextlib.suppress(MeterError, OSError):
                 self._in_hand()
                 self._events += self._session.release()
@@ -315,7 +327,7 @@ class MeterSession:
 
     async def _until(self, *kinds: type[Event], step: str, answer_s: float = 0.0) -> Event:
         """Carry bytes both ways until an event of one of `kinds` comes."""
-        answer_s, retries = answer_s or self._patience.answer_s, HDLC_RETRIES
+        answer_s, retries = answer_s or self._patience.answer_s, RETRIES
         clock = asyncio.get_running_loop().time
         begun = asked = clock()
         while True:
@@ -330,11 +342,11 @@ class MeterSession:
                 elif isinstance(event, Closed):
                     await self._hang_up()
                     raise SilentMeter(f"{self.address} closed the link while {step}")
-            wait_s = answer_s / (HDLC_RETRIES + 1) if self.address.hdlc else answer_s
+            wait_s = answer_s / (RETRIES + 1) if self.address.hdlc or self.address.udp else answer_s
             wait_s = min(wait_s, asked + 10 * answer_s - clock(), begun + self._patience.exchange_s - clock())
             chunk = await self._receive(max(wait_s, 0.0), step)
             if chunk is None:
-                if retries and wait_s > 0 and self._session.timed_out():
+                if retries and wait_s > 0 and (self._session.timed_out() or self.address.udp):
                     retries -= 1
                     continue
                 await self._hang_up()
@@ -349,9 +361,11 @@ class MeterSession:
 
     async def _receive(self, wait_s: float, step: str) -> bytes | None:
         """What comes within `wait_s`; None = nothing."""
+        if self._wire is None:
+            raise SilentMeter(f"{self.address} is no longer connected while {step}")
         try:
             async with asyncio.timeout(wait_s):
-                chunk = await self._reader.read(65_536)
+                chunk = await self._wire.receive()
         except TimeoutError:
             return None
         except OSError as error:
@@ -366,15 +380,14 @@ class MeterSession:
     async def _send(self) -> bool:
         """What the session has to say goes out; True if there was something."""
         frames = self._session.take_out()
-        if not frames or self._writer is None:
+        if not frames or self._wire is None:
             return False
         self.round_trips += 1
         for frame in frames:
             self._tell("sent", frame)
-            self._writer.write(frame)
         with contextlib.suppress(OSError, TimeoutError):  # what broke is told by the next read, with its step
             async with asyncio.timeout(self._patience.answer_s):
-                await self._writer.drain()
+                await self._wire.send(frames)
         return True
 
     def _tell(self, direction: str, octets: bytes) -> None:
@@ -393,13 +406,10 @@ class MeterSession:
         self._reserved_to = first + COUNTERS_AT_ONCE
 
     async def _hang_up(self) -> None:
-        writer, self._writer = self._writer, None
+        wire, self._wire = self._wire, None
         self._session.lost()
-        if writer is not None:
-            writer.close()
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await writer.wait_closed()
+        if wire is not None:
+            await wire.hang_up()
 
 
 async def open_session(
