@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from openami import __version__, cli
-from openami.cli.words import day_of
+from openami.cli.words import a_day
 from openami.demo.run import REPORT, Wish, run_demo
 from openami.store.deployment import FILE, Folder
 
@@ -68,7 +68,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("town") / "data"
-    run_demo(Wish(folder, 20, 1, 5, day_of("2025-12-01")), lambda name, steps: lambda done: None)
+    run_demo(Wish(folder, 20, 1, 5, a_day("2025-12-01", "--start")), lambda name, steps: lambda done: None)
     return folder
 
 
@@ -279,3 +279,27 @@ def test_an_unknown_command_is_refused(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "openami", "nonsense"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "No such command 'nonsense'" in done.stderr
+
+
+def test_explain_prints_text_json_and_a_page(run: Run, town: Path) -> None:
+    where = ["explain", "2000000001", "2025-12-01", "--data", str(town)]
+    text, hindi, told, page = (run(*where, *more)[1] for more in ([], ["--lang", "hi"], ["--json"], ["--html"]))
+    assert "Balance: " in text
+    assert "बैलेंस" in hindi
+    body = json.loads(told)
+    assert body["taken"]["amount_paise"] == body["opening_paise"] + body["recharges_paise"] - body["closing_paise"]
+    assert page.startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["7", "2025-12-01"], "there is no account 7"),
+        (["2000000001", "2025-11-01"], "account 2000000001 was not charged for 2025-11-01; closed days are 2025-12-01 to 2025-12-01"),
+        (["2000000001", "soon"], "DAY 'soon' is not a date"),
+        (["2000000001", "2025-12-01", "--lang", "fr"], "--lang 'fr' is neither en nor hi"),
+        (["2000000001", "2025-12-01", "--json", "--html"], "give one of them"),
+    ],
+)
+def test_explain_refuses_by_name(run: Run, town: Path, words: list[str], reason: str) -> None:
+    assert reason in run("explain", *words, "--data", str(town)).sentence

@@ -1,7 +1,7 @@
 """`openami ...`: the command line, a chapter a reader: words.py (the app and what commands share), town.py (demo, close, history),
 serving.py (serve), headend.py (headend), meters.py (decode, read, relay, listen, meter), measuring.py (bench), people.py (people), reporting.py
 (report), editing.py (edit), keeping.py (lake), money.py (ledger,
-payments), losses.py (losses), operate.py (config, backup, restore), supply.py (supply).
+payments), explaining.py (explain), losses.py (losses), operate.py (config, backup, restore), supply.py (supply).
 
 Bad input ends with one clear sentence on standard error and exit code 2.
 """
@@ -17,12 +17,13 @@ from typing import NoReturn
 import typer
 
 from ..errors import OpenAMIError
-from . import editing, headend, keeping, losses, measuring, meters, money, operate, people, reporting, serving, supply, town
+from . import editing, explaining, headend, keeping, losses, measuring, meters, money, operate, people, reporting, serving, supply, town
 from .words import app
 
 __all__ = [
     "app",
     "editing",
+    "explaining",
     "headend",
     "keeping",
     "losses",

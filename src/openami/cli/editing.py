@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .words import DEMO_FOLDER, DataOption, app, day_of
+from .words import DEMO_FOLDER, DataOption, a_day, app
 
 
 @app.command()
@@ -28,7 +28,7 @@ def edit(
     from ..store.deployment import Folder
 
     site = Site.open(Folder(data))
-    wanted = Correction(meter, day_of(day), begins, value, channel, second)
+    wanted = Correction(meter, a_day(day, "DAY"), begins, value, channel, second)
     reckoned = correct(site, [wanted], person, reason, time.time_ns() // 1000)
     said = "as the meter said" if value is None else f"{value:g}"
     print(f"{meter} {day} {begins} {channel}: {said}; " + ("the day was reckoned again" if reckoned else "the day is not closed yet"))

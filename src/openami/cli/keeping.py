@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from .words import DEMO_FOLDER, DataOption, app, day_of
+from .words import DEMO_FOLDER, DataOption, a_day, app
 
 ORDERS = ("tidy", "sweep", "pin", "retire")
 
@@ -53,4 +53,5 @@ def lake(
     else:
         if not before:
             raise InputError("retire needs --before, as: openami lake retire --before 2020-01-01")
-        print(f"{data}: {retire(kept, day_of(before), today) or 'nothing retired'}")
+        last = a_day(before, "--before")
+        print(f"{data}: {retire(kept, last, today) or 'nothing retired'}")

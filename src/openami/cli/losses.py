@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from .words import DEMO_FOLDER, DataOption, JsonOption, app, day_of
+from .words import DEMO_FOLDER, DataOption, JsonOption, a_day, app
 
 if TYPE_CHECKING:
     from ..day import Site
@@ -49,7 +49,7 @@ def losses(
         raise InputError(f"{data} has no closed day; close one first: openami close --data {data}")
     if days < 1:
         raise InputError(f"--days {days}: give 1 or more")
-    first = day_of(day) if day else closed[-1]
+    first = a_day(day, "--day") if day else closed[-1]
     span = [first + timedelta(days=k) for k in range(days)]
     missing = [each for each in span if each not in closed]
     if missing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,26 +13,12 @@ import typer
 from ..errors import InputError
 from ..money import rupees
 from ..registry import PaymentMode
-from .words import DEMO_FOLDER, DataOption, JsonOption, app
+from .words import DEMO_FOLDER, DataOption, JsonOption, a_day, app, site_at
 
 ledger_app = typer.Typer(no_args_is_help=True, help="The ledger: an account's money, its chain, totals, conversions.")
 payments_app = typer.Typer(no_args_is_help=True, help="Payments: a gateway's file against the ledger, the poll, a simulated gateway.")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(payments_app, name="payments")
-
-
-def _site(data: Path) -> Any:
-    from ..day.site import Site
-    from ..store.deployment import Folder
-
-    return Site.open(Folder(data))
-
-
-def _day(text: str, option: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"{option} {text!r} is not a date; write year-month-day, as 2025-12-01") from None
 
 
 @ledger_app.command()
@@ -46,7 +32,7 @@ def show(
     from ..day.books import shown_balance_paise
     from ..store.ledger import Ledger
 
-    site = _site(data)
+    site = site_at(data)
     ledger = Ledger(site.rows.database)
     standing, rows = ledger.standing(account), ledger.rows(account)
     instant = int(datetime.now(UTC).timestamp()) if at is None else _instant(site, at)
@@ -82,7 +68,7 @@ def check(data: DataOption = DEMO_FOLDER, as_json: JsonOption = False) -> None:
     from ..day.books import untied
     from ..store.ledger import Ledger
 
-    site = _site(data)
+    site = site_at(data)
     ledger = Ledger(site.rows.database)
     books = ledger.trial_balance()
     broken = [{"account": account, "what": what} for account, what in ledger.broken()]
@@ -108,7 +94,7 @@ def note(data: DataOption = DEMO_FOLDER) -> None:
     """Keep the totals of the closed days, as control totals that later questions and checks go by."""
     from ..day.books import note_totals
 
-    site = _site(data)
+    site = site_at(data)
     print(f"{sum(note_totals(site, day) for day in site.lake.days('statements'))} totals noted")
 
 
@@ -120,7 +106,7 @@ def settle(
     """Bring the charges of closed days into the ledger, as a conversion needs them."""
     from ..day.books import settle_charges
 
-    print(f"{settle_charges(_site(data), _day(through, '--through'))} rows posted")
+    print(f"{settle_charges(site_at(data), a_day(through, '--through'))} rows posted")
 
 
 @ledger_app.command()
@@ -140,10 +126,10 @@ def convert(
 
     from ..store import ledger_conversion
 
-    site = _site(data)
+    site = site_at(data)
     database, now = site.rows.database, datetime.now(UTC)
     done = ledger_conversion.convert(
-        database, conversion_id, to, _day(day, "--day"), int(now.timestamp()), who=who, why=why, numbers=accounts
+        database, conversion_id, to, a_day(day, "--day"), int(now.timestamp()), who=who, why=why, numbers=accounts
     )
     site.rows.note(now, who, f"convert to {to.value}", conversion_id, why)
     print(
@@ -161,7 +147,7 @@ def bills(
     """A postpaid account's bills of which something is owed, the oldest first."""
     from ..store.ledger_bills import open_bills
 
-    found = open_bills(_site(data).rows.database, account)
+    found = open_bills(site_at(data).rows.database, account)
     for each in found:
         if as_json:
             print(json.dumps(asdict(each), default=str))
@@ -177,7 +163,7 @@ def late(day: Annotated[str, typer.Option(help="The local day up to which latene
     from ..prepaid.postpaid import postpaid_policy
     from ..store.ledger_bills import charge_lateness
 
-    site, on = _site(data), _day(day, "--day")
+    site, on = site_at(data), a_day(day, "--day")
     policy = postpaid_policy(site.deployment.policy, on)
     print(f"{charge_lateness(site.rows.database, policy, on, int(datetime.now(UTC).timestamp()))} accounts charged")
 
@@ -192,9 +178,9 @@ def interest(
     from ..prepaid.postpaid import postpaid_policy
     from ..store.ledger_bills import pay_deposit_interest
 
-    site, on = _site(data), _day(day, "--day")
+    site, on = site_at(data), a_day(day, "--day")
     policy, now = postpaid_policy(site.deployment.policy, on), int(datetime.now(UTC).timestamp())
-    print(f"{pay_deposit_interest(site.rows.database, policy, on, _day(since, '--since'), now)} accounts paid")
+    print(f"{pay_deposit_interest(site.rows.database, policy, on, a_day(since, '--since'), now)} accounts paid")
 
 
 @ledger_app.command()
@@ -205,7 +191,7 @@ def instalments(
     from ..store.ledger_bills import take_instalments
 
     print(
-        f"{take_instalments(_site(data).rows.database, _day(day, '--day'), int(datetime.now(UTC).timestamp()))} accounts paid their instalment"
+        f"{take_instalments(site_at(data).rows.database, a_day(day, '--day'), int(datetime.now(UTC).timestamp()))} accounts paid their instalment"
     )
 
 
@@ -220,9 +206,9 @@ def reconcile(
     """What a gateway's file and the ledger do not agree on. Exit code 1 if there is anything."""
     from ..payments import daily_file
 
-    site = _site(data)
+    site = site_at(data)
     rows = daily_file.read_daily_file(file, gateway)
-    differences = daily_file.reconcile(site.rows.database, gateway, _day(day, "--day"), rows)
+    differences = daily_file.reconcile(site.rows.database, gateway, a_day(day, "--day"), rows)
     for each in differences:
         if as_json:
             print(json.dumps(asdict(each)))
@@ -245,7 +231,7 @@ def poll(
     from ..payments.gateways import load_gateways
     from ..supply.paying import payment_desk
 
-    site, known = _site(data), load_gateways(data)
+    site, known = site_at(data), load_gateways(data)
     if gateway not in known or not known[gateway].address:
         raise InputError(f"{data / 'payments.toml'} has no gateway {gateway!r} with an address; write a table [{gateway}]")
     client = GatewayClient(known[gateway], payment_desk(site))
@@ -269,7 +255,7 @@ def serve_payments(
     from ..payments.http import payments_router
     from ..supply.paying import payment_desk
 
-    site, gateways = _site(data), load_gateways(data)
+    site, gateways = site_at(data), load_gateways(data)
     if not gateways:
         raise InputError(f"{data / 'payments.toml'} names no gateway, so nobody could be believed; see docs/money.md")
     app_ = FastAPI(title="OpenAMI payments", docs_url=None, redoc_url=None)

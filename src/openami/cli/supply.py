@@ -6,24 +6,17 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..errors import InputError
-from .words import DEMO_FOLDER, DataOption, JsonOption, app
+from .words import DEMO_FOLDER, DataOption, JsonOption, app, site_at
 
 supply_app = typer.Typer(no_args_is_help=True, help="Supply: decisions of the guard, notices, cuts, and payments that become supply again.")
 app.add_typer(supply_app, name="supply")
 WhoOption = Annotated[str, typer.Option(help="Who says so; it stands in the record.")]
 WhyOption = Annotated[str, typer.Option(help="Why; it stands in the record.")]
-
-
-def _site(data: Path) -> Any:
-    from ..day.site import Site
-    from ..store.deployment import Folder
-
-    return Site.open(Folder(data))
 
 
 @supply_app.command()
@@ -39,7 +32,7 @@ def decisions(
 
     from ..store.supply_rows import SupplyRows
 
-    site = _site(data)
+    site = site_at(data)
     for one in SupplyRows(site.rows.database).decisions(account, allowed, max(1, limit)):
         if as_json:
             print(json.dumps(asdict(one), ensure_ascii=False))
@@ -60,7 +53,7 @@ def explain(
     it does not."""
     from ..supply.guard import replay
 
-    site = _site(data)
+    site = site_at(data)
     kept, again = replay(site, number)
     if language not in ("en", "hi"):
         raise InputError(f"--language {language!r} is neither en nor hi")
@@ -88,7 +81,7 @@ def chains(
     from ..supply.chain import chain_of
     from ..supply.chain import chains as found_chains
 
-    site = _site(data)
+    site = site_at(data)
     since_s = int(time.time()) - hours * 3600 if not site.folder.is_simulated() else 0
     found = [chain_of(site.rows, order_id)] if order_id else found_chains(site.rows, since_s)
     for one in found:
@@ -114,7 +107,7 @@ def notices(
 
     from ..store.outbox import Outbox
 
-    site = _site(data)
+    site = site_at(data)
     outbox = Outbox(site.rows.database)
     for one in outbox.of_account(account, limit) if account else outbox.recent(limit):
         if as_json:
@@ -132,7 +125,7 @@ def reports(
     from ..notices.delivery import take_reports
     from ..store.outbox import Outbox
 
-    taken, refused = take_reports(Outbox(_site(data).rows.database), file)
+    taken, refused = take_reports(Outbox(site_at(data).rows.database), file)
     for sentence in refused:
         print(sentence)
     print(f"{taken} reports taken, {len(refused)} refused")
@@ -153,7 +146,7 @@ def tell(
 
     from ..store.supply_rows import ANYBODY, SupplyRows
 
-    site = _site(data)
+    site = site_at(data)
     if account != ANYBODY and account not in {one.number for one in site.rows.accounts()}:
         raise InputError(f"there is no account {account}; see its number, or give '*' for all")
     if fact == "written_notice_on":
@@ -180,7 +173,7 @@ def propose(
     from ..store.proposals import Proposals
     from ..supply.due import allowed_but_for_number
 
-    site = _site(data)
+    site = site_at(data)
     now_s = int(time.time())
     meters = allowed_but_for_number(site, now_s)
     if not meters:
@@ -201,7 +194,7 @@ def approve(
     from ..store.proposals import Proposals
     from ..supply.due import order_proposal
 
-    site = _site(data)
+    site = site_at(data)
     now_s = int(time.time())
     found = Proposals(site.rows).decide(number, True, who, now_s)
     made = order_proposal(site, found, now_s)
@@ -221,7 +214,7 @@ def run(
 
     from ..supply.worker import SupplyWorker
 
-    worker, stop = SupplyWorker(_site(data)), threading.Event()
+    worker, stop = SupplyWorker(site_at(data)), threading.Event()
     if once:
         done = worker.step(int(time.time()))
         print(", ".join(f"{count} {name}" for name, count in sorted(done.items()) if count) or "nothing to do")

@@ -12,7 +12,7 @@ import typer
 
 from ..errors import InputError
 from .serving import check_port, serve_console
-from .words import DEMO_FOLDER, DataOption, app, day_of, seed_of
+from .words import DEMO_FOLDER, DataOption, a_day, app, seed_of
 
 
 @app.command()
@@ -36,7 +36,7 @@ def demo(
     from ..demo.run import TARIFFS, Wish, run_demo
     from ..demo.table import print_report, stages
 
-    first_day = day_of(start)
+    first_day = a_day(start, "--start")
     if serve:
         check_port("127.0.0.1", port)
     wish = Wish(data, meters, days, seed_of(seed), first_day, tuple(tariff) if tariff else TARIFFS)
@@ -78,7 +78,7 @@ def close(
 
     runner = open_engine(engine, master)
     site = Site.open(Folder(data))
-    days = [day_of(one) for one in day] if day else list(site.deployment.open_days)
+    days = [a_day(one, "--day") for one in day] if day else list(site.deployment.open_days)
     shards = shard or site.rows.shards()
     _only_known(site.deployment.open_days, days, site.rows.shards(), shards)
     close_there = CloseStage(OpenFolder(data.resolve()))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .. import __version__
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..day.site import Site
 
 DEMO_FOLDER = Path("data/demo")
 app = typer.Typer(
@@ -31,11 +34,20 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def day_of(text: str) -> date:
+def a_day(text: str, option: str) -> date:
+    """A day as it was typed for `option`."""
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise InputError(f"--start {text!r} is not a date; write year-month-day, as 2025-12-01") from None
+        raise InputError(f"{option} {text!r} is not a date; write year-month-day, as 2025-12-01") from None
+
+
+def site_at(data: Path) -> Site:
+    """The data folder, opened. What it needs is imported only here, so that `openami --help` stays quick."""
+    from ..day.site import Site
+    from ..store.deployment import Folder
+
+    return Site.open(Folder(data))
 
 
 def seed_of(seed: int) -> int:

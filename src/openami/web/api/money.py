@@ -5,22 +5,17 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import Field
 
-from ...billing.charge import segment
-from ...billing.explain import Account as ToExplain
-from ...billing.explain import Node, explain_day
 from ...billing.tariff import load_tariffs
-from ...billing.tou import tou_index
 from ...day import Site
-from ...day.lines import usage_by_period
-from ...readings import CHANNEL_BY_NAME, ESTIMATED_BITS, MISSING
+from ...day.why import Why, why
+from ...errors import DataError, InputError
 from ..access import STAFF, Right, Who
 from ..gate import gate_of
 from .network import Name
-from .readings import From, To, read_series
+from .readings import From, To
 from .words import (
     NAME,
     NOT_MODIFIED,
@@ -109,6 +104,13 @@ class Step(Answer):
     children: list[Step]
 
 
+class Explanation(Step):
+    """What a day's statement took, charge and adjustments. change: its charge less that of the day before, line by line; null = that day was not
+    charged."""
+
+    change: Step | None
+
+
 class Payment(Answer):
     """A row of the account's ledger: `amount_paise` moved from `debit` to `credit`."""
 
@@ -191,13 +193,15 @@ def statements(request: Request, who: SeesAccounts, number: Number, first: From 
 
 
 @router.get("/accounts/{number}/statements/{day}/explanation", responses=documented(404, success=NOT_MODIFIED))
-def explanation(request: Request, who: SeesAccounts, number: Number, day: Annotated[Day, Path()]) -> Step:
-    """Why the day cost what it did: the whole derivation, in both languages."""
-    row, site = _own(request, who, number), site_of(request)
-    found = explained(site, gate_of(request).lookup.meter(who.reach, row["meter"]) or row, row, day)
+def explanation(request: Request, who: SeesAccounts, number: Number, day: Annotated[Day, Path()]) -> Explanation:
+    """Why the day cost what it did: the whole derivation from readings to what the statement took, in both languages, and what changed against
+    the day before."""
+    _own(request, who, number)
+    found = explained(site_of(request), number, day)
     if found is None:
         raise missing("charged day", str(day))
-    return _step(found.to_json())
+    told = _step(found.tree.to_json())
+    return Explanation(**dict(told), change=_step(found.change.to_json()) if found.change else None)
 
 
 @router.get("/accounts/{number}/payments", responses=documented(404, success=NOT_MODIFIED))
@@ -237,31 +241,14 @@ def _own(request: Request, who: Who, number: str) -> dict[str, Any]:
     return found
 
 
-def explained(site: Site, meter: dict[str, Any], row: dict[str, Any], day: date) -> Node | None:
-    """Why the account of `row`, at `meter`, was charged what it was on `day`; None where it was not. Refused where the tariff was another one."""
-    if day not in site.lake.days("usage") or day < row["since"] or "shard" not in meter:
+def explained(site: Site, number: str, day: date) -> Why | None:
+    """Why the account was charged what it was on `day`; None where it was not. Refused where the derivation does not tie with the statement."""
+    try:
+        return why(site, number, day)
+    except InputError:
         return None
-    usage = {r["period"]: r for r in usage_by_period(site.lake, day, meter["shard"]).to_pylist() if r["account"] == row["number"]}
-    if not usage:
-        return None
-    part = segment(load_tariffs(), row["tariff"], day).starting(max(row["since"], row["mode_since"]))
-    if any(period not in usage for period in part.tariff.periods):
-        raise Refused(
-            409, "explanation", f"the account's tariff on {day} was another one than it has now; it cannot be explained from here"
-        )
-    series = read_series(site, meter["shard"], meter["index"], CHANNEL_BY_NAME[part.tariff.channel], [day], "validated")
-    index, values = tou_index(part.tariff, site.calendar, day), np.array(series.values)
-    marked = (np.array(series.quality, np.uint32) & ESTIMATED_BITS != 0) & (values != MISSING)
-    estimated = [int(values[marked & (index == k)].sum()) for k in range(len(part.tariff.periods))]
-    now = [(usage[p]["day_wh"], usage[p]["to_date_wh"]) for p in part.tariff.periods]
-    facts = ToExplain(
-        tuple(to_date - own for own, to_date in now),
-        tuple(own for own, _ in now),
-        tuple(min(e, own) for e, (own, _) in zip(estimated, now, strict=True)),
-        meter["connected_load_w"],
-        row["payment_mode"] == "prepaid",
-    )
-    return explain_day(part, day, facts)
+    except DataError as error:
+        raise Refused(409, "explanation", str(error)) from None
 
 
 def _step(node: dict[str, Any]) -> Step:

@@ -15,7 +15,6 @@ import numpy as np
 
 from ...billing.bill import bill
 from ...billing.charge import Segment, segment
-from ...billing.explain import Node, compare_days
 from ...billing.tariff import Tariff, TariffBook, load_tariffs
 from ...billing.tou import fold, tou_index
 from ...control.order import RELAY, State, What
@@ -234,8 +233,3 @@ def _bill_paise(site: Site, part: Segment, values: list[int], days: list[date], 
 
 def _series(site: Site, meter: Row, tariff: Tariff, days: list[date]) -> Series:
     return read_series(site, meter["shard"], meter["index"], CHANNEL_BY_NAME[tariff.channel], days, "validated")
-
-
-def change(today: Node | None, before: Node | None) -> Node | None:
-    """What made the day dearer or cheaper than the one before; None where one of them is not charged."""
-    return compare_days(today, before) if today is not None and before is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 from typing import Annotated
 
@@ -10,9 +10,9 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 
-from ...billing.explain import Node
 from ...control.order import What
 from ...day import Site
+from ...day.why import Why
 from ...store.heard import Heard
 from ...supply.chain import chain_of
 from ..access import Role
@@ -86,16 +86,16 @@ def one_day(own: OwnAccount, day: str, lang: Lang = "") -> Response:
     """Why a day cost what it did, line by line."""
     asked = own.day(day)
     found = own.consumer(asked)
-    tree, before = _explained(own, asked), _explained(own, asked - timedelta(days=1))
-    return own.page("day.html", asked, it=found, tree=tree, change=answers.change(tree, before), day_url=partial(own.url, "days"))
+    told = _explained(own, asked)
+    return own.page("day.html", asked, it=found, tree=told and told.tree, change=told and told.change, day_url=partial(own.url, "days"))
 
 
-def _explained(own: Here, day: date) -> Node | None:
-    """The derivation of a day; None where it is not charged, or was charged by another tariff than the account has now."""
+def _explained(own: Here, day: date) -> Why | None:
+    """The derivation of a day; None where it is not charged, or does not tie with what was."""
     if day not in own.days():
         return None
     try:
-        return explained(own.site, own.meter, own.row, day)
+        return explained(own.site, own.account, day)
     except Refused:
         return None
 
