@@ -167,7 +167,9 @@ class BlockFile:
     def __init__(self, path: str | Path) -> None:
         self.path = path
         try:
-            self._file = pq.ParquetFile(opened(path), memory_map=True, page_checksum_verification=True)
+            source = opened(path)
+            self._file = pq.ParquetFile(source, memory_map=True, page_checksum_verification=True)
+            self._own = OwnPages.of(source, self._file.metadata)
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(error) from error
         names = self._file.schema_arrow.names
@@ -175,7 +177,6 @@ class BlockFile:
         if "channel" not in names or "meter" not in names or not self.slots:
             raise DataError(f"{path} is no file of day blocks (columns {', '.join(names[:4])} ...); name the table raw or validated")
         self._channel = [self._channel_of(group) for group in range(self._file.num_row_groups)]
-        self._own = OwnPages.of(path, self._file.metadata)
 
     @property
     def channels(self) -> list[str]:

@@ -24,6 +24,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -59,11 +60,11 @@ PROPERTIES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Contents:
-    """One version of a table: its files by (day, shard), and its days in order."""
+    """One version of a table: its files by (day, shard), and by shard of each day, days in order."""
 
     version: int
     files: dict[tuple[date, int], list[str]]
-    days: list[date]
+    days: dict[date, dict[int, list[str]]]
 
 
 class Lake:
@@ -128,6 +129,8 @@ class Lake:
 
     def files(self, table: str, day: date, version: int | None = None) -> dict[int, list[str]]:
         """The files of `day` by shard, as one version of the table has them: for readers of many shards, who open the log once."""
+        if version is None:
+            return self._contents(table).days.get(day, {})
         return {shard: paths for (own, shard), paths in self.all_files(table, version).items() if own == day}
 
     def all_files(self, table: str, version: int | None = None) -> dict[tuple[date, int], list[str]]:
@@ -142,7 +145,9 @@ class Lake:
             return kept[1]
         delta = self._open(table, None)
         files = self._listed(delta)
-        found = _Contents(int(delta.version()), files, sorted({day for day, _ in files}))
+        found = _Contents(int(delta.version()), files, {})
+        for day, shard in sorted(files):
+            found.days.setdefault(day, {})[shard] = files[day, shard]
         if mark is not None:
             self._kept[table] = mark, found
         return found
@@ -293,16 +298,27 @@ def dense_quality(sparse: pa.Table, channel: str, shape: tuple[int, int]) -> UIn
     return quality
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Laid:
+    """A file that nobody sees yet. placed: done when it is synced and has its name."""
+
+    schema: pa.Schema
+    add: AddAction
+    placed: Future[None] | None
+
+
 class Draft:
-    """Files of one day that are being made: each is written and synced at once and seen by nobody until `commit`, which makes all of a table's
-    files visible in one version, table after table in the order of their first file. Left without a commit, the files are taken back.
+    """Files of one day that are being made: each is synced behind its writer's back and seen by nobody until `commit`, which waits until all are, and
+    makes all of a table's files visible in one version, table after table in the order of their first file. Left without a commit, the files are
+    taken back.
 
     Shards may write side by side; the same (table, shard) twice keeps the last."""
 
     def __init__(self, lake: Lake, day: date, *, adding: bool = False) -> None:
         self._lake, self._day, self._adding = lake, day, adding
-        self._files: dict[str, dict[int, tuple[pa.Schema, AddAction]]] = {}
+        self._files: dict[str, dict[int, _Laid]] = {}
         self._lock = threading.Lock()
+        self._syncing = ThreadPoolExecutor(1, thread_name_prefix="sync")
 
     def write(self, table: str, shard: int, rows: pa.Table | Sequence[pa.Table]) -> None:
         """Write `rows` as the new content of (day, shard) in `table`; of several tables each starts a row group of its own."""
@@ -316,7 +332,7 @@ class Draft:
     def _write(self, table: str, shard: int, schema: pa.Schema, rows: int, write: Callable[[Any], None]) -> None:
         name = f"day={self._day.isoformat()}/shard={shard}/{uuid.uuid4().hex}.parquet"
         try:
-            size = self._lake.place.write(f"{table}/{name}", write)
+            size, put_in_place = self._lake.place.lay(f"{table}/{name}", write)
         except (OSError, pa.ArrowException) as error:
             raise self._refused(table, f"shard {shard}", error) from error
         add = AddAction(
@@ -327,14 +343,29 @@ class Draft:
             data_change=True,
             stats=json.dumps({"numRecords": rows}),
         )
-        self._keep(table, shard, schema, add)
+        self._keep(table, shard, _Laid(schema, add, self._syncing.submit(put_in_place)))
 
-    def _keep(self, table: str, shard: int, schema: pa.Schema, add: AddAction) -> None:
+    def _keep(self, table: str, shard: int, laid: _Laid) -> None:
         with self._lock:
             before = self._files.setdefault(table, {}).get(shard)
-            self._files[table][shard] = schema, add
+            self._files[table][shard] = laid
         if before:
-            self._lake.place.discard(f"{table}/{before[1].path}")
+            self._take_back(table, before)
+
+    def _take_back(self, table: str, laid: _Laid) -> None:
+        if laid.placed is not None:
+            wait([laid.placed])  # one that could not be placed has left nothing
+        self._lake.place.discard(f"{table}/{laid.add.path}")
+
+    def _settle(self) -> None:
+        """Wait until every file is synced and has its name."""
+        for table, shards in self._files.items():
+            for shard, laid in shards.items():
+                try:
+                    if laid.placed is not None:
+                        laid.placed.result()
+                except OSError as error:
+                    raise self._refused(table, f"shard {shard}", error) from error
 
     def write_blocks(self, table: str, blocks: Sequence[DayBlock]) -> None:
         """Day blocks of one shard, values into `table`, their quality bits into `<table>_quality`."""
@@ -345,10 +376,16 @@ class Draft:
 
     def hand_over(self) -> bytes:
         """What was written, for a draft of the same day that commits it, perhaps in another process (`adopt`). No longer ours to take back."""
+        self._settle()
         handed = [
-            {"table": table, "shard": shard, "schema": base64.b64encode(schema.serialize()).decode(), "add": dataclasses.asdict(add)}
+            {
+                "table": table,
+                "shard": shard,
+                "schema": base64.b64encode(laid.schema.serialize()).decode(),
+                "add": dataclasses.asdict(laid.add),
+            }
             for table, shards in self._files.items()
-            for shard, (schema, add) in shards.items()
+            for shard, laid in shards.items()
         ]
         self._files.clear()
         return json.dumps(handed).encode()
@@ -357,16 +394,17 @@ class Draft:
         """Take over files that another draft of this day has written; the same (table, shard) twice keeps the last."""
         for one in json.loads(handed):
             schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(one["schema"])))
-            self._keep(one["table"], one["shard"], schema, AddAction(**one["add"]))
+            self._keep(one["table"], one["shard"], _Laid(schema, AddAction(**one["add"]), None))
 
     def commit(self) -> dict[str, int]:
         """Make everything visible; gives each table's version. A failure leaves the tables that were not reached as they were."""
+        self._settle()
         versions = {}
         for table in list(self._files):
             shards = self._files[table]
-            schema = pa.unify_schemas([schema for schema, _ in shards.values()])
+            schema = pa.unify_schemas([laid.schema for laid in shards.values()])
             try:
-                self._lake.commit(table, self._day, schema, {shard: add for shard, (_, add) in shards.items()}, adding=self._adding)
+                self._lake.commit(table, self._day, schema, {shard: laid.add for shard, laid in shards.items()}, adding=self._adding)
             except (OSError, pa.ArrowException) as error:
                 raise self._refused(table, f"shards {_some(shards)}", error) from error
             except DeltaError as error:
@@ -381,9 +419,10 @@ class Draft:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for table, shards in self._files.items():
-            for _, add in shards.values():
-                self._lake.place.discard(f"{table}/{add.path}")
+            for laid in shards.values():
+                self._take_back(table, laid)
         self._files.clear()
+        self._syncing.shutdown()
 
     def _refused(self, table: str, where: str, error: Exception) -> StorageError:
         return StorageError(

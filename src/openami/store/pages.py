@@ -37,10 +37,12 @@ class OwnPages:
         self._octets = memoryview(pa.memory_map(str(path)).read_buffer()).cast("B")
 
     @staticmethod
-    def of(path: object, metadata: pq.FileMetaData) -> OwnPages | None:
-        """None for a file that another writer has written, or that lies elsewhere. OSError where it is not there."""
-        ours = isinstance(path, str | Path) and (metadata.created_by or "").startswith(WRITER)
-        return OwnPages(Path(str(path)), metadata) if ours else None
+    def of(source: object, metadata: pq.FileMetaData) -> OwnPages | None:
+        """Of a path, where our writer has written the file; None for any other file, and for an open one (it lies in an object store). OSError where
+        it is not there."""
+        if not isinstance(source, str | Path) or not (metadata.created_by or "").startswith(WRITER):
+            return None
+        return OwnPages(Path(source), metadata)
 
     def read(self, group: int, first: int, out: Int32) -> None:
         """A row group's slots into `out`, int32 [slot, row of the group], MISSING where null; its first row is that of the meter index `first`.

@@ -15,7 +15,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -58,6 +58,17 @@ class Stored(str):
     @property
     def name(self) -> str:
         return self.rsplit("/", 1)[-1]
+
+
+@contextmanager
+def _unless_it_fails(fresh: Path) -> Iterator[None]:
+    """Whatever goes wrong, nothing is left of a file under its first name."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            fresh.unlink()
+        raise
 
 
 def place_at(where: Path | Place) -> Place:
@@ -120,19 +131,25 @@ class Local:
 
     def write(self, name: str, write: Write) -> int:
         """A new file, whole and synced; gives its size. OSError or ArrowException where it cannot be, and then nothing is left of it."""
+        octets, put_in_place = self.lay(name, write)
+        put_in_place()
+        return octets
+
+    def lay(self, name: str, write: Write) -> tuple[int, Callable[[], None]]:
+        """A new file, whole; gives its size, and what syncs it and gives it its name, which takes time but no work. Errors as of `write`."""
         path = self.root / name
         fresh = path.with_name(f".{uuid.uuid4().hex}")
-        try:
+
+        def put_in_place() -> None:
+            with _unless_it_fails(fresh):
+                with fresh.open("rb") as file:
+                    os.fsync(file.fileno())
+                fresh.replace(path)
+
+        with _unless_it_fails(fresh):
             path.parent.mkdir(parents=True, exist_ok=True)
             write(fresh)
-            with fresh.open("rb") as file:
-                os.fsync(file.fileno())
-            fresh.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                fresh.unlink()
-            raise
-        return path.stat().st_size
+            return fresh.stat().st_size, put_in_place
 
     def discard(self, name: str) -> None:
         """Take back a file that nobody names. What the disk refuses here it has refused before, and that is what will be reported."""
@@ -256,6 +273,10 @@ class Bucket:
 
     def file(self, uri: str) -> str:
         return Stored.of(unquote(uri), self)
+
+    def lay(self, name: str, write: Write) -> tuple[int, Callable[[], None]]:
+        """As `Local.lay`: what is uploaded has its name at once."""
+        return self.write(name, write), lambda: None
 
     def write(self, name: str, write: Write) -> int:
         whole = pa.BufferOutputStream()  # an upload that fails half-way must not become an object
