@@ -88,7 +88,7 @@ def shown_paise(site: Site, found: Consumer, now_s: int) -> int:
     """The balance as it shows now: the latest statement's, and what was paid in since."""
     try:
         closing = (found.balance_as_of.date() - timedelta(days=1), found.balance_paise)
-        return Ledger(site.rows.database).shown_paise(found.account, now_s, closing)
+        return Ledger(site.rows.database).shown_paise(now_s, {found.account: closing})[found.account]
     except RequestError:  # an account that the ledger has never seen
         return found.balance_paise
 
