@@ -17,6 +17,35 @@ ADDRESS = st.one_of(
 FRAME = st.builds(Frame, ADDRESS, ADDRESS, st.integers(0, 255), st.binary(max_size=300), st.booleans())
 
 
+def pushed(octets):
+    """What a station that never opened the link hears of UI frames, in pieces of any size."""
+    link = HdlcLink(Address(16), None, False)
+    return [event.apdu for k in range(len(octets)) for event in link.feed(octets[k : k + 1])]
+
+
+def ui(information, segmented=False):
+    return Frame(Address(103), Address(1, 17, 2), 0x13 if not segmented else 0x03, information, segmented).encode()
+
+
+def test_a_push_in_segments_is_put_together():
+    """Iskraemeco AM550: UI frames of 155 bytes with the segmentation bit."""
+    begun = ui(b"\xe6\xe7\x00\x0fab", segmented=True)
+    assert pushed(begun + ui(b"cd", segmented=True) + ui(b"ef")) == [b"\x0fabcdef"]
+    assert pushed(begun + ui(b"\xe6\xe7\x00\x0fxy")) == [b"\x0fxy"]  # its end was lost
+
+
+def test_general_blocks_without_llc_header_are_taken():
+    assert pushed(ui(b"\xe6\xe7\x00\xe0one") + ui(b"\xe0two")) == [b"\xe0one", b"\xe0two"]
+
+
+def test_segments_without_end_do_not_fill_the_memory():
+    link = HdlcLink(Address(16), None, False, max_apdu_bytes=300)
+    frame = ui(bytes(120), segmented=True)
+    assert link.feed(frame * 2) == []
+    with pytest.raises(MeterError, match="more than 300 bytes"):
+        link.feed(frame)
+
+
 @given(FRAME)
 def test_frames_round_trip(frame):
     assert Frame.decode(frame.encode()[1:-1]) == frame

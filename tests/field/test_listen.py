@@ -199,3 +199,20 @@ def test_what_openami_meter_prints_is_a_file_of_meters(tmp_path):
     )
     (peer,) = load_meters(path).values()
     assert (peer.meter.serial, peer.meter.maker, peer.meter.model) == ("XMA0000009", "OAM", "SIM-1P")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "serial,system_title,ek,ak\nXMA7,{title},{key},{key}\n",
+        "\ufeffserial,system_title,ek,ak\r\nXMA7,{title},{key},{key}\r\n",
+        "\ufeffserial;system_title;ek;ak\nXMA7;{title};{key};{key}\n",
+        "serial, system_title, ek, ak\nXMA7, 0x{title}, 0x{key}, {key} \n",
+    ],
+    ids=["plain", "byte order mark", "semicolons", "spaces and 0x"],
+)
+def test_a_list_from_a_spreadsheet_is_read_as_it_is_written(tmp_path, written):
+    file = tmp_path / "meters.csv"
+    file.write_text(written.format(title="584d410000000007", key="0f" * 16), encoding="utf-8")
+    ((title, peer),) = load_meters(file).items()
+    assert (title.hex(), peer.meter.serial, peer.keys.ak.hex()) == ("584d410000000007", "XMA7", "0f" * 16)

@@ -21,6 +21,7 @@ MAX_INFORMATION_BYTES = 2030
 """What fits a frame of 2047 bytes with the longest addresses (IEC 62056-46, 6.4.4.4.3.2)."""
 MAX_DATAGRAM_APDU_BYTES = 65_507 - 8
 """What fits a UDP datagram behind the wrapper's header (RFC 768 over IPv4)."""
+GENERAL_BLOCK = b"\xe0"
 PLAIN_SNRM_FROM = 2
 """From which repetition on the link is asked for without parameters: a station that cannot read them may answer none."""
 
@@ -165,6 +166,7 @@ class HdlcLink:
         self._reader = HdlcReader()
         self._out: list[bytes] = []
         self._frames: deque[Frame] = deque()
+        self._pushed_so_far = bytearray()
         self._happened: list[LinkEvent] = []
         self._reset()
 
@@ -249,7 +251,7 @@ class HdlcLink:
         while self._frames:
             frame = self._frames.popleft()
             if frame.control & 0xEF == hdlc.UI:
-                self._happened += self._apdu(frame, frame.information)
+                self._happened += self._pushed(frame)
             elif frame.destination.same(self.own) and (frame.source.same(self.peer) or self._adopts(frame)):
                 self._happened += self._primary_got(frame) if self.primary else self._secondary_got(frame)
             else:
@@ -341,6 +343,22 @@ class HdlcLink:
             return []
         information = bytes(self._assembly)
         self._assembly.clear()
+        return self._apdu(frame, information)
+
+    def _pushed(self, frame: Frame) -> list[LinkEvent]:
+        """A UI frame stands outside the numbered ones, so its segments are put together apart; a new beginning forgets a lost end."""
+        if frame.information[:3] in (hdlc.LLC_COMMAND, hdlc.LLC_RESPONSE):
+            self._pushed_so_far.clear()
+        self._pushed_so_far += frame.information
+        if len(self._pushed_so_far) > self._limit + 3:
+            self._pushed_so_far.clear()
+            raise MeterError(f"the peer's segments make an APDU of more than {self._limit} bytes")
+        if frame.segmented:
+            return []
+        information = bytes(self._pushed_so_far)
+        self._pushed_so_far.clear()
+        if information[:1] == GENERAL_BLOCK:  # no LLC header behind the first block: see data/quirks.toml
+            information = hdlc.LLC_RESPONSE + information
         return self._apdu(frame, information)
 
     def _apdu(self, frame: Frame, information: bytes) -> list[LinkEvent]:

@@ -42,8 +42,8 @@ def load_meters(path: Path) -> dict[bytes, Correspondent]:
     """Meters of a JSON list or a CSV file with the columns serial, system_title, ek, ak (hex), and maker and model where their push layout
     is known. InputError names row and field."""
     try:
-        text = path.read_text(encoding="utf-8")
-        rows = json.loads(text) if text.lstrip().startswith(("[", "{")) else list(csv.DictReader(text.splitlines()))
+        text = path.read_text(encoding="utf-8-sig")
+        rows = json.loads(text) if text.lstrip().startswith(("[", "{")) else _csv_rows(text)
     except FileNotFoundError:
         raise InputError(f"{path} is not there; give --meters a JSON or CSV file with {', '.join(FIELDS)}") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -60,12 +60,19 @@ def load_meters(path: Path) -> dict[bytes, Correspondent]:
     return known
 
 
+def _csv_rows(text: str) -> list[dict[str, str]]:
+    """Rows by their headings; some spreadsheets write semicolons between."""
+    lines = text.splitlines()
+    between = ";" if lines and ";" in lines[0] and "," not in lines[0] else ","
+    return list(csv.DictReader(lines, delimiter=between, skipinitialspace=True))
+
+
 def _correspondent(path: Path, number: int, row: Any) -> Correspondent:
     values: dict[str, bytes] = {}
     for field, sizes in (("system_title", (8,)), ("ek", (16, 32)), ("ak", (16, 32))):
         text = row.get(field) if isinstance(row, dict) else None
         try:
-            octets = bytes.fromhex(str(text or ""))
+            octets = bytes.fromhex(str(text or "").strip().removeprefix("0x"))
         except ValueError:
             octets = b""
         if len(octets) not in sizes:
