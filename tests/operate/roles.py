@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -81,6 +82,16 @@ class Role:
         self._reader.join(GUARD_S)
         if self.process.stderr is not None:
             self.process.stderr.close()
+
+
+def wait_until(so: Callable[[], bool]) -> None:
+    """Looks again and again until it is so."""
+    pause = threading.Event()
+    patience = time.monotonic() + GUARD_S
+    while not so():
+        if time.monotonic() > patience:
+            raise AssertionError(f"it did not become so within {GUARD_S} s")
+        pause.wait(0.1)
 
 
 def get(port: int, path: str) -> tuple[int, str]:

@@ -22,13 +22,16 @@ from openami.bench.servers import NatsServers
 from openami.day import Site, close_all, collect
 from openami.demo.run import found
 from openami.errors import InputError
+from openami.headend.known import FILE
 from openami.operate.backup import journal_totals, lake_totals, make_backup
 from openami.operate.restore import restore_backup
 from openami.operate.worker import Progress, Task, due_days, one_round, work
+from openami.store.contacts import Contacts
 from openami.store.deployment import Folder
 from openami.store.journal import Journal
+from openami.store.rows import Rows
 
-from .roles import Role, confirmations, push
+from .roles import Role, confirmations, get, push, wait_until
 
 AFTER_S = 8 * 3600
 DAYS = 3
@@ -175,11 +178,11 @@ def test_no_day_is_closed_before_it_was_waited_for(tmp_path: Path, town) -> None
 
 
 class Way:
-    """The way to a server, which can be cut and mended. Both sides are real; this passes bytes on."""
+    """The way to a server, which can be cut, made to swallow what comes, and mended. Both sides are real; this passes bytes on."""
 
     def __init__(self, target: tuple[int, str | tuple[str, int]]) -> None:
         self._family, self._target = target
-        self._open = True
+        self._open, self._swallows = True, False
         self._pairs: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -200,11 +203,11 @@ class Way:
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
 
-    @staticmethod
-    def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         try:
             while part := source.recv(65_536):
-                sink.sendall(part)
+                if not self._swallows:
+                    sink.sendall(part)
             sink.shutdown(socket.SHUT_WR)
         except OSError:
             return  # cut
@@ -218,8 +221,15 @@ class Way:
                 continue  # it was closed already
         self._pairs.clear()
 
+    def swallow(self) -> None:
+        """Nothing is refused and nothing arrives, as when packets are dropped on the way."""
+        self._swallows = True
+
     def mend(self) -> None:
-        self._open = True
+        """What was lost on the way stays lost: its connections end."""
+        if self._swallows:
+            self.cut()
+        self._open, self._swallows = True, False
 
     def close(self) -> None:
         self.cut()
@@ -262,6 +272,84 @@ def test_while_the_database_is_away_pushes_are_stored_and_confirmed(on_postgres:
         assert confirmations(push(port, third)) == len(third)
         assert headend.stop() == 0
     assert {*first, *second, *third} <= kept(folder)
+
+
+def test_a_database_that_swallows_every_packet_holds_up_no_push(on_postgres: tuple[Folder, Way], town) -> None:
+    folder, way = on_postgres
+    first, second, third = (genuine(town, slot) for slot in range(3))
+    with Role(folder.root, "headend", "--port", "0") as headend:
+        port = int(str(headend.first_line()["port"]))
+        assert confirmations(push(port, first)) == len(first)
+        way.swallow()
+        headend.until(r"the database has not answered for \d+ s.*Pushes are stored and confirmed meanwhile")
+        assert confirmations(push(port, second)) == len(second)
+        way.mend()
+        headend.until(r"the database answers again after \d+ s")
+        assert confirmations(push(port, third)) == len(third)
+        assert headend.stop() == 0
+    assert {*first, *second, *third} <= kept(folder)
+
+
+def test_a_head_end_starts_without_its_database_and_confirms_whom_it_knew(on_postgres: tuple[Folder, Way], town) -> None:
+    folder, way = on_postgres
+    known = folder.journal.with_name(FILE)
+    first, second = genuine(town, 0), genuine(town, 1)
+    with Role(folder.root, "headend", "--port", "0") as headend:
+        headend.first_line()
+        wait_until(known.exists)
+        assert headend.stop() == 0
+    way.cut()
+    with Role(folder.root, "headend", "--port", "0") as headend:
+        port = int(str(headend.first_line()["port"]))
+        headend.until(
+            rf"database .* cannot be used .*starts without it: pushes of the {len(town.meters)} meters .* are stored and confirmed"
+        )
+        assert confirmations(push(port, first)) == len(first)
+        way.mend()
+        headend.until(r"the database answers after \d+ s; orders and questions to meters are taken up")
+        assert confirmations(push(port, second)) == len(second), "on the same port"
+        assert headend.stop() == 0
+    assert {*first, *second} <= kept(folder)
+    assert heard(folder) >= {town.meters[k].serial for k in range(len(first))}, "what came before the database is written down behind it"
+
+
+def test_what_meters_nobody_knows_yet_have_sent_is_judged_when_the_registry_is_there(on_postgres: tuple[Folder, Way], town) -> None:
+    folder, way = on_postgres
+    frames = genuine(town, 0)
+    way.cut()
+    with Role(folder.root, "headend", "--port", "0") as headend:
+        port = int(str(headend.first_line()["port"]))
+        headend.until(r"starts without it: no meter is known here yet, so pushes are stored within limits and not confirmed")
+        assert confirmations(push(port, frames)) == 0
+        way.mend()
+        headend.until(r"the database answers after \d+ s")
+        wait_until(lambda: heard(folder) >= {town.meters[k].serial for k in range(len(frames))})
+        assert headend.stop() == 0
+    journal = Journal(folder.journal)
+    assert (journal.frames(), journal.causes()) == (len(frames), {})
+    journal.close()
+
+
+def heard(folder: Folder) -> set[str]:
+    rows = Rows.of(folder)
+    try:
+        return {serial for serial, contact in Contacts(rows).contacts().items() if contact.heard_s is not None}
+    finally:
+        rows.close()
+
+
+def test_a_console_waits_for_its_database_and_for_its_first_day(on_postgres: tuple[Folder, Way], town) -> None:
+    folder, way = on_postgres
+    folder.save(replace(folder.load(), seed=None))  # its meters are real
+    send(folder, pushes(town))
+    way.cut()
+    with Role(folder.root, "web", "--port", "0") as console:
+        console.until(r"the console waits, because database .* cannot be used")
+        way.mend()
+        console.until(r"the console waits, because .* has no closed day yet")
+        one_round(folder, Task(), Progress(), town.calendar.day_start(FIRST) + 86_400 + AFTER_S)
+        port = int(console.until(r"the console is at http://127.0.0.1:(\d+)/")[1])
+        assert get(port, "/sign-in")[0] == 200
 
 
 def test_a_worker_waits_for_a_database_that_is_away(on_postgres: tuple[Folder, Way], town, undisturbed, caplog) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Set
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -25,13 +26,16 @@ from ..store.heard import Heard
 from ..store.journal import Batch, FrameJournal, Refusal
 from .admission import NO_LAYOUT, Admission, Judged, Verdict
 from .arrivals import Arrivals
+from .aside import Calls
 from .away import AGAIN_S, Away
 from .gate import Allowance, Gate
-from .registers import Reports, carries_block_load
+from .registers import Reports, Told, carries_block_load
 
 SETTLE_EVERY_S = 1.0
 HEARD_EVERY_S = 30.0
 """How often it is written down when meters were heard: what a crash loses of it comes with their next push."""
+LAST_S = 10.0
+"""How long the end waits for rows on their way; what is not remembered by then is judged again at the next start."""
 REMEMBERED_BATCHES = 64
 """Batches looked through at the start for each meter's last frame, so that one confirmed just before a crash can be confirmed again."""
 
@@ -51,17 +55,34 @@ class Tally:
 @dataclass(slots=True)
 class Notes:
     """Where what frames say is noted. heard: SQL rows; arrivals: presence by meter and slot; proved: told of meters that have used new push keys;
-    pushed_old_s: serial -> when a meter whose keys are being changed last pushed under the old ones."""
+    pushed_old_s: serial -> when a meter whose keys are being changed last pushed under the old ones; calls: where rows are written."""
 
     heard: Heard
     arrivals: Arrivals
     proved: Callable[[Sequence[str]], None] = lambda serials: None
     pushed_old_s: dict[str, int] = field(default_factory=dict)
     away: Away = field(default_factory=Away)
+    calls: Calls = field(default_factory=lambda: Calls("rows"))
+
+
+@dataclass(slots=True)
+class _Settling:
+    """What is being remembered. rows: on their way into the database, None = there are none; judged: up to which batch; moved: rows of meters whose
+    counter is in `counters`."""
+
+    begun_s: float
+    judged: int
+    moved: list[int]
+    counters: list[tuple[str, int]]
+    refusals: list[Refusal]
+    rows: Future[None] | None = None
+    told: Told = field(default_factory=lambda: ([], [], {}))
+    proved: list[str] = field(default_factory=list)
 
 
 class Intake:
-    """watch: told of every frame and its verdict after it is stored; then each frame is judged by itself, and one that comes again is a replay."""
+    """watch: told of every frame and its verdict after it is stored; then each frame is judged by itself, and one that comes again is a replay.
+    remembers: False = nothing that was judged is written down, so that whoever takes over judges it again."""
 
     def __init__(
         self,
@@ -70,14 +91,16 @@ class Intake:
         notes: Notes | None = None,
         watch: Callable[[bytes, Verdict], None] | None = None,
         allowance: Allowance | None = None,
+        remembers: bool = True,
     ) -> None:
-        self.journal, self.admission, self.notes, self._watch = journal, admission, notes, watch
+        self.journal, self.admission, self.notes, self._watch, self._remembers = journal, admission, notes, watch, remembers
         self.tally, self.gate = Tally(), Gate(allowance)
         self._reports = Reports(notes.heard.status_words() if notes else {})
         self._refusals: list[Refusal] = []
         self._moved = np.zeros(len(admission.peers), np.bool_)
         self._some_moved = False
         self._judged = 0
+        self._settling: _Settling | None = None
         self._settled_at = self._heard_at = time.monotonic()
         self._at_seq: Int64 = np.full(len(admission.peers), -1, np.int64)
         self._at_position: Int64 = np.zeros(len(admission.peers), np.int64)
@@ -117,37 +140,80 @@ class Intake:
             self.gate.spend(self.gate.sender(host), len(one))
 
     def settle(self, *, everything: bool = False) -> None:
-        """Remember what was judged: rows first, then that it is; what a crash repeats in between changes nothing."""
+        """Remember what was judged: rows first, then that it is; what a crash repeats in between changes nothing. The rows are written aside: while
+        the database thinks, frames go on. everything: waits for it, within reason."""
+        if not self._remembers:
+            self._refusals.clear()
+            self._moved[:] = self._some_moved = False
+            self._settled_at = time.monotonic()
+            return
+        patience_s = LAST_S if everything else 0.0
+        if self._settling is not None and everything:
+            self._end_settling(patience_s)
+        if self._settling is None:
+            self._settling = self._begin_settling(everything)
+        self._end_settling(patience_s)
+
+    def _begin_settling(self, everything: bool) -> _Settling:
+        """What is to be remembered now. Meanwhile more is judged: that is the next one's."""
         now = time.monotonic()
-        if self.notes:
-            heard = {}
-            if everything or now - self._heard_at > HEARD_EVERY_S:
-                heard, self._heard_at = self.notes.arrivals.newly_heard(), now
-            told = self._reports.take()
-            try:
-                self.notes.heard.note(*told, heard)
-            except StorageError as error:  # what was told stays here, and what was judged is judged again after a crash
-                self._reports.give_back(*told)
-                self.notes.away.gone(error)
-                self._settled_at = time.monotonic() + AGAIN_S
-                return
-            if heard or any(told):
-                self.notes.away.back()
         moved = np.flatnonzero(self._moved).tolist()
-        if self._refusals or moved:
-            counters = [(self.admission.peers[row].meter.serial, int(self.admission.decoder.counters[row])) for row in moved]
-            self.journal.settle(self._judged, counters, self._refusals)
-            self._refusals = []
-            self._moved[moved] = False
-            self._some_moved = False
-        if self.notes and self.admission.proved:
-            proved, self.admission.proved = self.admission.proved, []
-            self.notes.proved(proved)
-        self._settled_at = now
+        counters = [(self.admission.peers[row].meter.serial, int(self.admission.decoder.counters[row])) for row in moved]
+        begun = _Settling(now, self._judged, moved, counters, self._refusals)
+        self._refusals = []
+        self._moved[moved] = self._some_moved = False
+        if (notes := self.notes) is not None:
+            heard: dict[str, int] = {}
+            if everything or now - self._heard_at > HEARD_EVERY_S:
+                heard, self._heard_at = notes.arrivals.newly_heard(), now
+            told, proved = self._reports.take(), self.admission.proved
+            self.admission.proved = []
+            if heard or proved or any(told):
+                begun.told, begun.proved = told, proved
+
+                def write() -> None:
+                    notes.heard.note(*told, heard)
+                    if proved:
+                        notes.proved(proved)
+
+                begun.rows = notes.calls.run(write)
+        return begun
+
+    def _end_settling(self, patience_s: float) -> None:
+        """Behind the rows, the journal's memory; where the rows could not be written, as if nothing had been tried."""
+        settling = self._settling
+        if settling is None:
+            return
+        self._settled_at = time.monotonic()
+        if settling.rows is not None and self.notes is not None:
+            wait([settling.rows], patience_s)
+            if not settling.rows.done():
+                self.notes.away.silent(self._settled_at - settling.begun_s)
+                return
+            try:
+                settling.rows.result()
+            except StorageError as error:  # what was told stays here, and what was judged is judged again after a crash
+                self._take_back(settling)
+                self.notes.away.gone(error)
+                self._settled_at += AGAIN_S
+                return
+            self.notes.away.back()
+        if settling.refusals or settling.moved:
+            self.journal.settle(settling.judged, settling.counters, settling.refusals)
+        self._settling = None
+
+    def _take_back(self, settling: _Settling) -> None:
+        self._reports.give_back(*settling.told)
+        self.admission.proved = [*settling.proved, *self.admission.proved]
+        self._refusals = [*settling.refusals, *self._refusals]
+        self._moved[settling.moved] = True
+        self._some_moved = self._some_moved or bool(settling.moved)
+        self._settling = None
 
     @property
     def unsettled(self) -> bool:
-        return bool(self._refusals or self._some_moved or self._reports.events or self._reports.registers or self._reports.changed)
+        waits = self._reports.events or self._reports.registers or self._reports.changed
+        return bool(self._settling or self._refusals or self._some_moved or waits)
 
     def relive(self, after: int, until: int) -> None:
         """Note again what the batches behind `after` up to `until` said; nothing is settled. For an intake of its own, whose

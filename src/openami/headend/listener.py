@@ -11,10 +11,12 @@ frames are in the journal; if the journal cannot be written the listener stops, 
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from ..cosem.wrapper import WrapperReader, wrap
 from ..errors import MeterError, OpenAMIError
@@ -26,6 +28,7 @@ from .intake import SETTLE_EVERY_S, Intake, Notes, Tally
 MAX_APDU_BYTES = 16_384
 INBOX_FRAMES = 20_000
 INBOX_BYTES = 32 * 2**20
+BACKLOG = 4096
 
 
 class PushListener:
@@ -38,10 +41,11 @@ class PushListener:
         watch: Callable[[bytes, Verdict], None] | None = None,
         notes: Notes | None = None,
         allowance: Allowance | None = None,
+        remembers: bool = True,
     ) -> None:
         """watch: told of every frame and its verdict, on the journal's thread, after the frame is stored. notes: where what is said is noted.
-        allowance: how much of what is refused is stored."""
-        self.intake = Intake(journal, admission, notes, watch, allowance)
+        allowance: how much of what is refused is stored; remembers: as `Intake`."""
+        self.intake = Intake(journal, admission, notes, watch, allowance, remembers)
         self.failed: OpenAMIError | None = None
         self._inbox: list[tuple[_Connection | _Datagram, bytes]] = []
         self._inbox_bytes = 0
@@ -68,11 +72,28 @@ class PushListener:
         """Frames that have come and are not stored yet."""
         return len(self._inbox)
 
-    async def start(self, host: str, port: int, *, udp: bool = False) -> int:
-        """Judge what a stopped predecessor left unjudged, open the port (over UDP too if asked), begin; gives the port number. OSError where
-        it is occupied."""
-        await asyncio.get_running_loop().run_in_executor(self._disk, self.intake.catch_up)
-        self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), host, port, backlog=4096)
+    def state(self, not_stored_before: Counter[str]) -> dict[str, Any]:
+        """How it is, for the state file."""
+        tally = self.tally
+        return {
+            "connections": self.connections,
+            "frames": tally.frames,
+            "confirmed": tally.confirmed,
+            "confirmed_again": tally.again,
+            "refused": dict(sorted(tally.refused.items())),
+            "not_stored": dict(sorted((not_stored_before + Counter(dict(tally.not_stored))).items())),
+            "waiting_frames": self.waiting,
+        }
+
+    async def start(self, host: str, port: int, *, udp: bool = False, listening: socket.socket | None = None) -> int:
+        """Judge what a stopped predecessor left unjudged, open the port (over UDP too if asked), begin; gives the port number. listening: a socket
+        that has the port already, and keeps it behind `stop`. OSError where it is occupied."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._disk, self.intake.catch_up)
+        if listening is None:
+            self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=BACKLOG)
+        else:
+            self._server = await loop.create_server(lambda: _Connection(self), sock=listening.dup(), backlog=BACKLOG)
         actual = int(self._server.sockets[0].getsockname()[1])
         if udp:
             try:

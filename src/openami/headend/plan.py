@@ -155,9 +155,9 @@ class Plan:
         return self._asleep[0][0] if self._asleep else None
 
     def counts(self) -> dict[Priority, int]:
-        """Tasks that are not done, by priority."""
+        """Tasks that are not done, by priority. Any thread may ask."""
         found = dict.fromkeys(Priority, 0)
-        for task in self._known.values():
+        for task in list(self._known.values()):
             found[task.priority] += 1
         return found
 

@@ -50,6 +50,10 @@ def carries_block_load(body: Data) -> bool:
         return True
 
 
+Told = tuple[list[MeterEvent], list[RegisterReading], dict[str, tuple[str, int]]]
+"""Events, register readings, and serial -> (event status word, its time)."""
+
+
 @dataclass(slots=True)
 class Reports:
     """Gathers rows until `take` hands them over. words: serial -> its last event status word."""
@@ -77,7 +81,7 @@ class Reports:
             ]
         return kind
 
-    def take(self) -> tuple[list[MeterEvent], list[RegisterReading], dict[str, tuple[str, int]]]:
+    def take(self) -> Told:
         """What has gathered, to be written down; nothing is left here."""
         taken = self.events, self.registers, self.changed
         self.events, self.registers, self.changed = [], [], {}

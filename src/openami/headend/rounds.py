@@ -7,6 +7,7 @@ have is remembered as answered; one meter's failure costs no other anything but 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ class Tally:
 class Rounds:
     """Carries a plan out. now_s: UTC seconds; sleep: waits that many seconds (asyncio.sleep, or a test's own); client: who reads; taken: told of what
     was read; resident: goes on when nothing is left to do; away: told where the database is, None = that ends the rounds. The journal is used
-    on a thread of its own."""
+    on a thread of its own. asking_since: on the steady clock, since when the order book has been asked without an answer, None = it is not asked."""
 
     def __init__(
         self,
@@ -128,6 +129,7 @@ class Rounds:
         self._unwritten: dict[str, Contact] = {}
         self._write_next_s = 0
         self._orders_next_s = 0.0
+        self.asking_since: float | None = None
         self.tally = Tally()
 
     async def run(self, until: Callable[[], bool]) -> None:
@@ -170,12 +172,15 @@ class Rounds:
         """Orders whose time has come go before everything else, reconnections before other orders."""
         if self._desk is not None and self._now_s() >= self._orders_next_s:
             self._orders_next_s = self._now_s() + ORDERS_EVERY_S
+            self.asking_since = time.monotonic()
             try:
                 due = self._desk.due()
             except StorageError as error:
                 self._is_away(error)
                 self._orders_next_s = self._now_s() + AGAIN_S
                 return
+            finally:
+                self.asking_since = None
             if self._away is not None:
                 self._away.back()
             for order_id, meter, requested_s, what in due:

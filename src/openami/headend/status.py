@@ -8,7 +8,8 @@ What always holds: it only reads; what is not known is None, never 0; a head-end
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..store.order_book import OrderBook
 from ..store.rows import Rows
 from .levels import SILENT_S, Level, Standing, service_levels, silent, standing_of
 
+log = logging.getLogger("openami.headend")
 STATE_FILE = "headend.json"
 ALIVE_S = 20
 """A state file older than this is of a head-end that is not running, or hangs."""
@@ -128,6 +130,17 @@ def read_state(folder: Folder) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def write_state(folder: Folder, state: Mapping[str, Any]) -> None:
+    """What a head-end writes of itself; no secret is in it. A disk that refuses is told: the journal goes on, or says so itself."""
+    path = folder.journal.with_name(STATE_FILE)
+    beside = path.with_name(path.name + ".new")
+    try:
+        beside.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        log.warning("the state file %s cannot be written (%s); the journal goes on", path, error.strerror)
 
 
 def not_stored(folder: Folder) -> dict[str, int]:

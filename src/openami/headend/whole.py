@@ -3,22 +3,24 @@
     headend = Headend(folder, Wish("0.0.0.0", 4059), guard)
     port = await headend.start();  await headend.finished();  await headend.stop()
 
-Other processes queue orders by writing them into the order book (`OrderBook.ask`); the desk looks for them several times a second. What always
-holds: nothing but the registry, the journal and the order book is needed to go on after `kill -9`; what is kept beside them (arrivals, the state
-file) is derived; a disconnection is carried out only where a guard was given and allows it.
+Other processes queue orders by writing them into the order book (`OrderBook.ask`); the desk looks for them several times a second. Pushes are taken
+on one event loop, meters are asked on another (`aside.py`): what waits for the database there holds up no push.
+
+What always holds: nothing but the registry, the journal and the order book is needed to go on after `kill -9`; what is kept beside them (arrivals,
+the state file, what is known of the meters) is derived; a disconnection is carried out only where a guard was given and allows it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,10 +36,12 @@ from ..store.order_book import OrderBook
 from ..store.rows import Rows
 from .admission import Admission, correspondents
 from .arrivals import Arrivals
+from .aside import Calls, Loop
 from .gaps import Gap
 from .gate import Allowance
 from .images import images_in
-from .intake import Intake, Notes
+from .intake import LAST_S, Intake, Notes
+from .known import remember
 from .lines import Lines, reader_title
 from .listener import PushListener
 from .orders import Guard, OrderDesk
@@ -47,7 +51,7 @@ from .reader import RawProfile
 from .registers import profile_rows
 from .rounds import Rounds
 from .schedule import Asked, due_registers, gap_tasks_of, model_depths, register_tasks
-from .status import STATE_FILE, not_stored
+from .status import not_stored, write_state
 
 log = logging.getLogger("openami.headend")
 
@@ -61,7 +65,7 @@ PROFILE_OF = {"daily": DAILY_LOAD_PROFILE, "billing": BILLING_PROFILE}
 @dataclass(frozen=True, slots=True)
 class Wish:
     """host, port: where pushes are taken, over TCP and, if `udp`, over UDP on the same port. scan_s: how often it is looked for gaps; images: the
-    firmware images at hand, by SHA-256, None = those in the data folder."""
+    firmware images at hand, by SHA-256, None = those in the data folder; listening: a socket that listens there already."""
 
     host: str
     port: int
@@ -69,6 +73,7 @@ class Wish:
     limits: Limits = field(default_factory=Limits)
     scan_s: float = SCAN_S
     images: Callable[[str], bytes] | None = None
+    listening: socket.socket | None = None
 
 
 def headend_title(deployment: Deployment) -> bytes:
@@ -127,18 +132,19 @@ class Headend:
         self._answered: dict[str, dict[str, list[Gap]]] = {}
         self._gaps: set[str] = set()
         self._marked: dict[tuple[str, int], int] = {}
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="schedule")
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = Calls("schedule")
+        self._known_changed = True
+        self._asking = Loop("asking")
+        self._tasks: list[asyncio.Future[None]] = []
         self.port = 0
 
     async def start(self) -> int:
         """Know again what is here, listen, begin to ask; gives the port. OSError where it is occupied."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._background, self._know_again)
-        self.port = await self.listener.start(self.wish.host, self.wish.port, udp=self.wish.udp)
+        await asyncio.wrap_future(self._background.run(self._know_again))
+        self.port = await self.listener.start(self.wish.host, self.wish.port, udp=self.wish.udp, listening=self.wish.listening)
         self._tasks = [
-            asyncio.create_task(self.rounds.run(lambda: self._stopping), name="rounds"),
-            asyncio.create_task(self._keep_scheduling(), name="schedule"),
+            self._asking.start(self.rounds.run(lambda: self._stopping)),
+            self._asking.start(self._keep_scheduling()),
             asyncio.create_task(self._keep_telling(), name="state"),
         ]
         return self.port
@@ -161,6 +167,7 @@ class Headend:
             await asyncio.wait({rounds}, timeout=STOP_S)
             rounds.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._asking.close(LAST_S)
             if self.listener.failed is None:
                 await self.listener.stop()
                 self._save()
@@ -170,9 +177,12 @@ class Headend:
 
     def close(self) -> None:
         """Let go of journal and database. `stop` does it; alone it is for a head-end that never started."""
-        self._background.shutdown(wait=True)
-        with contextlib.suppress(OpenAMIError):
-            self.lines.close()
+        wait([self._background.run(lambda: None)], LAST_S)
+        self._background.close()
+        self.notes.calls.close()
+        if not self.notes.away.is_gone:  # a database that is silent would hold us up; counters that are not given back are never used
+            with contextlib.suppress(OpenAMIError):
+                self.lines.close()
         self._pulls.close()
         self._journal.close()
         self.rows.close()
@@ -225,22 +235,24 @@ class Headend:
     def _proved(self, serials: Sequence[str]) -> None:
         for serial in serials:
             self.lines.contacts.keys_proved(serial, PUSH_CLIENT)
+            self._known_changed = True
             log.info("meter %s pushes under its new keys", serial)
 
     # -- by the clock -------------------------------------------------------------------------------------------------------------
 
     async def _keep_scheduling(self) -> None:
-        loop, saved_s = asyncio.get_running_loop(), self._now_s()
+        saved_s, aside = self._now_s(), self._background
         while True:
             try:
-                await loop.run_in_executor(self._background, self.lines.reload)
-                for task in await loop.run_in_executor(self._background, self._scan):
+                await asyncio.wrap_future(aside.run(self.lines.reload))
+                for task in await asyncio.wrap_future(aside.run(self._scan)):
                     self.plan.add(task)
+                await asyncio.wrap_future(aside.run(self._remember_meters))
             except StorageError as error:
                 self.notes.away.gone(error)
             if self._now_s() - saved_s >= SNAPSHOT_S:
                 saved_s = self._now_s()
-                await loop.run_in_executor(self._background, self._save)
+                await asyncio.wrap_future(aside.run(self._save))
             await asyncio.sleep(self.wish.scan_s)
 
     def _scan(self) -> list[Task]:
@@ -272,17 +284,25 @@ class Headend:
         self.heard.mark(changed)
         self._marked |= {(one.kind, one.since_s): one.done for one in changed}
 
+    def _remember_meters(self) -> None:
+        """For a start without the database, where that is another machine's."""
+        if self._known_changed and not self.rows.database.is_sqlite:
+            self._known_changed = False
+            remember(self.folder, self.rows)
+
     def _save(self) -> None:
         self.arrivals.save(self._snapshot)
 
     async def _keep_telling(self) -> None:
         while True:
             self._tell(running=True)
+            if (since := self.rounds.asking_since) is not None:
+                self.notes.away.silent(time.monotonic() - since)
             await asyncio.sleep(STATE_S)
 
     def _tell(self, *, running: bool) -> None:
         """The state file: how we are, for whoever looks at the folder. No secret is in it."""
-        tally, plan = self.listener.tally, self.plan
+        plan = self.plan
         state = {
             "running": running,
             "pid": os.getpid(),
@@ -290,25 +310,13 @@ class Headend:
             "since_s": int(self._begun_s),
             "port": self.port,
             "udp": self.wish.udp,
-            "connections": self.listener.connections,
-            "frames": tally.frames,
-            "confirmed": tally.confirmed,
-            "confirmed_again": tally.again,
-            "refused": dict(sorted(tally.refused.items())),
-            "not_stored": dict(sorted((self._not_stored + Counter(dict(tally.not_stored))).items())),
-            "waiting_frames": self.listener.waiting,
+            **self.listener.state(self._not_stored),
             "tasks": {str(priority.name).lower(): count for priority, count in plan.counts().items()},
             "conversations": plan.running,
             "read_rows": dict(sorted(self.rounds.tally.rows.items())),
             "read_failed": self.rounds.tally.failed,
         }
-        path = self.folder.journal.with_name(STATE_FILE)
-        beside = path.with_name(path.name + ".new")
-        try:
-            beside.write_text(json.dumps(state, indent=1), encoding="utf-8")
-            beside.replace(path)
-        except OSError as error:
-            log.warning("the state file %s cannot be written (%s); the journal goes on", path, error.strerror)
+        write_state(self.folder, state)
 
 
 def _pairs(keys: PushKeys, *, everything: bool) -> list[tuple[bytes, bytes]]:

@@ -77,12 +77,16 @@ def run_headend_role(folder: Folder, wish: Wish, watch: str | None, form: str, *
         state = read_state(folder) or {}
         if state.get("pid") != pid or not state.get("running"):
             return ["the head-end does not listen yet: it reads what the journal holds"]
+        if state.get("known_meters") == 0:
+            return ["the database is away, and no meter is known here yet: pushes are stored and not confirmed"]
         age_s = time.time() - float(state.get("at_s", 0))
         return [f"the head-end has not told how it is for {age_s:.0f} s"] if age_s > STALE_S else []
 
     def live() -> list[str]:
         """One that never listened is alive while it reads a long journal; one that did and is silent now hangs."""
         state = read_state(folder) or {}
+        if state.get("database") == "away":
+            return []
         listened = state.get("pid") == pid and time.monotonic() - begun_s > STALE_S
         return against() if listened and clock.trusted else []
 
