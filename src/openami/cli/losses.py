@@ -1,4 +1,4 @@
-"""`openami losses`: what was lost where, with its interval; what the audit has found; and all of it as files."""
+"""`openami losses`: what was lost where, with its interval. What else the audit has found: losses_kept.py; energy against money: losses_money.py."""
 
 from __future__ import annotations
 
@@ -6,27 +6,45 @@ import json
 from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import InputError
-from .words import DEMO_FOLDER, DataOption, JsonOption, a_day, app
+from . import losses_kept, losses_money
+from .words import DEMO_FOLDER, DataOption, JsonOption, a_day, app, site_at
 
 if TYPE_CHECKING:
     from ..day import Site
 
-ORDERS = ("account", "record", "outages", "suspects", "places", "loading", "export")
+ORDERS = (
+    "account", "record", "outages", "suspects", "places", "technical", "loading", "tomorrow", "atc", "quarter", "inspected", "inspections", "export",
+)  # fmt: skip
+MAY_FOLLOW = {
+    "export": "tables",
+    "inspected": "a meter and what was found",
+    "tomorrow": "a feeder or transformer",
+    "quarter": "the year in which the financial year begins, and 1 to 4",
+}
+"""What may be written behind an order."""
 
 
 @app.command()
 def losses(
     order: Annotated[str, typer.Argument(metavar="|".join(ORDERS), help="What to do or to show.")] = "account",
-    tables: Annotated[list[str] | None, typer.Argument(metavar="TABLE...", help="export: which tables; left out = all.")] = None,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="MORE...", help="; ".join(f"{name}: {what}" for name, what in MAY_FOLLOW.items()) + ".")
+    ] = None,
     day: Annotated[str | None, typer.Option(help="The first day, as 2025-12-01; left out = the last closed one.")] = None,
     days: Annotated[int, typer.Option(help="How many days together.")] = 1,
-    out: Annotated[Path, typer.Option(help="export: the folder for the files.")] = Path("losses"),
+    month: Annotated[str | None, typer.Option(help="Instead of --day and --days: the closed days of a month, as 2025-12.")] = None,
+    hours: Annotated[bool, typer.Option("--hours", help="account: by the hour.")] = False,
+    out: Annotated[Path | None, typer.Option(help="export: the folder for the files; quarter: the file.")] = None,
     as_format: Annotated[str, typer.Option("--format", help="export: parquet or csv.")] = "parquet",
+    by: Annotated[str, typer.Option("--by", help="inspected: who was there.")] = "",
+    note: Annotated[str, typer.Option(help="inspected: what was seen, in your words.")] = "",
+    at_random: Annotated[bool, typer.Option("--at-random", help="inspected: chosen by lot, not by suspicion.")] = False,
+    discom: Annotated[str, typer.Option(help="quarter: whose account it is.")] = "DISCOM",
     anew: Annotated[bool, typer.Option("--anew", help="record: also days whose findings are up to date.")] = False,
     data: DataOption = DEMO_FOLDER,
     as_json: JsonOption = False,
@@ -34,19 +52,50 @@ def losses(
     """The energy audit of closed days.
 
     account: in, out and loss of every feeder and transformer, with a 90 % interval, coverage, and why it is wide. record: write down what the audit
-    finds (every close does it). outages, suspects, places (who seems to hang elsewhere), loading: what was written. export: it all as files.
+    finds (every close does it). outages, suspects, places (who seems to hang elsewhere), technical (what wires lose), loading: what was written.
+    tomorrow: the next day's demand with quantiles. atc: AT&C loss by feeder, division and in all. quarter: the quarterly energy
+    account as a file. inspected: write down what a visit found; suspects learn from it. inspections: those known. export: all as files.
     """
-    from ..day.site import Site
-    from ..store.deployment import Folder
-
     if order not in ORDERS:
         raise InputError(f"{order!r} is nothing to do with losses; write {', '.join(ORDERS[:-1])} or {ORDERS[-1]}")
-    if tables and order != "export":
-        raise InputError(f"{tables[0]!r}: only export takes tables")
-    site = Site.open(Folder(data))
+    if more and order not in MAY_FOLLOW:
+        raise InputError(f"{more[0]!r}: behind {order} nothing may be written; only {', '.join(MAY_FOLLOW)} take more")
+    site = site_at(data)
+    if order == "inspected":
+        losses_kept.inspected(site, more or [], day, by, note, at_random=at_random)
+        return
+    if order == "inspections":
+        losses_kept.inspections(site, as_json)
+        return
+    if order == "quarter":
+        losses_money.quarter(site, more or [], discom, out)
+        return
+    span = _span(site, day, days, month, data)
+    if order == "account" and hours:
+        _hours(site, span, as_json)
+    elif order == "account":
+        _account(site, span, as_json)
+    elif order == "record":
+        _record(site, span if day or month else None, anew, data)
+    elif order == "export":
+        losses_kept.export_tables(site, span, more or [], out or Path("losses"), as_format)
+    elif order == "atc":
+        losses_money.atc_by_feeder(site, span, as_json)
+    elif order == "tomorrow":
+        losses_kept.next_day(site, span[-1], more or [], as_json)
+    else:
+        losses_kept.shown(site, order, span, as_json)
+
+
+def _span(site: Site, day: str | None, days: int, month: str | None, data: Path) -> list[date]:
+    """The closed days that are asked for."""
     closed = site.lake.days("validated")
     if not closed:
         raise InputError(f"{data} has no closed day; close one first: openami close --data {data}")
+    if month is not None:
+        if own := [each for each in closed if each.isoformat().startswith(f"{month}-")]:
+            return own
+        raise InputError(f"no day of {month} is closed; write a month as 2025-12; closed are {closed[0]} to {closed[-1]}")
     if days < 1:
         raise InputError(f"--days {days}: give 1 or more")
     first = a_day(day, "--day") if day else closed[-1]
@@ -54,14 +103,23 @@ def losses(
     missing = [each for each in span if each not in closed]
     if missing:
         raise InputError(f"{missing[0]} is not closed; closed are {closed[0]} to {closed[-1]}")
-    if order == "account":
-        _account(site, span, as_json)
-    elif order == "record":
-        _record(site, span if day else None, anew, data)
-    elif order == "export":
-        _export(site, span, tables or [], out, as_format)
-    else:
-        _found(site, order, span, as_json)
+    return span
+
+
+def _hours(site: Site, span: list[date], as_json: bool) -> None:
+    """The last day of the span by the hour, as the audit wrote it down."""
+    from ..day.found import Found
+
+    found = Found(site.lake)
+    nodes = [account.node for account in found.accounts(span[-1])]
+    if not nodes:
+        raise InputError(f"{span[-1]} has no findings yet; write them first: openami losses record --data {site.folder.root}")
+    if not as_json:
+        print(HEAD)
+    for node in nodes:
+        for hour in found.hours(span[-1], node):
+            row = asdict(hour)
+            print(json.dumps(row) if as_json else _line({**row, "node": f"{node} {hour.hour:02d}"}))
 
 
 def _account(site: Site, span: list[date], as_json: bool) -> None:
@@ -70,7 +128,7 @@ def _account(site: Site, span: list[date], as_json: bool) -> None:
     from ..readings import MISSING64
 
     if not as_json:
-        print(f"{'node':16s}{'in kWh':>12s}{'out kWh':>12s}{'loss %':>8s}{'90 % interval':>20s}{'metered':>9s}  mostly from")
+        print(HEAD)
     for found in audit(site, span):
         j = found.joined
         for k in sorted(found.nodes, key=lambda k: (j.levels[k] != "feeder", j.names[k])):
@@ -94,69 +152,7 @@ def _record(site: Site, span: list[date] | None, anew: bool, data: Path) -> None
     print(f"{data}: {done['recorded']:,} days of shards recorded, suspects looked for in {done['looked']:,} shards")
 
 
-def _export(site: Site, span: list[date], tables: list[str], out: Path, as_format: str) -> None:
-    from ..day.found import TABLES
-    from ..day.found_files import FORMATS, export
-
-    if as_format not in FORMATS:
-        raise InputError(f"--format {as_format!r}: write {' or '.join(FORMATS)}")
-    if unknown := [name for name in tables if name not in TABLES]:
-        raise InputError(f"the audit keeps no {unknown[0]!r}; it keeps {', '.join(TABLES)}")
-    for path, rows in export(site.lake, span, tables or list(TABLES), out, as_format):
-        print(f"{path}: {rows:,} rows")
-
-
-def _found(site: Site, order: str, span: list[date], as_json: bool) -> None:
-    from ..day.found import Found
-
-    found = Found(site.lake)
-    if span[-1] not in found.days():
-        raise InputError(f"{span[-1]} has no findings yet; write them first: openami losses record --data {site.folder.root}")
-    rows: list[Any]
-    if order == "outages":
-        rows = [*found.outages(span[0], span[-1])]
-    elif order == "suspects":
-        rows = [*found.suspects(span[-1])]
-    else:
-        rows = [*(found.proposals(span[-1]) if order == "places" else found.loading(span[-1]))]
-    if as_json:
-        for row in rows:
-            print(json.dumps(asdict(row), default=str, ensure_ascii=False))
-        return
-    for row in rows:
-        print(_told(order, row))
-    if order == "outages":
-        r = found.reliability(span[0], span[-1])
-        told = (f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in (
-            ("SAIFI", r.saifi), ("SAIDI [min]", r.saidi_min), ("CAIDI [min]", r.caidi_min), ("MAIFI", r.maifi)))  # fmt: skip
-        print(f"{r.customers:,} customers, {len(rows)} outages: {', '.join(told)}")
-    elif not rows:
-        print(f"none, by the days up to {span[-1]}")
-
-
-def _told(order: str, row: Any) -> str:
-    if order == "outages":
-        end = "open" if row.end is None else f"{row.end:%H:%M:%S}"
-        return f"{row.start:%Y-%m-%d %H:%M:%S} to {end} UTC  {row.level} {row.node}: {row.customers} customers, {row.evidence}" + (
-            ", announced" if row.planned else ""
-        )
-    if order == "suspects":
-        reasons = "".join(f"\n      {e.says}\n        or else: {e.innocent}" for e in row.evidence)
-        worth = f"{row.worth_wh / 1e3:.1f} kWh a day"
-        return (
-            f"{row.rank:4d}  {row.serial}  {row.transformer}  probability {row.probability:.0%}, worth {worth}; first: {row.first}{reasons}"
-        )
-    if order == "places":
-        return f"{row.serial}  {row.now or 'nowhere'} -> {row.to}  {row.confidence:.1%}, by {row.days} days"
-
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.0%}"
-
-    spare = "-" if row.spare_kw is None else f"{row.spare_kw:.0f} kW"
-    return (
-        f"{row.transformer:16s} peak {share(row.peak_share)}, mean {share(row.mean_share)} of its rating; power factor {share(row.power_factor)}; "
-        f"low volts {share(row.low_volts)}; room {spare}"
-    )
+HEAD = f"{'node':16s}{'in kWh':>12s}{'out kWh':>12s}{'loss %':>8s}{'90 % interval':>20s}{'metered':>9s}  mostly from"
 
 
 def _line(row: dict[str, object]) -> str:

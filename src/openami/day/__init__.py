@@ -16,10 +16,16 @@ charge.py    the money part of closing: month to date, charge lines, the daily s
 registered.py daily registers told to VEE: what each rose from midnight to midnight
 tell.py      after the statements: low-balance notices, and who would be due for disconnection
 balance.py   the loss of transformers and feeders as rows
+meter_day.py what the day says of each meter, counted: what consoles and lists go by
 network.py   the network as the audit takes it: the registry, and what the folder `network` adds
+meter_errors.py how far each meter may be off, and how doubtful its place is
 outages.py   what meters told of their supply made into outages, and facts for VEE
 audit.py     the energy account of closed days, with intervals, when it is asked for
-findings.py  the energy audit written down behind the close; suspected.py: suspects, true places, loading
+findings.py  the energy audit written down behind the close
+suspected.py looking back over the last days: suspects, true places, loading; technical.py: what wires lose
+span.py      a few feeders' measured values over days; signs.py: what speaks about each consumer of them
+sold.py      what each feeder took in, sold and was paid: the books of AT&C loss; tomorrow.py: the next day's demand
+inspected.py what inspections found, and the suspicions that learn from it
 found.py     what the energy audit keeps of closed days, to be read: accounts, outages, suspects, proposals, loading
 found_files.py the same as Parquet or CSV files
 adjust.py    readings that come after the close: reckoned again, charged as adjustments

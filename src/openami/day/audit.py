@@ -1,8 +1,7 @@
 """The energy account of closed days: every transformer's and feeder's loss with its interval, and what of the network's records is in doubt.
 
 Reckoned from `validated` and the registry when it is asked for; nothing is written (`findings.py` keeps what consoles show).
-What the meters' errors are taken to be stands in `assumed`:
-no registry of ours knows each meter's class yet.
+What the meters' errors are taken to be: meter_errors.py.
 """
 
 from __future__ import annotations
@@ -15,16 +14,11 @@ import numpy as np
 
 from ..losses.account import Account, Errors, MeterTotals, account, totals, usual
 from ..losses.months import Joined, join
-from ..losses.network import Tree
 from ..readings import EXPORT_WH, IMPORT_WH, DayBlock
 from ..registry import ShardIndex
+from .meter_errors import errors_of, read_errors
 from .network import FOLDER, Network, network_of, read_network
 from .site import Site
-
-CLASS_CONSUMER, CLASS_NETWORK = 0.01, 0.0075
-CLOCK_S, WRONG_NODE = 60.0, 0.01
-"""Class 1 meters (IS 16444 asks for it at homes); a transformer's meter of class 0.5 S behind current transformers of class 0.5; clocks a minute off;
-one consumer in a hundred registered at a wrong transformer. Assumptions (verify), to be replaced by the registry's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +35,10 @@ class Audit:
 
 def audit(site: Site, days: list[date]) -> Iterator[Audit]:
     """The account of each shard over `days`, which must be closed (DataError names a day that is not)."""
-    drawn = read_network(site.folder.root / FOLDER)
+    drawn, said = read_network(site.folder.root / FOLDER), read_errors(site.folder.root / FOLDER)
     for shard in sorted(site.lake.files("validated", days[0])):
         accounts, doubts, ours = [], dict[str, None](), set[str]()
-        held: tuple[Network, MeterTotals, MeterTotals | None, int] | None = None
+        held: tuple[Network, MeterTotals, MeterTotals | None, Errors, int] | None = None
         for day in days:
             index = site.rows.shard_index(shard, day)
             blocks = site.lake.read_blocks("validated", day, shard)
@@ -53,30 +47,22 @@ def audit(site: Site, days: list[date]) -> Iterator[Audit]:
             ours |= {network.tree.names[k] for k in network.own.tolist()}
             doubts |= dict.fromkeys(fault.sentence for fault in network.tree.faults)
             if held is not None and _same(held[0], network) and (held[2] is None) == (given is None):
-                held = network, held[1].plus(taken), held[2].plus(given) if held[2] is not None and given is not None else None, held[3] + 1
+                both = held[2].plus(given) if held[2] is not None and given is not None else None
+                held = network, held[1].plus(taken), both, held[3], held[4] + 1
                 continue
             if held is not None:
                 accounts.append(_account(site, *held))
-            held = network, taken, given, 1
+            held = network, taken, given, errors_of(site, index, network.tree, day, said), 1
         if held is not None:
             accounts.append(_account(site, *held))
             joined = join(accounts)
             yield Audit(shard, tuple(days), joined, tuple(k for k, name in enumerate(joined.names) if name in ours), tuple(doubts))
 
 
-def assumed(tree: Tree) -> Errors:
-    """What the meters of a tree are taken to err."""
-    errors = Errors.alike(tree.meter_node.size, CLASS_CONSUMER, CLOCK_S, 1.0, WRONG_NODE)
-    own = tree.own_meter[tree.own_meter >= 0]
-    limits, wrong = errors.class_limit.copy(), errors.wrong_node.copy()
-    limits[own], wrong[own] = CLASS_NETWORK, 0.0
-    return replace(errors, class_limit=limits, wrong_node=wrong)
-
-
-def _account(site: Site, network: Network, taken: MeterTotals, given: MeterTotals | None, days: int) -> Account:
+def _account(site: Site, network: Network, taken: MeterTotals, given: MeterTotals | None, errors: Errors, days: int) -> Account:
     assessed = network.assessed(1)
     load = None if assessed is None else replace(assessed, wh=assessed.wh * days)
-    return account(network.tree, taken, assumed(network.tree), site.calendar.interval_s, given, load)
+    return account(network.tree, taken, errors, site.calendar.interval_s, given, load)
 
 
 def totals_of(block: DayBlock, index: ShardIndex, slots_per_span: int | None = None) -> MeterTotals:

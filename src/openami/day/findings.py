@@ -2,7 +2,7 @@
 
     loss_account        every node's account with its interval, of the day and of each hour
     outages, outage_customers, reliability
-    suspects, mapping_proposals, loading       of the last closed day only, over the days that end with it
+    suspects, mapping_proposals, mapping_doubts, technical, loading   of the last closed day only, over the days that end with it
     findings            what these rows were made from
 
 What always holds: only measured values make somebody a suspect, never estimates; where it hangs is asked before a meter is suspected; a day
@@ -24,12 +24,14 @@ import pyarrow as pa
 from ..losses.account import Account, Part, account
 from ..readings import IMPORT_WH, MISSING64, Int64
 from ..store.heard import MeterEvent
-from .audit import assumed, given_of, totals_of
+from .audit import given_of, totals_of
 from .closes import is_closed
-from .network import Network, network_of
+from .meter_errors import errors_of, read_errors
+from .network import FOLDER, Network, network_of
 from .outages import AFTER_DAYS, BEFORE_DAYS, events_mark, outage_tables, outages_of, supply_events
 from .site import Site
-from .suspected import SPAN_DAYS, look_back
+from .span import SPAN_DAYS
+from .suspected import look_back
 
 BEHIND_DAYS = 40
 """How many of the last closed days are looked at where none are named."""
@@ -90,7 +92,8 @@ def account_rows(site: Site, day: date, shard: int) -> pa.Table:
     blocks = site.lake.read_blocks("validated", day, shard)
     energy = blocks[IMPORT_WH.name]
     network = network_of(site, index, day, energy.values)
-    errors, slots = assumed(network.tree), len(energy.values)
+    errors = errors_of(site, index, network.tree, day, read_errors(site.folder.root / FOLDER))
+    slots = len(energy.values)
     parts = []
     per_hour = 60 // site.deployment.interval_minutes
     for per_span, hourly in ((slots, False), (per_hour, True)):

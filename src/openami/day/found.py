@@ -2,7 +2,7 @@
 
     Found(site.lake).accounts(day)            every node's in, out and loss with its interval; of several days together: accounts(first, last)
     Found(site.lake).hours(day, "DT-1")       the same by hour of one node
-    .outages(first, last)   .reliability(first, last)   .suspects(day)   .proposals(day)   .loading(day)
+    .outages(first, last)   .reliability(first, last)   .suspects(day)   .proposals(day)   .technical(day)   .loading(day)
 
 The tables are written by `findings.py`. What always holds: a day without findings gives no rows, never zeros; what is not known is None; of
 several days energies add up, and intervals join as in `losses.months`. `feeders` leaves only these feeders' rows: what somebody may see.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from math import sqrt
 from typing import Any
 
@@ -21,7 +21,9 @@ from ..losses.account import NORMAL_90, Part
 from ..losses.months import LASTING
 from ..store.lake import Lake
 
-TABLES = ("loss_account", "outages", "outage_customers", "reliability", "suspects", "mapping_proposals", "loading")
+TABLES = (
+    "loss_account", "outages", "outage_customers", "reliability", "suspects", "mapping_proposals", "mapping_doubts", "technical", "loading",
+)  # fmt: skip
 """All that the audit keeps, by the names that `openami losses export` knows."""
 
 
@@ -127,6 +129,29 @@ class ProposalRow:
 
 
 @dataclass(frozen=True, slots=True)
+class TechnicalRow:
+    """What wires and iron lose of a node, fitted over `days` days (`losses.fitted`): technical_wh of the in_wh that came in, in [low_wh, high_wh]
+    nine times of ten; no_load_w, square_per_w: the fit's coefficients."""
+
+    level: str
+    node: str
+    feeder: str
+    in_wh: float
+    technical_wh: float
+    low_wh: float
+    high_wh: float
+    no_load_w: float
+    square_per_w: float
+    slots: int
+    days: int
+
+    def of(self, in_wh: float) -> tuple[float, float, float]:
+        """Technical loss, and its interval, of other `in_wh` that came in, at the same share [Wh]."""
+        share = in_wh / max(self.in_wh, 1.0)
+        return self.technical_wh * share, self.low_wh * share, self.high_wh * share
+
+
+@dataclass(frozen=True, slots=True)
 class LoadingRow:
     """A transformer over `days` days. Shares are of its rating; None where the rating or its meter is not known. low_volts, high_volts: share of its
     consumers' known slots outside the limits; solar_kw, vehicle_kw, spare_kw: what could still be added."""
@@ -213,6 +238,16 @@ class Found:
         found = [ProposalRow(**row) for _, _, row in self._latest("mapping_proposals", day, feeders)]
         return sorted(found, key=lambda p: (-p.confidence, p.serial))
 
+    def technical(self, day: date | None = None, *, feeders: Set[str] | None = None) -> list[TechnicalRow]:
+        """What wires and iron lose by node, as fitted up to `day` (None = the last day) or, where nothing was fitted then, by the nearest look."""
+        known = self._lake.days("technical")
+        if not known:
+            return []
+        asked = day or known[-1]
+        nearest = min(known, key=lambda each: (abs((each - asked).days), each > asked))
+        found = [TechnicalRow(**row) for _, _, row in self._rows("technical", nearest, None, feeders)]
+        return sorted(found, key=lambda t: (t.level != "feeder", t.node))
+
     def loading(self, day: date | None = None, *, feeders: Set[str] | None = None) -> list[LoadingRow]:
         """Transformers, the most loaded first; those whose loading is unknown at the end."""
         found = [LoadingRow(**row) for _, _, row in self._latest("loading", day, feeders)]
@@ -262,8 +297,3 @@ def _joined(rows: list[dict[str, Any]]) -> NodeAccount:
 def _suspect(rank: int, row: dict[str, Any]) -> SuspectRow:
     evidence = tuple(Told(**each) for each in json.loads(row["evidence"]))
     return SuspectRow(**{**row, "rank": rank, "evidence": evidence, "features": json.loads(row["features"])})
-
-
-def span_of(last: date, days: int) -> list[date]:
-    """The `days` days that end with `last`, in order."""
-    return [last - timedelta(days=back) for back in range(days - 1, -1, -1)]

@@ -1,177 +1,68 @@
-"""Looking back over the last closed days of a shard: where meters really hang, whom to visit first, how transformers are loaded.
+"""Looking back over the last closed days of a shard: where meters really hang, whom to visit first, what wires lose, how transformers are loaded.
 
-What always holds: estimates count as missing; a meter's doubtful place is known before it is suspected; nobody is listed without evidence.
+What always holds: estimates count as missing; a meter's doubtful place is known before it is suspected; nobody is listed without evidence; what
+inspections found is learnt from.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 import pyarrow as pa
 
-from ..cosem.is15959 import events as event_facts
-from ..losses.features import NAMES, Watched, drop_per_amp, features
+from ..losses.features import Features
 from ..losses.loading import headroom, loading, outside_limits
-from ..losses.mapping import consensus, doubt, find_places, prior, proposals
+from ..losses.mapping import Proposal
 from ..losses.suspects import EVIDENCE, Model, Suspect, contributions, suspects
-from ..readings import CURRENT_A, ESTIMATED_BITS, EXPORT_WH, IMPORT_VAH, IMPORT_WH, MISSING, MISSING64, VOLTAGE_V, Int32, Int64
-from ..registry import ShardIndex
-from ..store.heard import Heard
-from .found import span_of
+from ..readings import MISSING, MISSING64
+from .inspected import learnt
+from .signs import known_features, signs_of, tampers, whereabouts
 from .site import Site
+from .span import SPAN_DAYS, Group, spans
+from .technical import TECHNICAL, technical_rows
 
-SPAN_DAYS = 30
 LISTED, LISTED_SHARE = 20, 0.02
 PROBABLE = 0.05
 """A feeder's suspects: the first twenty, or 2 % of its consumers where that is more, of those with evidence and at least this probability."""
 NOMINAL_V = 230.0
 DAYS_MIN = 2
-TAMPER_LOGS = ("current", "non_rollover")
-TAMPER_CODES = (201, 203, 207, 209)
-"""A magnet, the neutral, the communication module; beside them what stands in the logs of currents and of the cover."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Measured values of whole days, [slot, meter] in the order of the last day's index, MISSING where there is none or an estimate; None = no
-    such channel. serials: of all meters; days: how many."""
-
-    index: ShardIndex
-    days: int
-    slots_per_day: int
-    wh: Int32
-    export_wh: Int32 | None
-    vah: Int32 | None
-    volts: Int32 | None
-    amps: Int32 | None
 
 
 def look_back(site: Site, last: date, shard: int, span_days: int = SPAN_DAYS) -> None:
-    """Write `suspects`, `mapping_proposals` and `loading` of (last, shard), from up to `span_days` closed days that end with it. By one day nobody is
-    suspected: a table without rows says that it was looked."""
-    span = read_span(site, last, shard, span_days)
-    tamper = _tampers(site, span, last, span_days)
-    suspected: list[dict[str, object]] = []
-    proposed: list[dict[str, object]] = []
-    loaded: list[dict[str, object]] = []
+    """Write `suspects`, `mapping_proposals`, `mapping_doubts`, `technical` and `loading` of (last, shard), from up to `span_days` closed days
+    that end with it. By one day nobody is suspected: a table without rows says that it was looked."""
+    rows: dict[str, list[dict[str, object]]] = {name: [] for name in SCHEMAS}
     ratings = {t.name: float(t.rating_kva) for t in site.rows.transformers()}
-    for feeder in np.unique(span.index.feeder[span.index.feeder >= 0]).tolist():
-        group = Group.of(span, feeder)
-        if group.members.size and group.dts.size:
-            doubts = _places(group, proposed)
+    model, interval_s = learnt(site), site.calendar.interval_s
+    for span in spans(site, last, shard, span_days):
+        tamper = tampers(site, span, last, span_days)
+        for group in span.groups():
+            where = whereabouts(group)
+            rows["mapping_proposals"] += [_proposed(group, p) for p in where.proposals]
+            rows["mapping_doubts"] += [{"serial": s, "doubt": d} for s, d in zip(group.serials(), where.doubts.tolist(), strict=True)]
             if span.days >= DAYS_MIN:
-                suspected += _suspects(group, tamper[group.members], doubts)
-            loaded += _loading(group, ratings, site.calendar.interval_s)
-    suspected.sort(key=lambda row: (-float(str(row["worth_wh"])), str(row["serial"])))
-    for rank, row in enumerate(suspected, start=1):
+                rows["suspects"] += _suspects(group, model, signs_of(group, tamper, where.doubts))
+            rows["technical"] += technical_rows(group, interval_s)
+            rows["loading"] += _loading(group, ratings, interval_s)
+    rows["suspects"].sort(key=lambda row: (-float(str(row["worth_wh"])), str(row["serial"])))
+    for rank, row in enumerate(rows["suspects"], start=1):
         row["rank"] = rank
     with site.lake.draft(last) as draft:
-        draft.write("suspects", shard, pa.Table.from_pylist(suspected, SUSPECTS))
-        draft.write("mapping_proposals", shard, pa.Table.from_pylist(proposed, PROPOSALS))
-        draft.write("loading", shard, pa.Table.from_pylist(loaded, LOADING))
+        for name, schema in SCHEMAS.items():
+            draft.write(name, shard, pa.Table.from_pylist(rows[name], schema))
         draft.commit()
 
 
-def read_span(site: Site, last: date, shard: int, span_days: int) -> Span:
-    """The closed days of the span that have as many slots as its last one; meters that came later are missing before."""
-    index = site.rows.shard_index(shard, last)
-    held = site.lake.all_files("validated")
-    days = [day for day in span_of(last, span_days) if (day, shard) in held]
-    per_day = site.calendar.slots(last)
-    days = [day for day in days if site.calendar.slots(day) == per_day]
-    grids: dict[str, Int32] = {}
-    for k, day in enumerate(days):
-        for name, block in site.lake.read_blocks("validated", day, shard).items():
-            grid = grids.setdefault(name, np.full((len(days) * per_day, index.meters), MISSING, np.int32))
-            own = min(block.values.shape[1], index.meters)
-            measured = np.where((block.quality & ESTIMATED_BITS) != 0, MISSING, block.values)
-            grid[k * per_day : (k + 1) * per_day, :own] = measured[:, :own]
-    rest = (grids.get(channel.name) for channel in (EXPORT_WH, IMPORT_VAH, VOLTAGE_V, CURRENT_A))
-    return Span(index, len(days), per_day, grids[IMPORT_WH.name], *rest)
+def _proposed(group: Group, p: Proposal) -> dict[str, object]:
+    return {
+        "serial": group.serials()[p.meter], "feeder": group.feeder, "now": group.name(p.now), "to": group.name(p.to), "confidence": p.confidence,
+        "voltage": p.voltage, "energy": p.energy, "days": group.span.days,
+    }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A feeder: its transformers `dts` (positions in the index), consumers `members` (columns), their place `at` among dts (-1 = none), and what
-    each transformer's own meter told [slot, dt], int64 Wh with exports from below, MISSING64 where it was silent; `own`: its column, -1 = none."""
-
-    span: Span
-    feeder: str
-    dts: Int64
-    members: Int64
-    at: Int32
-    into_wh: Int64
-    own: Int64
-
-    @staticmethod
-    def of(span: Span, feeder: int) -> Group:
-        index = span.index
-        dts = np.flatnonzero(index.transformer_feeder == feeder)
-        members = np.flatnonzero(index.is_consumer & (index.feeder == feeder))
-        place = np.full(len(index.transformers) + 1, -1, np.int32)
-        place[dts] = np.arange(dts.size)
-        at = place[index.transformer[members]]
-        own = np.full(dts.size, -1, np.int64)
-        meters = np.flatnonzero(index.is_transformer & np.isin(index.transformer, dts))
-        own[place[index.transformer[meters]]] = meters
-        into = np.full((len(span.wh), dts.size), MISSING64, np.int64)
-        told = span.wh[:, own[own >= 0]]
-        into[:, own >= 0] = np.where(told != MISSING, told, MISSING64)
-        if span.export_wh is not None:
-            given = np.where(span.export_wh[:, members] != MISSING, span.export_wh[:, members], 0).astype(np.int64)
-            for k in range(dts.size):
-                into[:, k] = np.where(into[:, k] != MISSING64, into[:, k] + given[:, at == k].sum(axis=1), MISSING64)
-        return Group(span, index.feeders[feeder], dts, members, at, into, own)
-
-    def of_dt(self, grid: Int32 | None) -> Int32:
-        """What the transformers' own meters told of a channel, int32 [slot, dt]."""
-        found = np.full((len(self.span.wh), self.dts.size), MISSING, np.int32)
-        if grid is not None:
-            found[:, self.own >= 0] = grid[:, self.own[self.own >= 0]]
-        return found
-
-    def name(self, dt: int) -> str:
-        return self.span.index.transformers[self.dts[dt]] if dt >= 0 else ""
-
-
-def _places(group: Group, proposed: list[dict[str, object]]) -> np.ndarray:
-    """Adds what is proposed of a feeder; gives the probability that each member hangs elsewhere."""
-    span = group.span
-    if group.dts.size < 2:
-        return np.zeros(group.members.size)
-    volts = reference = None
-    if span.volts is not None:
-        volts, reference = span.volts[:, group.members], group.of_dt(span.volts)
-        missing = (reference == MISSING).all(axis=0)
-        if missing.any():
-            reference[:, missing] = consensus(volts, group.at, group.dts.size)[:, missing]
-    own = np.arange(group.dts.size, dtype=np.int32)
-    node_wh = np.where(group.into_wh != MISSING64, group.into_wh, MISSING).astype(np.int32)
-    places = find_places(prior(group.at, own), volts, reference, span.wh[:, group.members], node_wh, slots_per_day=span.slots_per_day)
-    for p in proposals(places.probability, group.at, found=places):
-        serial = span.index.serials[group.members[p.meter]]
-        proposed.append(
-            {"serial": serial, "feeder": group.feeder, "now": group.name(p.now), "to": group.name(p.to), "confidence": p.confidence,
-             "voltage": p.voltage, "energy": p.energy, "days": span.days}
-        )  # fmt: skip
-    return np.asarray(doubt(places.probability, group.at))
-
-
-def _suspects(group: Group, tamper: np.ndarray, doubts: np.ndarray) -> list[dict[str, object]]:
-    span = group.span
-    wh = np.ascontiguousarray(span.wh[:, group.members])
-    there = wh != MISSING
-    by_slot = np.where(there, wh, 0).sum(axis=1, dtype=np.int64).reshape(-1, span.slots_per_day).sum(axis=0)
-    profile = by_slot / np.maximum(there.sum(axis=1).reshape(-1, span.slots_per_day).sum(axis=0), 1)
-    watched = Watched(
-        wh, group.at, group.into_wh, span.slots_per_day, tamper=tamper.astype(np.float32), volt_drop=_volt_drops(group),
-        doubt=doubts.astype(np.float32),
-    )  # fmt: skip
-    found = features(watched, profile)
-    model = Model.cold()
+def _suspects(group: Group, model: Model, found: Features) -> list[dict[str, object]]:
     most = max(LISTED, int(LISTED_SHARE * group.members.size))
     listed = [s for s in suspects(model, found, most) if s.evidence and s.probability >= PROBABLE]
     said = contributions(model, found.values[[s.meter for s in listed]]) if listed else ()
@@ -189,43 +80,12 @@ def _row(group: Group, s: Suspect, log_odds: dict[str, float], values: np.ndarra
         {"code": code, "says": says, "innocent": innocent, "log_odds": round(log_odds[code], 3)}
         for code, says, innocent in zip(ranked, s.evidence, s.innocent, strict=True)
     ]
-    index = group.span.index
     return {
-        "serial": index.serials[group.members[s.meter]], "transformer": group.name(int(group.at[s.meter])), "feeder": group.feeder,
+        "serial": group.serials()[s.meter], "transformer": group.name(int(group.at[s.meter])), "feeder": group.feeder,
         "probability": s.probability, "stolen_wh": s.stolen_wh, "worth_wh": s.worth_wh, "first": s.first,
         "evidence": json.dumps(evidence, ensure_ascii=False), "days": group.span.days,
-        "features": json.dumps({name: round(float(v), 4) for name, v in zip(NAMES, values, strict=True) if np.isfinite(v)}),
+        "features": json.dumps(known_features(values)),
     }  # fmt: skip
-
-
-def _volt_drops(group: Group) -> np.ndarray | None:
-    """Each member's volts per ampere against the middle of its transformer's; None without voltages and currents."""
-    span = group.span
-    if span.volts is None or span.amps is None:
-        return None
-    reference = group.of_dt(span.volts)
-    at_home = np.where(group.at[None, :] >= 0, reference[:, np.maximum(group.at, 0)], MISSING).astype(np.int32)
-    slope = drop_per_amp(span.volts[:, group.members], span.amps[:, group.members], at_home)
-    found = np.full(slope.size, np.nan, np.float32)
-    for k in range(group.dts.size):
-        own = group.at == k
-        known = slope[own & np.isfinite(slope) & (slope > 0)]
-        if known.size >= 5:
-            found[own] = slope[own] / np.median(known)
-    return found
-
-
-def _tampers(site: Site, span: Span, last: date, span_days: int) -> np.ndarray:
-    """How many tamper events each meter told of in the span, [meter]."""
-    calendar = site.calendar
-    codes = [c for c, fact in event_facts().items() if fact.kind != "restoration" and (fact.log in TAMPER_LOGS or c in TAMPER_CODES)]
-    first_s, end_s = calendar.day_start(span_of(last, span_days)[0]), calendar.stamp(last, calendar.slots(last) - 1)
-    column = {serial: k for k, serial in enumerate(span.index.serials)}
-    found = np.zeros(span.index.meters)
-    for event in Heard(site.rows).events(first_s, end_s, codes=codes):
-        if event.occurred and event.serial in column:
-            found[column[event.serial]] += 1
-    return found
 
 
 def _loading(group: Group, ratings: dict[str, float], interval_s: int) -> list[dict[str, object]]:
@@ -275,3 +135,5 @@ _SHARES = ("rating_kva", "peak_kw", "peak_share", "mean_share", "over_hours", "p
 LOADING = pa.schema(
     [("transformer", pa.string()), ("feeder", pa.string()), *((name, pa.float64()) for name in _SHARES), ("days", pa.int32())]
 )
+DOUBTS = pa.schema([("serial", pa.string()), ("doubt", pa.float64())])
+SCHEMAS = {"suspects": SUSPECTS, "mapping_proposals": PROPOSALS, "mapping_doubts": DOUBTS, "technical": TECHNICAL, "loading": LOADING}

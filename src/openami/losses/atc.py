@@ -6,6 +6,7 @@ In: `Books` of a period (energy in kWh, money in paise, all integers). Out: `Atc
     billing efficiency BE = D / C               D: energy sold
     F = E - subsidy booked + subsidy received   E: revenue from sale, subsidy booked included
     collection efficiency CE = (F + G - H - written off) / E     G, H: opening and closing debtors without unbilled revenue
+                                                                     (below 0: consumers have paid in advance)
     AT&C % = (1 - BE x CE) x 100
 
 What always holds: a parent's books are the sum of its children's; what is not known is named and nothing is put in its place; the
@@ -156,7 +157,7 @@ def _doubts(books: Books, net: int, sold: int) -> Iterable[str]:
     if books.metered_kwh > books.sold:
         yield "more energy is metered than sold"
     for field in fields(Books):
-        if getattr(books, field.name) < 0 and field.name not in ("generated_net",):
+        if getattr(books, field.name) < 0 and field.name not in ("generated_net", "debtors_open", "debtors_close"):  # advances
             yield f"{field.name} is negative ({getattr(books, field.name):,})"
 
 

@@ -69,6 +69,7 @@ class Features:
     values: Float32
     mean_wh: Float32
     stolen_wh: Float32
+    slots_per_day: int = 48
 
 
 def features(watched: Watched, profile: Float64) -> Features:
@@ -109,7 +110,7 @@ def features(watched: Watched, profile: Float64) -> Features:
     for name, given in (("tamper", watched.tamper), ("volt_drop", watched.volt_drop), ("doubt", watched.doubt)):
         if given is not None:
             values[:, COLUMN[name]] = given
-    return Features(values, mean, stolen)
+    return Features(values, mean, stolen, per_day)
 
 
 def drop_per_amp(volts: Int32, amps: Int32, node_volts: Int32) -> Float64:

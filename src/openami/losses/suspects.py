@@ -161,7 +161,7 @@ def worth(model: Model, found: Features) -> tuple[Float64, Float64]:
     """Probability, and expected energy recovered per day by a visit [Wh], both [meter]. Where nothing says how much is taken, a fifth of the
     meter's own use stands for it."""
     probability = probabilities(model, found.values)
-    own = np.nan_to_num(found.mean_wh) * 48 * 0.2
+    own = np.nan_to_num(found.mean_wh) * found.slots_per_day * 0.2
     return probability, probability * np.maximum(found.stolen_wh, own)
 
 

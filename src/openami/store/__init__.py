@@ -16,6 +16,7 @@
     people.py       who may sign in: roles, grants, passwords, phones, lock-out; sessions.py: their browsers; clients.py: programs, by OAuth 2
     consents.py     what consumers let partners see; proposals.py: what a second person must agree to, and idempotency keys
     complaints.py   what consumers complain of, and what became of it
+    inspections.py  what visits to meters found: the labels that suspicions learn from
     webhooks.py     who is told what happens, and what is still to be told
     audit.py        the audit trail: who did what, why and from where, as a chain
     lookup.py       registry, orders and transfers by page, within what the asker may reach

@@ -1,0 +1,106 @@
+"""How far each meter may be off: by what is said of it, of its model or of its use, otherwise as is assumed; and how doubtful its place is.
+
+    network/errors.csv    what,name,class_percent,clock_s    what: meter (a serial number), model, or use (consumer, transformer, feeder)
+
+What always holds: the nearest word holds (meter before model before use); an empty field says nothing; a line that cannot be read is an InputError
+that names it; a meter's place is as doubtful as the last look before the day found it, and of those never looked at as is assumed.
+"""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..losses.account import Errors
+from ..losses.network import Tree
+from ..registry import ShardIndex
+from .site import Site
+
+FILE = "errors.csv"
+KINDS = ("meter", "model", "use")
+USES = ("consumer", "transformer", "feeder")
+DOUBT_MAX = 0.5
+"""A place that is doubted by more is as uncertain as can be until a person has moved the meter: until then its energy still counts there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Class as a share and clock offset [s] by (kind, name); None where a line leaves it out."""
+
+    by: Mapping[tuple[str, str], tuple[float | None, float | None]]
+
+
+@lru_cache(maxsize=1)
+def assumed() -> dict[str, dict[str, float]]:
+    """The shipped assumptions by use (losses/data/meter_errors.toml)."""
+    text = (resources.files("openami.losses") / "data/meter_errors.toml").read_text(encoding="utf-8")
+    return {use: {name: float(v) for name, v in row.items() if isinstance(v, float)} for use, row in tomllib.loads(text).items()}
+
+
+def read_errors(folder: Path) -> Said:
+    """What `errors.csv` of a folder says; nothing where it is not there. InputError names a line that cannot be read."""
+    path, found = folder / FILE, dict[tuple[str, str], tuple[float | None, float | None]]()
+    if not path.exists():
+        return Said(found)
+    with path.open(newline="", encoding="utf-8") as lines:
+        for number, row in enumerate(csv.DictReader(lines), start=2):
+            kind, name = (row.get("what") or "").strip(), (row.get("name") or "").strip()
+            try:
+                percent, clock = (_number(row.get(field)) for field in ("class_percent", "clock_s"))
+            except ValueError as error:
+                raise InputError(f"{path}, line {number}: {error}; give what,name,class_percent,clock_s as model,M1,0.5,30") from None
+            if kind not in KINDS or not name or (kind == "use" and name not in USES):
+                raise InputError(f"{path}, line {number}: {kind!r} {name!r}; what is meter, model or use, and a use is {', '.join(USES)}")
+            found[kind, name] = (None if percent is None else percent / 100, clock)
+    return Said(found)
+
+
+def _number(text: str | None) -> float | None:
+    if not (text or "").strip():
+        return None
+    value = float(str(text))
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{text} is below zero or no number")
+    return value
+
+
+def errors_of(site: Site, index: ShardIndex, tree: Tree, day: date, said: Said) -> Errors:
+    """The errors of a shard's meters on a day, in the order of its index. A meter that measures a node is judged by the node's level."""
+    model = {m.serial: m.model for m in site.rows.meters() if m.shard == index.shard} if any(kind == "model" for kind, _ in said.by) else {}
+    use = np.where(index.is_feeder, "feeder", np.where(index.is_transformer, "transformer", "consumer"))
+    own = tree.own_meter[tree.own_meter >= 0]
+    use[own[use[own] == "consumer"]] = "transformer"
+    table = assumed()
+    limit, clock, wrong = (np.array([table[u][name] for u in use.tolist()]) for name in ("class_percent", "clock_s", "wrong_node"))
+    limit /= 100
+    if said.by:
+        for k, serial in enumerate(index.serials):
+            for key in (("use", str(use[k])), ("model", model.get(serial, "")), ("meter", serial)):
+                told = said.by.get(key, (None, None))
+                limit[k] = limit[k] if told[0] is None else told[0]
+                clock[k] = clock[k] if told[1] is None else told[1]
+    doubts = _doubts(site, day, index.shard)
+    if doubts:
+        looked = np.array([doubts.get(serial, np.nan) for serial in index.serials])
+        wrong = np.where(np.isfinite(looked) & (use == "consumer"), np.minimum(looked, DOUBT_MAX), wrong)
+    return Errors(limit.astype(np.float32), clock.astype(np.float32), np.ones(limit.size, np.float32), wrong.astype(np.float32))
+
+
+def _doubts(site: Site, day: date, shard: int) -> dict[str, float]:
+    """Each meter's probability of hanging elsewhere by the last look before `day`; nothing where there was none."""
+    if not site.lake.place.has_table("mapping_doubts"):
+        return {}
+    looks = [each for each, own in site.lake.all_files("mapping_doubts") if own == shard and each < day]
+    if not looks:
+        return {}
+    rows = site.lake.read("mapping_doubts", max(looks), shard)
+    return dict(zip(rows["serial"].to_pylist(), rows["doubt"].to_pylist(), strict=True))
