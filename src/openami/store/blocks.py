@@ -91,13 +91,14 @@ def _masked(values: Int32) -> pa.Array:
 def write_rows(target: Any, parts: Sequence[pa.Table]) -> None:
     """Tables of one schema into one file, given as a path or a stream, each starting a row group of its own.
 
-    Not synced. Dictionaries become plain strings for readers.
+    Not synced. Dictionaries become plain strings for readers. A column without nulls is written as one that has none, which spares the marks for
+    them: a third of the time of a column of numbers.
 
     Buffers come from the system's allocator: Arrow's own gives memory back at once, and clearing new pages then costs a fifth of the time."""
-    schema = parts[0].schema
+    schema = _nullable(parts[0].schema, [any(part.column(k).null_count for part in parts) for k in range(parts[0].num_columns)])
     with pq.ParquetWriter(target, schema, memory_pool=pa.system_memory_pool(), **_format(schema)) as writer:
         for part in parts:
-            writer.write_table(part, row_group_size=PAGE_ROWS)
+            writer.write_table(pa.Table.from_arrays(part.columns, schema=schema), row_group_size=PAGE_ROWS)
 
 
 def read_rows(path: str | Path, columns: Sequence[str] | None = None, coded: Sequence[str] = ()) -> pa.Table:
@@ -106,11 +107,17 @@ def read_rows(path: str | Path, columns: Sequence[str] | None = None, coded: Seq
     try:
         with pq.ParquetFile(opened(path), memory_map=True, page_checksum_verification=True, read_dictionary=list(coded)) as file:
             own = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
-            return file.read(own, use_threads=False)
+            rows = file.read(own, use_threads=False)
+            return pa.Table.from_arrays(rows.columns, schema=_nullable(rows.schema, [True] * rows.num_columns))
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{path} cannot be read ({' '.join(str(error).split())[:200]}); close that day again or restore the file"
         ) from error
+
+
+def _nullable(schema: pa.Schema, nullable: Sequence[bool]) -> pa.Schema:
+    """The same schema, with other words about which columns may have nulls."""
+    return pa.schema([field.with_nullable(one) for field, one in zip(schema, nullable, strict=True)], metadata=schema.metadata)
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
