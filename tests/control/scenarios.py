@@ -36,6 +36,7 @@ def in_order_at(now: datetime) -> Facts:
         balance_as_of=datetime.combine(now.date(), datetime.min.time(), ZONE),
         old_arrears_paise=0,
         converted_on=NEVER,
+        part_payment_until=NEVER,
         migration_settled=True,
         estimate_in_reckoning=False,
         within_free_units=False,
@@ -98,6 +99,6 @@ def _value(name: str, text: str) -> Any:
         return int(Decimal(text) * 100)
     if name.endswith(("_at", "_of")) or name == "payment_channel_up_since":
         return datetime.fromisoformat(text).replace(tzinfo=ZONE)
-    if name.endswith(("_on", "_since")):
+    if name.endswith(("_on", "_since", "_until")):
         return date.fromisoformat(text)
     return int(text) if text.isdigit() else text

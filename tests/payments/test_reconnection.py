@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -66,3 +68,49 @@ def test_too_little_brings_nothing_back(database: Database, book: OrderBook, clo
     """Uttar Pradesh's rule: half of what was owed, at least. 500 rupees are paid."""
     desk(database, clock, recharge_policy("UP"), owed_after_paise).take(event())
     assert len(connects(book, "MA")) == orders
+
+
+def test_what_is_paid_in_two_parts_counts_together(database: Database, book: OrderBook, clock: Clock) -> None:
+    """1,000 rupees were owed: 500 are half of them and bring supply back for three days; 400 alone would not."""
+    owed = {"paise": 600_00}
+    own = PaymentDesk(
+        database,
+        "Asia/Kolkata",
+        after_posting=Reconnections(database, recharge_policy("UP"), lambda connection, account: owed["paise"]),
+        now_s=clock,
+    )
+    own.take(replace(event(1, "p1"), amount_paise=400_00))
+    assert connects(book, "MA") == []
+    owed["paise"] = 500_00
+    own.take(replace(event(2, "p2"), amount_paise=100_00))
+    (order,) = (order for order in book.of_meter("MA") if order.what is What.CONNECT)
+    assert json.loads(order.wish) == {"days": 3, "left_paise": 500_00}
+    assert "for 3 days" in order.why
+
+
+def cut_again(book: OrderBook, database: Database, at_s: int) -> None:
+    """What was on its way has come about, and then the days are over."""
+    with database.begin(writing=True) as connection:
+        connection.exec_driver_sql("UPDATE meter_order SET state = 'confirmed'")
+    book.ask(Order(f"cut{at_s}", What.DISCONNECT, "A", "MA", at_s))
+    with database.begin(writing=True) as connection:
+        connection.exec_driver_sql("UPDATE meter_order SET state = 'confirmed'")
+
+
+@pytest.mark.parametrize(("rest_paise", "again"), [(0, False), (499_99, False), (500_00, True)])
+def test_a_part_payment_helps_once_until_what_it_left_is_paid(
+    database: Database, book: OrderBook, clock: Clock, rest_paise: int, again: bool
+) -> None:
+    desk(database, clock, recharge_policy("UP"), 500_00).take(event(1, "p1"))
+    assert len(connects(book, "MA")) == 1
+    if rest_paise:
+        clock.now_s += 10
+        desk(database, clock, ANY, 10**9).take(replace(event(2, "rest"), amount_paise=rest_paise))
+    clock.now_s += 3 * 86_400
+    cut_again(book, database, clock.now_s)
+    clock.now_s += 10
+    desk(database, clock, recharge_policy("UP"), 500_00).take(replace(event(3, "p3"), amount_paise=500_00))
+    assert ("reconnect:upi:p3" in [name for name, _ in connects(book, "MA")]) is again
+
+
+ANY = RechargePolicy("none", 0, 1, 0, (), False, "", "a test")

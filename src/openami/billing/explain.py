@@ -61,7 +61,7 @@ def explain_day(part: Segment, day: date, account: Account) -> Node:
         children = (
             *why_applied(part, line, account, sum(now_wh)),
             replace(new, code=f"{new.code}.to_date", en=f"{new.en}, to the end of {day}", hi=f"{new.hi}, {day} के अंत तक"),
-            replace(old_part, code=f"{old.code}.posted", en=f"{old.en}, charged before {day}", hi=f"{old.hi}, {day} से पहले लिया गया"),
+            replace(old_part, code=f"{old.code}.posted", en=f"{old.en}, less what was charged before {day}", hi=f"{old.hi}, {day} से पहले लिया गया घटाकर"),
         )
         lines.append(replace(new, amount_paise=new.amount_paise - old.amount_paise, children=children, quantities=()))
     notes = (*readings(part.tariff, account), *netted, *crossings(part, sum(before_wh), sum(now_wh)))
@@ -82,7 +82,9 @@ def compare_days(today: Node, before: Node) -> Node:
         if code.startswith("readings."):
             units = [int(dict(item.quantities)["wh"]) if item else 0 for item in (other, node)]
             if units[0] != units[1]:
-                en, hi = (f"{text}: {thousandth(units[0])} -> {thousandth(units[1])}" for text in ("Units", "यूनिट"))
+                period = code.removeprefix("readings.")
+                where = "" if period == "all" else f" ({period})"
+                en, hi = (f"{text}{where}: {thousandth(units[0])} -> {thousandth(units[1])}" for text in ("Units", "यूनिट"))
                 parts.append(Node(code, en, hi, 0, (), (("before_wh", units[0]), ("wh", units[1])), note=True))
         elif code.startswith("crossed.") and node is not None:
             parts.append(node)

@@ -47,6 +47,8 @@ class Facts:
     """The end of the last reading in that balance."""
     below_floor_since: date | Never | None = None
     """The first day at whose end the balance was below the floor, and has been since."""
+    part_payment_until: date | Never | None = None
+    """Prepaid: the last day for which a part payment has brought supply back; NEVER = there was none since it was last back for good."""
     old_arrears_paise: int | None = None
     """How much of a negative balance comes from before prepaid (>= 0)."""
     daily_use_paise: int | None = None
@@ -124,6 +126,15 @@ def holiday(values: Values, policy: Policy, facts: Facts, now: datetime) -> Verd
         return UNKNOWN
     en, hi = policy.holidays.get(now.date(), ("", ""))
     return Verdict(not en, {"name_en": en, "name_hi": hi})
+
+
+def part_payment(values: Values, policy: Policy, facts: Facts, now: datetime) -> Verdict:
+    if facts.part_payment_until is None:
+        return UNKNOWN
+    if facts.part_payment_until is NEVER:
+        return Verdict(True, {"until": "-"})
+    until = _as_day(facts.part_payment_until)
+    return Verdict(now.date() > until, {"until": until})
 
 
 def migration_settled(values: Values, policy: Policy, facts: Facts, now: datetime) -> Verdict:
@@ -303,6 +314,7 @@ RULES: dict[str, Rule] = {
     "grace_after_conversion": Rule(grace_after_conversion, "prepaid", ("days",)),
     "floor_balance": Rule(floor_balance, "prepaid", ("paise",), ("emergency_days",)),
     "grace_below_floor": Rule(grace_below_floor, "prepaid", ("days",), ("small_home_days", "small_home_w")),
+    "part_payment": Rule(part_payment, "prepaid"),
     "free_units": Rule(free_units, None, ("protects",)),
     "balance_fresh": Rule(balance_fresh, "prepaid", ("hours",)),
     "no_estimate": Rule(no_estimate, None),

@@ -6,13 +6,15 @@ What always holds: what was written stays as it was written, and a form that is 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import sqlalchemy as sa
 
+from ..errors import RequestError
 from .rows import account
-from .sql import TEXT, Database, metadata
+from .sql import TEXT, Database, among, metadata
 
 complaint = sa.Table(
     "complaint",
@@ -74,11 +76,32 @@ class Complaints:
                 known = connection.execute(sa.select(complaint).where(complaint.c.id == row["id"])).one()
         return _read(known)
 
-    def close(self, complaint_id: str, answer: str, now_s: int) -> None:
-        """Answered; once."""
+    def close(self, complaint_id: str, answer: str, now_s: int) -> Complaint:
+        """Answered; once. RequestError where there is no such complaint, or it is closed."""
         with self.database.begin(writing=True, lock="complaints") as connection:
-            mine = (complaint.c.id == complaint_id, complaint.c.closed_s.is_(None))
-            connection.execute(complaint.update().where(*mine).values(closed_s=now_s, answer=answer))
+            return self.close_in(connection, complaint_id, answer, now_s)
+
+    def close_in(self, connection: sa.Connection, complaint_id: str, answer: str, now_s: int) -> Complaint:
+        """`close` in a transaction that is open."""
+        found = connection.execute(sa.select(complaint).where(complaint.c.id == complaint_id)).first()
+        if found is None or found.closed_s is not None:
+            how = "was closed already" if found is not None else "is not there"
+            raise RequestError(f"complaint {complaint_id} {how}; see `openami complaints list`")
+        connection.execute(complaint.update().where(complaint.c.id == complaint_id).values(closed_s=now_s, answer=answer))
+        return replace(_read(found), closed_s=now_s, answer=answer)
+
+    def open(self, limit: int = 200) -> list[Complaint]:
+        """Those not yet answered, the oldest first."""
+        query = sa.select(complaint).where(complaint.c.closed_s.is_(None)).order_by(complaint.c.made_s, complaint.c.id).limit(limit)
+        with self.database.begin() as connection:
+            return [_read(row) for row in connection.execute(query)]
+
+    def disputing(self, accounts: Collection[str]) -> set[str]:
+        """Of these accounts, those with an open dispute."""
+        with self.database.begin() as connection:
+            own = (among(connection, complaint.c.account, accounts), complaint.c.closed_s.is_(None))
+            query = sa.select(complaint.c.account).where(*own, complaint.c.about.in_([str(about) for about in DISPUTES]))
+            return set(connection.execute(query).scalars())
 
     def of_account(self, number: str, limit: int = 50) -> list[Complaint]:
         """Newest first."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +20,9 @@ from ..day.books import shown_balances_paise
 from ..day.site import Site
 from ..errors import RequestError
 from ..payments.event import State as Paid
+from ..payments.reconnection import part_payment
 from ..registry import PaymentMode
+from ..store.complaints import Complaints
 from ..store.ledger import Ledger
 from ..store.ledger_bills import open_bills
 from ..store.ledger_tables import conversion_refusal, payment, payment_mode
@@ -95,6 +97,7 @@ def facts_of_all(site: Site, orders: Sequence[Order], now_s: int) -> list[Facts]
     there = {place.account: place for place in places if place is not None}
     told, settled = SupplyRows(site.rows.database).told_of(list(there)), _settled(site, there)
     money, channel, cuts = _money(site, there, now_s), _channel(site, now_s), _cuts(site, now_s)
+    disputing, lent = Complaints(site.rows.database).disputing(list(there)), _part_payments(site, list(there))
     found = []
     for order, place in zip(orders, places, strict=True):
         if place is None:
@@ -106,7 +109,8 @@ def facts_of_all(site: Site, orders: Sequence[Order], now_s: int) -> list[Facts]
             "converted_on": place.mode_since,
             "kill_switch_on": own.get("kill_switch_on", False),  # our own switch: that nobody has thrown it is known
             "life_support": own.get("life_support"),
-            "dispute_open": own.get("dispute_open"),
+            "dispute_open": True if place.account in disputing else own.get("dispute_open"),
+            "part_payment_until": lent.get(place.account, NEVER),
             "deposited_under_protest": own.get("deposited_under_protest"),
             "dues_shown_continuously": own.get("dues_shown_continuously"),
             "written_notice_on": _day(own.get("written_notice_on")),
@@ -180,6 +184,13 @@ def _in_flight(site: Site, accounts: Sequence[str], now_s: int) -> set[str]:
     query = sa.select(own.account).where(own.state == Paid.PENDING.value, own.asked_s > now_s - IN_FLIGHT_S)
     with site.rows.begin() as connection:
         return set(connection.execute(query.where(among(connection, own.account, accounts))).scalars())
+
+
+def _part_payments(site: Site, accounts: Sequence[str]) -> dict[str, date]:
+    """The last day for which a part payment has brought supply back, of those to whom one has: so many days from the next one on."""
+    with site.rows.begin() as connection:
+        found = part_payment(connection, accounts)
+    return {account: site.calendar.local(part.at_s).date() + timedelta(days=part.days) for account, part in found.items()}
 
 
 def _channel(site: Site, now_s: int) -> datetime | Never | None:
