@@ -56,6 +56,39 @@ def test_every_frame_is_kept_once_in_batches_of_one_shard(open_journal: Open) ->
     assert journal.frames() == 3000
 
 
+def test_frames_are_counted_on_from_where_the_folder_has_counted_to(open_journal: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each message's head is read once, whoever asks, and what one shard has is counted apart."""
+    heads: list[int] = []
+    read = NatsStream.read
+
+    def watched(self: NatsStream, subjects: Any, after: int = 0, durable: str | None = None, headers_only: bool = False) -> Iterator[Any]:
+        for message in read(self, subjects, after, durable, headers_only):
+            heads.append(message.seq)
+            yield message
+
+    monkeypatch.setattr(NatsStream, "read", watched)
+    journal = open_journal()
+    journal.store(many(3000), 0)
+    counts = [journal.frames(), open_journal(receive=False).frames()]
+    journal.store(many(300, seed=1), 0)
+    counts.append(open_journal(receive=False).frames())
+    assert counts == [3000, 3000, 3300]
+    assert len(heads) == len(set(heads))
+    own = sum(len(batch) for batch in open_journal(shards=[0], memory="headend").batches())
+    assert open_journal(shards=[0], memory="headend").frames() == own < 3300
+
+
+def test_a_count_of_another_stream_is_not_believed(open_journal: Open, tmp_path: Path) -> None:
+    journal = open_journal()
+    journal.store(many(30), 0)
+    assert journal.frames() == 30
+    counted = tmp_path / "headend" / "counted.json"
+    counted.write_text(counted.read_text().replace(", 30]", "000, 30000]"))
+    assert journal.frames() == 30
+    counted.write_text("{")
+    assert journal.frames() == 30
+
+
 def test_batches_are_filled(open_journal: Open) -> None:
     stored = open_journal().store(many(3000), 0)
     assert len(stored) == SHARDS * 2, "1,000 frames of 110 bytes a shard fit in two batches"

@@ -12,7 +12,11 @@ What always holds:
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import struct
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise, repeat
@@ -29,6 +33,7 @@ from ..registry import Meter
 from .journal import Batch, Journal, Pulled, Refusal, Stored
 from .nats_stream import PATIENCE_S, NatsAddress, NatsStream, Outgoing
 
+log = logging.getLogger("openami.journal")
 BATCH_BYTES = 65_536
 NOBODY = "none"
 _TITLE = itemgetter(slice(10, 18))
@@ -82,7 +87,7 @@ class JetStreamJournal:
         self._routes, self._worker = routes or Routes(), worker
         self._shards = None if shards is None else [*(str(shard) for shard in shards), NOBODY]
         self._ident, self._sent = uuid.uuid4().hex, 0
-        self._counted, self._frames = 0, 0
+        self._counted = _Counted(memory.with_name("counted.json"), f"{address.stream} {','.join(self._shards or ['*'])}")
         self._asked: list[Pulled] = []
         self._stream = NatsStream(address, create=receive, patience_s=patience_s)
         try:
@@ -157,10 +162,17 @@ class JetStreamJournal:
         return [(one.serial, one.first_s, one.last_s) for one in self._asked if one.profile == profile]
 
     def frames(self) -> int:
-        """How many frames the stream holds for the shards, counted from the messages' heads."""
-        for message in self._stream.read(self._subjects("frames"), self._counted, headers_only=True):
-            self._counted, self._frames = message.seq, self._frames + int(message.headers.get("Frames", 0))
-        return self._frames
+        """How many frames the stream holds for the shards: counted from the messages' heads, on from where this folder has counted to."""
+        seq, frames = self._counted.read()
+        newest = self._stream.last_seq()
+        if seq > newest:  # another stream of the same name
+            seq, frames = 0, 0
+        if seq < newest:
+            for message in self._stream.read(self._subjects("frames"), seq, headers_only=True):
+                frames += int(message.headers.get("Frames", 0))
+                seq = message.seq
+            self._counted.write(max(seq, newest), frames)
+        return frames
 
     def settle(self, seq: int, counters: Iterable[tuple[str, int]], refusals: Iterable[Refusal]) -> None:
         self._memory.settle(seq, counters, refusals)
@@ -189,6 +201,33 @@ class JetStreamJournal:
         headers: dict[str, Any] = {"Frames": str(frames)} if frames else {}
         subject = f"{self._stream.address.stream}.{kind}.{NOBODY if shard < 0 else shard}"
         return Outgoing(subject, f"{self._ident}-{self._sent}", payload, headers)
+
+
+class _Counted:
+    """How many frames were counted up to which seq, in a file beside the memory: an entry for each choice of shards. It is derived, and any process
+    may write it: what a slower one writes over a faster one's costs counting again."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name = path, name
+
+    def read(self) -> tuple[int, int]:
+        seq, frames = self._all().get(self._name, (0, 0))
+        return int(seq), int(frames)
+
+    def write(self, seq: int, frames: int) -> None:
+        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.{threading.get_ident()}")
+        try:
+            beside.write_text(json.dumps(self._all() | {self._name: [seq, frames]}), encoding="utf-8")
+            beside.replace(self._path)
+        except OSError as error:
+            log.debug("%s cannot be written (%s); it is counted again", self._path, error.strerror)
+
+    def _all(self) -> dict[str, list[int]]:
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return {name: pair for name, pair in found.items() if isinstance(pair, list) and len(pair) == 2} if isinstance(found, dict) else {}
 
 
 def _cut(shards: Int64, octets: Int64) -> Iterator[tuple[int, int]]:
