@@ -3,17 +3,19 @@
 A profile is read as the meter offers it: by range where it can (IS 15959 demands it for block load), else by entry, else whole; columns are matched
 to their scalers by OBIS code, from the scaler profile where there is one, else register by register. Missing stays None.
 
-What a profile looks like (`ProfileLayout`) is asked for in one request and can be kept by model: then reading a day is one question, one answer.
+What a profile looks like (`ProfileLayout`) is asked for in one request, with the rows themselves where they are few, and can be kept by model.
+A day's rows are one question and one answer either way.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from ..cosem.apdu import Item, Ref
+from ..cosem.apdu import Code, Item, Ref
 from ..cosem.axdr import Data, Tag
 from ..cosem.clock import CosemDateTime
 from ..cosem.is15959 import OBJECTS
@@ -53,6 +55,8 @@ NAMES = {
 SCALED_CLASSES = (3, 4, 5)
 EVENT_SCALERS = "1.0.94.91.7.255"
 """The scaler profile of all event logs (IS 15959 part 1)."""
+SHORT_SPAN_S = 2 * 86_400
+"""Up to this span the rows and what they mean are asked for in one request."""
 NO_SELECTION = ("scope of access violated", "other reason", "type unmatched", "exception", "object unavailable", "data block unavailable")
 """Answers of meters that cannot read by range, as they differ. Anything else (no rights, undefined) would be the same without one."""
 
@@ -162,8 +166,10 @@ async def read_rows(
     known: layouts kept from earlier; one that does not fit what comes (other firmware) is asked for again, once, and replaced.
     """
     kept = None if known is None else known.get(obis)
-    layout = kept or await read_layout(session, obis)
-    buffer = await _buffer(session, layout, first_s, last_s)
+    if kept is None:
+        layout, buffer = await _layout_and_buffer(session, obis, first_s, last_s)
+    else:
+        layout, buffer = kept, await _buffer(session, kept, first_s, last_s)
     try:
         rows = read_buffer(layout.captures, buffer, layout.period_s)
     except MeterError:
@@ -178,11 +184,36 @@ async def read_rows(
 
 async def read_layout(session: MeterSession, obis: str) -> ProfileLayout:
     """Columns, capture period, scalers and units of a profile: one request, and a second one where the scaler profile leaves some out."""
+    return await _layout_of(session, obis, await session.get_each(*_layout_items(obis)))
+
+
+async def _layout_and_buffer(session: MeterSession, obis: str, first_s: int | None, last_s: int | None) -> tuple[ProfileLayout, Data]:
+    """Of a short span both are asked for in one request; a long one is asked for alone, so that no meter has to cut a list into blocks."""
+    given: tuple[Data | Code, ...] = ()
+    if session.selects and first_s is not None and last_s is not None and last_s - first_s <= SHORT_SPAN_S:
+        with contextlib.suppress(Denied):
+            given = await session.get_each(*_layout_items(obis), Item(Ref(7, obis, 2), by_range(first_s, last_s)))
+    if not given:
+        layout = await read_layout(session, obis)
+        return layout, await _buffer(session, layout, first_s, last_s)
+    layout, rows = await _layout_of(session, obis, given[:-1]), given[-1]
+    if isinstance(rows, Data):
+        return layout, rows
+    if layout.clocked and code_name(rows) in NO_SELECTION:
+        return layout, await _without_range(session, layout, first_s or 0)
+    return layout, await _buffer(session, layout, first_s, last_s)
+
+
+def _layout_items(obis: str) -> list[Item]:
+    """What tells a profile's layout: its capture objects and period, and both of its scaler profile where it has one."""
     scales = SCALER_PROFILE.get(obis, EVENT_SCALERS if obis.startswith("0.0.99.98.") else "")
-    wanted = [Item(Ref(7, obis, 3)), Item(Ref(7, obis, 4))]
-    if scales:
-        wanted += [Item(Ref(7, scales, 3)), Item(Ref(7, scales, 2))]
-    captured, period, *scalers = await session.get_each(*wanted)
+    items = [Item(Ref(7, obis, 3)), Item(Ref(7, obis, 4))]
+    return [*items, Item(Ref(7, scales, 3)), Item(Ref(7, scales, 2))] if scales else items
+
+
+async def _layout_of(session: MeterSession, obis: str, given: tuple[Data | Code, ...]) -> ProfileLayout:
+    """From the answers to `_layout_items`."""
+    captured, period, *scalers = given
     if not isinstance(captured, Data):
         raise Denied(f"{session.address} does not tell what profile {obis} holds: {code_name(captured)}", code_name(captured))
     captures = read_captures(captured)
@@ -206,10 +237,15 @@ async def _buffer(session: MeterSession, layout: ProfileLayout, first_s: int | N
     except Denied as error:
         if error.code not in NO_SELECTION:
             raise
+    return await _without_range(session, layout, first_s or 0)
+
+
+async def _without_range(session: MeterSession, layout: ProfileLayout, first_s: int) -> Data:
+    """By entry, else the whole buffer."""
     try:
-        return await _by_entry(session, layout, first_s or 0)
+        return await _by_entry(session, layout, first_s)
     except Denied:
-        return await session.get(Item(ref))
+        return await session.get(Item(Ref(7, layout.obis, 2)))
 
 
 async def _by_entry(session: MeterSession, layout: ProfileLayout, first_s: int) -> Data:
