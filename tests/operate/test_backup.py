@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from day.sites import FIRST, make_site, make_town, pushes, send
+from openami.bench.servers import NatsServers
 from openami.day import Site, close_all, collect
 from openami.errors import DataError, InputError, StorageError
 from openami.operate.backup import journal_totals, lake_totals, make_backup, row_totals
@@ -30,6 +31,17 @@ def totals(folder: Folder, database: Path | sa.URL | None = None) -> dict[str, o
             return {**row_totals(connection), "lake": lake_totals(Site.open(folder).lake), "journal": journal_totals(folder.journal)}
     finally:
         rows.close()
+
+
+@pytest.fixture(scope="module")
+def nats_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServers]:
+    try:
+        servers = NatsServers(tmp_path_factory.mktemp("nats"), 1)
+    except InputError as missing:
+        pytest.skip(str(missing))
+    servers.start()
+    yield servers
+    servers.stop()
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +114,29 @@ def test_rows_go_from_a_file_to_postgresql_and_back(
     again = restored(tmp_path / "of postgres", first, tmp_path / "on a file again")
     assert again.load().database is None
     assert totals(again) == totals(first)
+
+
+def test_frames_go_from_a_file_to_a_stream_and_back(first: Folder, backup: Path, tmp_path: Path, nats_one: NatsServers) -> None:
+    """And what closes behind it is the same: the backup of a stream is a backup like any other."""
+    address = nats_one.address("restored")
+    folder = restored(backup, first, tmp_path / "on a stream", journal=address)
+    assert folder.load().journal == address
+    assert not folder.journal.exists()
+    make_backup(folder, tmp_path / "of a stream")
+    again = restored(tmp_path / "of a stream", first, tmp_path / "in a file again")
+    assert journal_totals(again.journal)["frames"] == journal_totals(first.journal)["frames"]
+    original = Folder(Path(shutil.copytree(first.root, tmp_path / "original")))
+    sums = []
+    for each in (original, folder, again):
+        site = Site.open(each)
+        collect(site)
+        close_all(site)
+        sums.append({table: one for table, one in lake_totals(site.lake).items() if table in ("statements", "charges", "balance")})
+        site.rows.close()
+    assert sums[0] == sums[1] == sums[2]
+    with pytest.raises(InputError, match="is not empty"):
+        restored(backup, first, tmp_path / "twice", journal=address)
+    assert not (tmp_path / "twice").exists()
 
 
 def test_a_database_that_is_not_empty_is_refused(

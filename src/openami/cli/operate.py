@@ -68,9 +68,12 @@ def restore(
     data: Annotated[Path, typer.Option("--data", help="A folder that is not there yet.")],
     master_key: Annotated[Path | None, typer.Option(help="The file of the master key, to be put into place.")] = None,
     database: Annotated[str | None, typer.Option(help="An empty PostgreSQL database, env:NAME or file:PATH; left out = a file.")] = None,
+    journal: Annotated[
+        str | None, typer.Option(help="A NATS stream that is not there yet, nats://host:4222/stream; left out = a file.")
+    ] = None,
 ) -> None:
     """Make a data folder of a backup: every file checked, every total reckoned again and compared."""
     from ..operate.restore import restore_backup
     from ..store.deployment import Folder
 
-    print(restore_backup(source, Folder(data), master_key, database))
+    print(restore_backup(source, Folder(data), master_key, database, journal))

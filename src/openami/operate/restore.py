@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ import sqlalchemy as sa
 
 from ..errors import DataError, InputError, StorageError
 from ..store.deployment import FILE, PLACES, SECRETS, Folder, variable
+from ..store.journal import FrameJournal, Journal
+from ..store.journal_at import open_journal
 from ..store.keys import ENVIRONMENT, load_master_key
 from ..store.lake import Lake
+from ..store.rows import Rows
 from ..store.sql import ENVIRONMENT as DATABASE
 from ..store.sql import Database, address, load, refer
 from .backup import journal_totals, lake_totals, proof_of, read_manifest, row_totals, tables_of
@@ -30,9 +34,11 @@ from .backup import journal_totals, lake_totals, proof_of, read_manifest, row_to
 OWN = ("database", *PLACES, *SECRETS)
 
 
-def restore_backup(backup: Path, folder: Folder, master_key: Path | None = None, database: str | None = None) -> str:
+def restore_backup(
+    backup: Path, folder: Folder, master_key: Path | None = None, database: str | None = None, journal: str | None = None
+) -> str:
     """Make `folder` of `backup`; gives what was done, in a sentence. master_key: its file, None = OPENAMI_MASTER_KEY or put there later; database: an
-    empty PostgreSQL database, as an address without a password, `env:NAME` or `file:PATH`.
+    empty PostgreSQL database, as an address without a password, `env:NAME` or `file:PATH`; journal: a stream that is not there yet, as nats://.
 
     InputError where the folder is there or the key is another; DataError where a file is not what the backup says, or a total differs; StorageError
     where the disk refuses. Then the folder is not there."""
@@ -44,15 +50,19 @@ def restore_backup(backup: Path, folder: Folder, master_key: Path | None = None,
     shutil.rmtree(partial.root, ignore_errors=True)
     try:
         partial.root.mkdir(mode=0o700, parents=True)
-        _settings(backup, partial, database)
+        _settings(backup, partial, {"database": database, "journal": journal})
         key = _key(partial, manifest, master_key)
         for name in manifest["files"]:
             if name.startswith(("lake/", "given/")):
                 _copy(backup / name, partial.root / name.removeprefix("given/"))
-        partial.journal.parent.mkdir(mode=0o700)
-        _copy(backup / "journal.db", partial.journal)
         rows = _load_rows(backup, partial, manifest, database)
-        found = {**rows, "lake": lake_totals(Lake(partial.lake)), "journal": journal_totals(partial.journal)}
+        partial.journal.parent.mkdir(mode=0o700)
+        if journal is None:
+            _copy(backup / "journal.db", partial.journal)
+        else:
+            _fill_stream(backup / "journal.db", partial)
+        frames = journal_totals(backup / "journal.db" if journal else partial.journal)
+        found = {**rows, "lake": lake_totals(Lake(partial.lake)), "journal": frames}
         _compare(manifest["totals"], found)
         partial.root.rename(folder.root)
     except OSError as error:
@@ -76,8 +86,9 @@ def _check_files(backup: Path, manifest: dict[str, Any]) -> None:
             raise DataError(f"{path} is not what it was when the backup was made; use another backup")
 
 
-def _settings(backup: Path, folder: Folder, database: str | None) -> None:
-    """The small files; of the settings those left out that say where the old deployment's data lay."""
+def _settings(backup: Path, folder: Folder, own: Mapping[str, str | None]) -> None:
+    """The small files; of the settings those left out that say where the old deployment's data lay, and those of its `own` instead."""
+    database = own["database"]
     if database is not None and not database.startswith(("env:", "file:")) and address(database).password:
         raise InputError("--database holds a password; write env:NAME or file:PATH, and the address where that points")
     for path in sorted((backup / "settings").iterdir()):
@@ -85,7 +96,7 @@ def _settings(backup: Path, folder: Folder, database: str | None) -> None:
         if path.name == FILE:
             keys = "|".join(OWN)
             text = re.sub(rf"(?m)^\s*(?:{keys})\s*=.*\n?", "", text)
-            text += f"database = {json.dumps(database)}\n" if database is not None else ""
+            text += "".join(f"{name} = {json.dumps(value)}\n" for name, value in own.items() if value is not None)
         (folder.root / path.name).write_text(text, encoding="utf-8")
 
 
@@ -147,6 +158,37 @@ def _load_table(connection: sa.Connection, table: sa.Table, path: Path) -> None:
                 sequence = f"pg_get_serial_sequence('{table.name}', '{column.name}')"
                 highest = f'(SELECT max("{column.name}") FROM "{table.name}")'  # noqa: S608 - names of our own tables
                 connection.exec_driver_sql(f"SELECT setval({sequence}, {highest}) WHERE {highest} IS NOT NULL")
+
+
+def _fill_stream(source: Path, folder: Folder) -> None:
+    """The backup's frames and pulls into the stream that the settings name, which must be new; then everything read again and compared."""
+    rows, before = Rows.of(folder), Journal(source)
+    stream = open_journal(folder, folder.load(), receive=True, meters=rows.meters())
+    try:
+        if stream.frames() or next(stream.pulled(), None):
+            raise InputError(f"the stream {folder.load().journal} is not empty; name one that is not there yet")
+        for batch in before.batches():
+            stream.store(batch.frames, batch.received_us)
+        for one in before.pulled():
+            stream.pull(one.serial, one.profile, one.first_s, one.last_s, one.octets, one.received_us)
+        wanted, found = (_read_whole(journal) for journal in (before, stream))
+        if wanted != found:
+            raise DataError(
+                f"the stream {folder.load().journal} holds {found} of {wanted} frames, octets and pulls; restore into another one"
+            )
+    finally:
+        stream.close()
+        before.close()
+        rows.close()
+
+
+def _read_whole(journal: FrameJournal) -> tuple[int, int, int]:
+    """(frames, their octets, pulls), however they were cut into batches."""
+    frames = octets = 0
+    for batch in journal.batches():
+        frames += len(batch)
+        octets += len(batch.packed) - 4 - 4 * len(batch)
+    return frames, octets, sum(1 for _ in journal.pulled())
 
 
 def _compare(wanted: dict[str, Any], found: dict[str, Any]) -> None:
