@@ -46,8 +46,7 @@ def run(meters: int | None = None, threads: int = 2) -> Iterator[Line]:
 
 def close_last(bench: str, meters: int, threads: int, days: int) -> Iterator[Line]:
     """Lines about closing the last of so many days; those before it are closed first, and are not in the figure. `cpu_s`: of all threads."""
-    most = min(SHARD_METERS, -(-meters // threads))
-    sizes = [min(most, meters - first) for first in range(0, meters, most)]
+    sizes = even_sizes(meters, threads)
     shards = list(range(len(sizes)))
     with tempfile.TemporaryDirectory(prefix="openami-bench-") as folder:
         site = bench_site(Folder(Path(folder)), sizes, days)
@@ -63,6 +62,12 @@ def close_last(bench: str, meters: int, threads: int, days: int) -> Iterator[Lin
         size = sum(path.stat().st_size for path in (Path(folder) / "lake").glob(f"*/day={last}/*/*.parquet"))
         yield line(bench, "bytes_per_meter", size / meters, "bytes", readings, meters=meters, of="all tables of the day, raw included")
         yield {**memory(bench, readings), "meters": meters}
+
+
+def even_sizes(meters: int, threads: int) -> list[int]:
+    """`meters` in shards of one size, as near as may be and as large as a shard is meant to be, as many for each thread."""
+    count = threads * -(-meters // (threads * SHARD_METERS))
+    return [meters * (k + 1) // count - meters * k // count for k in range(count)]
 
 
 class BenchSite(Site):

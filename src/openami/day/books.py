@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache, partial
@@ -42,21 +42,33 @@ class Untied:
     ledger_paise: int
 
 
-def note_totals(site: Site, day: date, now_s: int | None = None, shards: Sequence[int] | None = None) -> int:
+def totals_of(statements: pa.Table) -> dict[str, int]:
+    """accounts, and the sums of the money columns of a shard's statements [paise]."""
+    sums = {name: int(pc.sum(statements[name]).as_py() or 0) for name in SUMS}
+    charges = sums["opening_paise"] + sums["recharges_paise"] - sums["closing_paise"]
+    return {"accounts": statements.num_rows, **sums, "charges_paise": charges}
+
+
+def note_totals(
+    site: Site,
+    day: date,
+    now_s: int | None = None,
+    shards: Sequence[int] | None = None,
+    known: Mapping[int, dict[str, int]] | None = None,
+) -> int:
     """Keep the totals of a day's closed shards, or of those named, as their statements show them now; gives how many were new or have changed.
-    `close_all` does it behind its close: from then on the day counts as told."""
+    `close_all` does it behind its close: from then on the day counts as told. known: `totals_of` the shards whose statements are at hand; those of
+    the others are read."""
     now, version, noted = int(time.time()) if now_s is None else now_s, site.lake.version("statements"), 0
     with site.rows.begin(writing=True) as connection:
         for shard in _shards(site, day) if shards is None else shards:
-            rows = site.lake.read("statements", day, shard, columns=[*SUMS])
-            totals = {name: int(pc.sum(rows[name]).as_py() or 0) for name in SUMS}
-            totals["charges_paise"] = totals["opening_paise"] + totals["recharges_paise"] - totals["closing_paise"]
+            totals = (known or {}).get(shard) or totals_of(site.lake.read("statements", day, shard, columns=[*SUMS]))
             own = (control_total.c.day == day, control_total.c.shard == shard)
             latest = connection.execute(sa.select(control_total).where(*own).order_by(control_total.c.closed_s.desc()).limit(1)).first()
-            if latest is not None and (latest.accounts, *(getattr(latest, name) for name in totals)) == (rows.num_rows, *totals.values()):
+            if latest is not None and all(getattr(latest, name) == total for name, total in totals.items()):
                 continue
             keys = {"day": day, "shard": shard, "closed_s": max(now, latest.closed_s + 1 if latest is not None else 0)}
-            connection.execute(control_total.insert(), keys | totals | {"lake_version": version, "accounts": rows.num_rows})
+            connection.execute(control_total.insert(), keys | totals | {"lake_version": version})
             noted += 1
     return noted
 
