@@ -221,3 +221,13 @@ def test_a_folder_is_opened_where_its_settings_say(tmp_path: Path, postgres: Cal
     assert not rows.database.is_sqlite
     assert [f.name for f in rows.feeders()] == ["F"]
     assert not folder.rows.exists()
+
+
+def test_a_database_that_does_not_keep_utf_8_is_refused(postgres: Callable[..., sa.URL]) -> None:
+    beside = postgres()
+    admin = sa.create_engine(beside, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {beside.database}_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    admin.dispose()
+    with pytest.raises(InputError, match="keeps text as SQL_ASCII; make it with"):
+        Database(beside.set(database=f"{beside.database}_ascii"), create=True)

@@ -33,7 +33,7 @@ TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 BUSY_TIMEOUT_S, STATEMENT_TIMEOUT_S, LOCK_TIMEOUT_S, IDLE_TIMEOUT_S = 30, 120, 30, 300
 CONNECT_S = 10
-LINE = {"tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
+LINE = {"client_encoding": "utf8", "tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 """When a server counts as lost whose packets are lost (ms, s, s, times): the system's own patience is a quarter of an hour and more."""
 CHUNK = 50_000
 CACHE_KIB = 32_768  # SQLite's own 2 MiB are too few for a million accounts: pages would be written and read again
@@ -80,6 +80,8 @@ class Database:
     def _bring_up_to_date(self, create: bool) -> None:
         heads, known = _steps()
         with self.begin() as connection:
+            if not self.is_sqlite and (encoding := connection.exec_driver_sql("SHOW server_encoding").scalar_one()) != "UTF8":
+                raise InputError(f"database {self.name} keeps text as {encoding}; make it with CREATE DATABASE ... ENCODING 'UTF8'")
             found = set(sa.inspect(connection).get_table_names())
             if not create and not found:
                 raise DataError(f"database {self.name} does not hold what it should (it has no tables); restore it from a backup")
@@ -202,7 +204,7 @@ def among(connection: sa.Connection, column: sa.ColumnClause[Any], values: Itera
     name = f"{quoted(table.name)}.{quoted(column.name)}"
     if connection.dialect.name != "sqlite":
         return _text(f"{name} = ANY (:among)", _array("among", listed, column.type))
-    return _text(f"{name} IN (SELECT value FROM json_each(:among))", sa.bindparam("among", json.dumps(listed), unique=True))
+    return _text(f"{name} IN (SELECT value FROM json_each(:among))", sa.bindparam("among", json.dumps(listed), unique=True))  # noqa: S608 - our own names
 
 
 def rows_of(table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> Any:
