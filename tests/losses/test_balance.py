@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openami.losses import MISSING64, NodeBalance, balance
+from openami.losses import MISSING64, NodeBalance, balance, loss_outliers
 from openami.readings import MISSING, Quality
 
 from . import reference
@@ -158,3 +158,12 @@ def test_arrays_that_do_not_fit_the_registry_stop_the_program():
         balance(index, values[:, :-1], quality, 4)
     with pytest.raises(ValueError, match="slots_per_hour"):
         balance(index, values, quality, 0)
+
+
+def test_outliers_need_peers_and_a_difference_that_meters_can_tell():
+    assert np.isnan(loss_outliers(np.array([0.1, 0.2, 0.1, 0.9]))).all()
+    assert loss_outliers(np.array([0.1] * 7 + [0.11])).max() < 3.5
+    z = loss_outliers(np.array([0.05, 0.06, np.nan, 0.04, 0.07, 0.5, 0.05]))
+    assert np.isnan(z[2])
+    assert z[5] > 3.5
+    assert np.nanmax(np.delete(z, 5)) < 3.5

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from openami.day.found import Told
 from openami.readings import CURRENT_A, IMPORT_VAH, IMPORT_WH, VOLTAGE_V, Calendar, Quality
 from openami.registry import NodeKind, PaymentMode
 from openami.web.townbook import (
@@ -62,9 +64,11 @@ def account(k: int) -> str:
     return str(2_000_000_001 + k)
 
 
-MOVED = Suspicion(SuspicionKind.WRONG_TRANSFORMER, serial(MISSING_METER), "DT-06", "DT-03", 21.4, 0.97, 3)
-SHORT = Suspicion(SuspicionKind.UNDERSTATED, serial(19), "DT-04", None, 13.2, 1.61, 3)
-STILL = Suspicion(SuspicionKind.IDLE, serial(26), "DT-11", None, 4.4, 1323.6, 3)
+MOVED = Suspicion(SuspicionKind.WRONG_TRANSFORMER, serial(MISSING_METER), "DT-06", "DT-03", 0.97, (), {}, 3)
+SHORT = Suspicion(
+    SuspicionKind.COUNTS_TOO_LITTLE, serial(19), "DT-04", None, 0.61, (Told("", "its transformer loses in step with it", "", 1.0),), {}, 3
+)
+STILL = Suspicion(SuspicionKind.COUNTS_TOO_LITTLE, serial(26), "DT-11", None, 0.22, (Told("", "it stands still", "", 0.4),), {}, 3)
 LOSSES = [0.021, 0.034, 0.028, 0.312, 0.041, -0.024, 0.055, 0.026, 0.029, 0.131, 0.083, None, 0.033, 0.031, 0.022, 0.038]
 
 
@@ -108,7 +112,7 @@ class SampleTown:
         known = NodeFigures(in_wh, out, None if out is None else in_wh - out, 1.0 if k == 0 else 0.873, 0.004)
         return FeederNode(f"F{k + 1}", "SS-1 33/11 kV" + self._text, known, below)
 
-    def overview(self, day: date) -> Overview:
+    def overview(self, day: date, feeders: Set[str] | None = None) -> Overview:
         checks = {Quality.MISSING: (1_212, 38), Quality.DUPLICATE: (14, 9), Quality.OUT_OF_DAY: (0, 0), Quality.SPIKE: (27, 11)}
         checks |= {Quality.PLAUSIBILITY: (9, 3), Quality.FROZEN: (388, 6)}
         return Overview(
@@ -124,7 +128,8 @@ class SampleTown:
             consumers_wh=3_312_480,
             feeders_wh=3_541_022,
             money=Money(1_874_520, 4_200_000, 11_318_245, CONSUMERS, 31, 44, 18),
-            feeders=tuple(self._feeder(k, day) for k in range(2)),
+            feeders=tuple(one for one in (self._feeder(k, day) for k in range(2)) if feeders is None or one.name in feeders),
+            silent_meters=4,
             silent=tuple(
                 SilentMeter(serial(k), NodeKind.CONSUMER, f"DT-{k % 16 + 1:02d}", "F1", instant(DAYS[0], 4, 15) if k % 2 else None)
                 for k in (SILENT, 88, 140, 301)
@@ -308,7 +313,7 @@ class SampleTown:
             ),
         )
 
-    def due(self, day: date) -> DueList:
+    def due(self, day: date, feeders: Set[str] | None = None, offset: int = 0, limit: int = 50) -> DueList:
         window = Reason("window", Words("Outside the hours in which supply may be cut.", "इस समय बिजली काटने की अनुमति नहीं है।"))
         estimate = Reason("estimate", Words("The balance rests on estimated readings." + self._text, "बैलेंस अनुमानित रीडिंग पर आधारित है।"))
         rows = tuple(
@@ -319,7 +324,8 @@ class SampleTown:
             if k != NO_ACCOUNT
         )
         policy = Words("Bihar prepaid rules", "बिहार प्रीपेड नियम")
-        return DueList(day, instant(day + timedelta(days=1), 18, 0), "BR-PREPAID", policy, rows)
+        held = sum(bool(row.withheld) for row in rows)
+        return DueList(day, instant(day + timedelta(days=1), 18, 0), "BR-PREPAID", policy, rows[offset : offset + limit], len(rows), held)
 
     def quarantine(self, cause: str | None, offset: int, limit: int) -> Quarantine:
         causes = (

@@ -15,10 +15,9 @@ from openami.store.heard import Heard, MeterEvent
 from openami.store.lookup import Reach
 from openami.store.order_book import OrderBook
 from openami.web.charts_wide import MAP_HEIGHT, MAP_WIDTH, Area, _squares, tree_map
+from openami.web.closed_days import read_day
 from openami.web.control_room.saved import ours
-from openami.web.control_room.standing import Kept, reckon_day
-from openami.web.one_account import OneAccount
-from openami.web.opened import OpenedTown
+from openami.web.control_room.standing import Kept
 
 PAGES = ["", "/network", "/meters", "/orders", "/events", "/exceptions", "/losses", "/suspects", "/mapping", "/outages"]
 
@@ -62,10 +61,10 @@ def test_an_operator_of_a_division_sees_only_its_feeder(house):
 
 def test_the_days_summary_counts_every_interval_once(house):
     day = house.site.lake.days("validated")[-1]
-    stands = reckon_day(house.site, day)
+    stands = read_day(house.site, day)
     meters = sum(f.meters for f in stands.feeders)
     assert meters == len(house.gate.lookup.meters(Reach(everything=True), "", 500))
-    assert all(f.metered + f.estimated + f.missing == f.expected == f.meters * stands.day_slots for f in stands.feeders)
+    assert all(f.metered + f.estimated + f.missing == f.expected == f.meters * stands.slots for f in stands.feeders)
 
 
 def test_an_old_answer_is_given_at_once_and_renewed_behind():
@@ -180,16 +179,6 @@ def test_a_saved_list_comes_back_and_leads_nowhere_else(operator):
     assert "★ Spikes" in operator.get("/room").text
     assert operator.post("/room/filters", data={"form": form, "name": "Away", "address": "//evil.example/room"}).status_code == 422
     assert not any(map(ours, ("//x/room", "https://x/room", "/roomy", "/room\\..", "/me")))
-
-
-def test_one_accounts_page_of_a_large_town_says_what_the_small_towns_does(house):
-    town = OpenedTown(house.site.folder, (0, 0, 0))
-    one, day = OneAccount(town.site), town.days()[-1]
-    for number in town._registry.accounts:
-        whole, alone = town.consumer(number, day), one.consumer(number, day)
-        assert {n: getattr(whole, n) for n in whole.__slots__ if n != "supply"} == {
-            n: getattr(alone, n) for n in alone.__slots__ if n != "supply"
-        }
 
 
 def test_areas_of_a_tree_map_are_as_large_as_their_sizes_and_fill_the_whole():

@@ -155,8 +155,8 @@ def test_the_town_counts_what_is_silent_quarantined_and_worth_a_look(client):
     assert "Silent meters 4 of 418" in words
     assert "In quarantine 532 of 1,21,043 frames received" in words
     assert "registered on DT-06, seems to hang on DT-03" in words
-    assert "DT-04 loses 1.61 Wh for each Wh registered here" in words
-    assert "stands still for hours in which DT-11 loses 1.32 kWh more, each hour" in words
+    assert "its transformer loses in step with it 61 %" in words.replace("61%", "61 %")
+    assert "it stands still 22 %" in words.replace("22%", "22 %")
     assert "frozen value 388 6" in words
 
 
@@ -351,7 +351,7 @@ def test_head_tells_what_get_would_without_the_page(client, path):
 )
 def test_a_damaged_day_says_so_and_shows_the_way_to_the_others(language, title, day, other):
     class Damaged(SampleTown):
-        def overview(self, day):
+        def overview(self, day, feeders=None):
             raise DamagedDay(day, "/secret/place cannot be read")
 
     answer = signed_in(Damaged(damaged=DAYS[1:2])).get("/", params={"day": DAYS[1].isoformat(), "lang": language})
@@ -397,10 +397,10 @@ def test_a_town_without_days_says_so():
 
 def test_our_own_failures_do_not_leak():
     class Broken(SampleTown):
-        def overview(self, day):
+        def overview(self, day, feeders=None):
             raise RuntimeError("/secret/place")
 
-        def due(self, day):
+        def due(self, day, feeders=None, offset=0, limit=50):
             raise StorageError("/secret/place is read-only")
 
     broken = signed_in(Broken(), raise_server_exceptions=False)

@@ -2,9 +2,9 @@
 
 What is real: the registry, money and heard times of every meter in SQL; two days closed by the product's own `close_all` at full size; a history of
 1,000 days for one part of 16,384 meters, written by the product's own rebuild. What stands for the rest: the earlier days are the first closed day
-again (the same files under other names, by hard links), and every other part of the history is the one that was written. So each file, footer and
-row that a page asks for is there under its own name; only the disk, and the page cache, hold them once. With all of them distinct the history alone
-would be some 60 GB, of which a page reads the same few kilobytes.
+again (the same files under other names, by hard links), each with a commit of its own in its table's log, and every other part of the history is the
+one that was written. So each file, footer, log entry and row that a page asks for is there under its own name; only the disk, and the page cache,
+hold them once. With all of them distinct the history alone would be some 60 GB, of which a page reads the same few kilobytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from deltalake.transaction import AddAction
 
 from ..day.close import close_all
 from ..day.roll import Roll
@@ -30,15 +29,17 @@ from ..store.deployment import Folder
 from ..store.history import PART_METERS, History
 from ..store.journal import Journal
 from ..store.keys import load_master_key
-from ..store.lake import KEYS, Lake
+from ..store.lake import Lake
 from ..store.ledger_bulk import open_accounts
 from ..store.rows import account, contact, feeder, meter, transformer, usage_point
 from ..store.sql import load
 from .day import FIRST, SECOND, TARIFF, BenchSite, bench_site
 from .shards import shard_sizes, validated_shards
 
-DAYS = 1000
-TABLES = ("raw", "validated", "validated_quality", "balance", "statements", "notices", "due", "charges", "usage", "closes")
+DAYS, SINCE_CHECKPOINT = 1000, 50
+TABLES = ("raw", "validated", "validated_quality", "balance", "meter_day", "statements", "notices", "due", "charges", "usage", "closes")
+POOR = 50
+"""Of so many accounts one began below zero, and is due."""
 
 
 class WebSite(BenchSite):
@@ -48,7 +49,9 @@ class WebSite(BenchSite):
         index, roll = super().registry_of(shard, day)
         feeders = tuple(f"S{shard}{name}" for name in index.feeders)
         transformers = tuple(f"S{shard}{name}" for name in index.transformers)
-        return replace(index, feeders=feeders, transformers=transformers), replace(roll, numbers=_numbers(shard, roll.meter))
+        opening = np.where(roll.meter % POOR == 0, -20_000, roll.opening_paise)
+        named = replace(roll, numbers=_numbers(shard, roll.meter), opening_paise=opening)
+        return replace(index, feeders=feeders, transformers=transformers), named
 
 
 def _numbers(shard: int, places: np.ndarray) -> pa.Array:
@@ -73,20 +76,24 @@ def make_town(root: Path, meters: int, threads: int = 2) -> list[str]:
 
 
 def link_days(lake: Lake, table: str, day: date, others: list[date]) -> None:
-    """`others` hold what `day` holds, as the same files by hard links, committed together."""
-    adds = []
-    for shard, paths in lake.files(table, day).items():
-        for path in paths:
-            source = Path(path)
-            for other in others:
-                name = f"day={other.isoformat()}/shard={shard}/{other:%Y%m%d}-{source.name}"
-                target = lake.root / table / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.link(source, target)
-                values = {"day": other.isoformat(), "shard": str(shard)}
-                adds.append(AddAction(name, source.stat().st_size, values, int(time.time() * 1000), True, json.dumps({})))
-    delta = lake.opened(table)
-    delta.create_write_transaction(adds, mode="append", schema=delta.schema(), partition_by=list(KEYS))
+    """`others` hold what `day` holds, as the same files by hard links: a commit a day, and a checkpoint where upkeep would have made the last one."""
+    delta, sources = lake.opened(table), {shard: Path(paths[-1]) for shard, paths in lake.files(table, day).items()}
+    log, version, now_ms = lake.root / table / "_delta_log", delta.version(), int(time.time() * 1000)
+    for k, other in enumerate(others, start=1):
+        lines: list[dict[str, object]] = [
+            {"commitInfo": {"timestamp": now_ms, "operation": "WRITE", "operationParameters": {"mode": "Append"}}}
+        ]
+        for shard, source in sources.items():
+            name = f"day={other.isoformat()}/shard={shard}/{other:%Y%m%d}-{source.name}"
+            target = lake.root / table / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(source, target)
+            values = {"day": other.isoformat(), "shard": str(shard)}
+            add = {"path": name, "partitionValues": values, "size": source.stat().st_size, "modificationTime": now_ms, "dataChange": True}
+            lines.append({"add": add | {"stats": "{}"}})
+        (log / f"{version + k:020d}.json").write_text("\n".join(json.dumps(line) for line in lines))
+        if k == len(others) - SINCE_CHECKPOINT:
+            lake.opened(table).create_checkpoint()
 
 
 def _history(site: Site, sizes: list[int], threads: int) -> None:
@@ -147,7 +154,7 @@ def _registry(site: WebSite, sizes: list[int]) -> list[str]:
             many = len(own_numbers)
             held = {"number": own_numbers, "usage_point": [points[k] for k in roll.meter.tolist()], "consumer_name": ["Consumer"] * many}
             held |= {"language": ["hi"] * many, "tariff": [TARIFF] * many, "payment_mode": ["prepaid"] * many, "since": [since] * many}
-            load(connection, account, held | {"mode_since": [since] * many, "opening_paise": np.full(many, 500_000, np.int64)})
+            load(connection, account, held | {"mode_since": [since] * many, "opening_paise": roll.opening_paise})
             numbers += own_numbers
         open_accounts(connection, now_s)
     return numbers

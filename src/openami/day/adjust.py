@@ -29,6 +29,8 @@ from .charge import charge_rows, doubt_of, reckon, usage_rows
 from .closes import closed_by, closes_rows, last_closed, revision
 from .known import goes_by
 from .lines import LINES, long_lines
+from .meter_day import TABLE as METER_DAY
+from .meter_day import meter_rows
 from .roll import MARK, Roll
 from .site import Site
 from .validate import validate
@@ -86,6 +88,7 @@ def _again(site: Site, day: date, shard: int, buffers: Buffers, changed: set[dat
 def _write_energy(site: Site, draft: Draft, index: ShardIndex, validated: dict[str, DayBlock]) -> None:
     draft.write_blocks("validated", list(validated.values()))
     draft.write("balance", index.shard, balance_rows(site, index, validated[IMPORT_WH.name]))
+    draft.write(METER_DAY, index.shard, meter_rows(index, validated[IMPORT_WH.name]))
 
 
 def _difference(site: Site, day: date, shard: int, roll: Roll, now: pa.Table) -> pa.Table:

@@ -22,11 +22,13 @@ from ..readings import IMPORT_WH
 from ..store.lake import Draft
 from .adjust import reclose
 from .balance import balance_rows
-from .books import note_totals
+from .books import note_totals, totals_of
 from .buffers import Buffers
 from .charge import charge_day
 from .closes import closed_by, closes_rows, is_closed
 from .known import goes_by
+from .meter_day import TABLE as METER_DAY
+from .meter_day import meter_rows
 from .outages import tell_outages
 from .registered import tell_registers
 from .site import Site
@@ -64,8 +66,10 @@ def close_all(
             with site.lake.draft(day) as draft:
                 there = [shard for shard in own if site.lake.has("raw", day, shard)]
                 ready = [shard for shard in there if not is_closed(site.lake, day, shard)]
+                totals: dict[int, dict[str, int]] = {}
                 here = pool.map(
-                    lambda shard, day=day, draft=draft: close_shard(site, draft, day, shard), ready if elsewhere is None else ()
+                    lambda shard, day=day, draft=draft, totals=totals: totals.update({shard: close_shard(site, draft, day, shard)}),
+                    ready if elsewhere is None else (),
                 )
                 there_made = elsewhere([(day, shard) for shard in ready]) if elsewhere else iter(())
                 for _ in chain(here, map(draft.adopt, there_made)):
@@ -76,7 +80,7 @@ def close_all(
                     progress(len(there) - len(ready))
                 draft.commit()
             if ready:
-                note_totals(site, day, _told_s(site, day), ready)
+                note_totals(site, day, _told_s(site, day), ready, totals)
     return done
 
 
@@ -106,8 +110,8 @@ def reclose_changed(site: Site, shard: int, days: Sequence[date]) -> int | None:
     return None
 
 
-def close_shard(site: Site, draft: Draft, day: date, shard: int) -> None:
-    """A (day, shard) closed for the first time, written into a draft of the day."""
+def close_shard(site: Site, draft: Draft, day: date, shard: int) -> dict[str, int]:
+    """A (day, shard) closed for the first time, written into a draft of the day; gives the totals of its statements (`books.totals_of`)."""
     if not site.lake.has("raw", day, shard):
         raise DataError(f"raw has no {day} of shard {shard}; collect its readings first, or name another day")
     index, roll = site.registry_of(shard, day)
@@ -122,7 +126,9 @@ def close_shard(site: Site, draft: Draft, day: date, shard: int) -> None:
     draft.write("notices", shard, told.notices)
     draft.write("due", shard, told.due)
     draft.write("balance", shard, balance_rows(site, index, validated[IMPORT_WH.name]))
+    draft.write(METER_DAY, shard, meter_rows(index, validated[IMPORT_WH.name]))
     draft.write("closes", shard, closes_rows(raw, 0))
+    return totals_of(charged.statements)
 
 
 def _buffers() -> Buffers:

@@ -1,14 +1,12 @@
-"""Where the energy goes: the balance of transformers and feeders, always with its coverage, and first suspicions.
+"""Where the energy goes: the balance of transformers and feeders, always with its coverage, and what stands out in it.
 
 In: one shard's validated day block of `import_wh` with its quality, and the shard's `ShardIndex`.
-Out: integer Wh per node and hour and day (`balance`), nodes whose loss stands out (`loss_outliers`), consumers who seem to hang
-on another transformer (`wrong_transformers`), to be registered short (`understated`), or to stand still while energy flows
-(`idle_while_flowing`).
+Out: integer Wh per node and hour and day (`balance`), nodes whose loss stands out (`loss_outliers`), and what the chapters below find.
 
     network.py     the tree of nodes on a day, which meter hangs where, and what contradicts itself in the records
     account.py     the energy account of every node and span, with its interval and where the spread comes from
     months.py      accounts of several stretches put together by node
-    balance.py     in, out, loss and coverage of every transformer and feeder
+    balance.py     in, out, loss and coverage of every transformer and feeder, and whose loss stands out
     grid.py        technical loss by power flow; pandapower_grid.py and opendss.py: networks read from others
     fitted.py      technical loss where no network model is known
     atc.py         AT&C loss by the year's method; quarterly.py: the quarterly energy account as a file
@@ -17,7 +15,6 @@ on another transformer (`wrong_transformers`), to be registered short (`understa
     features.py    what can be said of each consumer; suspects.py: whom to visit first, why, and what else it could be
     loading.py     loading against rating, unbalance, power factor, voltage, headroom; forecast.py: the day ahead with quantiles
     rollup.py      demand per slot of transformers, feeders, divisions and the company; peak, load factor, completeness
-    suspicion.py   first suspicions, each with its evidence, never a verdict
 
 What always holds:
 - in = out + loss to the Wh, wherever in and out are known; what is not known is `MISSING64`, never 0;
@@ -25,19 +22,12 @@ What always holds:
 - a loss never travels without its coverage: the share of the energy and of the intervals that was truly metered.
 """
 
-from .balance import MISSING64, Balance, NodeBalance, balance
-from .suspicion import Idle, Move, Understated, idle_while_flowing, loss_outliers, understated, wrong_transformers
+from .balance import MISSING64, Balance, NodeBalance, balance, loss_outliers
 
 __all__ = [
     "MISSING64",
     "Balance",
-    "Idle",
-    "Move",
     "NodeBalance",
-    "Understated",
     "balance",
-    "idle_while_flowing",
     "loss_outliers",
-    "understated",
-    "wrong_transformers",
 ]

@@ -23,6 +23,8 @@ Float64 = npt.NDArray[np.float64]
 
 MISSING64 = np.int64(-(2**63))
 """No value, in every int64 array of this room."""
+MAD_TO_SIGMA = 1.4826
+SPREAD_MIN = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,3 +219,18 @@ def _add_by_node(
                     if row[i] != MISSING and marks[i] & ESTIMATED_BITS:
                         estimated_wh[hour, n] += row[i]
                         estimated[hour, n] += 1
+
+
+def loss_outliers(loss_share: Float64) -> Float64:
+    """Robust z of each node's loss share among its peers: (x - median) / (1.4826 x MAD); float64, shape of the input.
+
+    The spread is taken as half a percentage point at least, because meters of accuracy class 1 cannot tell smaller differences.
+    NaN where the share is NaN (unknown) or fewer than five peers are known. A transformer above about +3.5 loses unlike its
+    peers; below -3.5, some of its consumers are fed from elsewhere (Iglewicz and Hoaglin's usual limit).
+    """
+    known = np.isfinite(loss_share)
+    if known.sum() < 5:
+        return np.full(loss_share.shape, np.nan)
+    centre = np.median(loss_share[known])
+    spread = max(MAD_TO_SIGMA * float(np.median(np.abs(loss_share[known] - centre))), SPREAD_MIN)
+    return np.where(known, (loss_share - centre) / spread, np.nan)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import replace
 from datetime import date
 from importlib import resources
 from typing import Annotated, TypeVar
@@ -30,7 +29,7 @@ from .gate import SAFE_METHODS, ForeignForm, Gate, NotAllowed, NotSignedIn, need
 from .limits import Limit
 from .packing import Packed
 from .pages import Console, NotThere, NotUsable
-from .townbook import Consumer, DueList, MeterDay, MeterQuery, MeterState, Overview, TownReader
+from .townbook import Consumer, MeterDay, MeterQuery, MeterState, TownReader
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -54,6 +53,8 @@ STATIC_TYPES = {
 }
 READ = ["GET", "HEAD"]
 PAGE_ROWS = 50
+MOST = 12, 24
+"""Feeders, and transformers of each, on the town's page; a feeder's own page has all of it, the control room's network all feeders."""
 LANGUAGE_ASKED = r"^(en|hi)?$"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}$"
 
@@ -99,7 +100,7 @@ def _town_pages(app: FastAPI, town: TownReader, console: Console) -> None:
         if not town.days():
             return console.page(request, "empty.html", None)
         asked = console.day(day)
-        return console.page(request, "overview.html", asked, town=_own_part(who, town.overview(asked)))
+        return console.page(request, "overview.html", asked, town=town.overview(asked, _feeders(who)), most=MOST)
 
     @app.api_route("/transformers/{name}", methods=READ, response_model=None)
     def transformer(request: Request, who: SeesTown, name: Name, day: Day = "", lang: Lang = "") -> Response:
@@ -164,7 +165,7 @@ def _meter_pages(app: FastAPI, town: TownReader, console: Console) -> None:
         asked = console.day(day)
         query = MeterQuery(
             day=asked,
-            feeders=None if who.reach.everything else who.reach.feeders,
+            feeders=_feeders(who),
             text=text.strip(),
             state=state,
             kind=_one_of("kind", kind, {k.value: k for k in NodeKind}),
@@ -207,11 +208,12 @@ def _money_pages(app: FastAPI, town: TownReader, console: Console, gate: Gate) -
         return page
 
     @app.api_route("/due", methods=READ, response_model=None)
-    def due(request: Request, who: SeesAccounts, day: Day = "", lang: Lang = "") -> Response:
+    def due(request: Request, who: SeesAccounts, day: Day = "", offset: Offset = 0, lang: Lang = "") -> Response:
         if not who.may(Right.TOWN):
             return RedirectResponse(_home(request, who), 303)
         asked = console.day(day)
-        return console.page(request, "due.html", asked, it=_own_due(who, town, town.due(asked)))
+        found = town.due(asked, _feeders(who), offset, PAGE_ROWS)
+        return console.page(request, "due.html", asked, it=found, offset=offset, limit=PAGE_ROWS)
 
 
 def _home(request: Request, who: Who) -> str:
@@ -221,18 +223,9 @@ def _home(request: Request, who: Who) -> str:
     return f"/consumers/{next(iter(who.reach.accounts))}" if len(who.reach.accounts) == 1 else "/me"
 
 
-def _own_part(who: Who, found: Overview) -> Overview:
-    """The wall without other divisions' feeders and meters; the totals stay those of the whole town."""
-    if who.reach.everything:
-        return found
-    feeders = tuple(f for f in found.feeders if who.sees_feeder(f.name))
-    transformers = {t.name for f in feeders for t in f.transformers}
-    return replace(
-        found,
-        feeders=feeders,
-        silent=tuple(s for s in found.silent if who.sees_feeder(s.feeder)),
-        suspicions=tuple(s for s in found.suspicions if s.transformer in transformers),
-    )
+def _feeders(who: Who) -> frozenset[str] | None:
+    """The feeders within the reach, None = all."""
+    return None if who.reach.everything else who.reach.feeders
 
 
 def _own_meter(who: Who, found: MeterDay | None, day: date) -> MeterDay | None:
@@ -248,13 +241,6 @@ def _sees_account(who: Who, town: TownReader, found: Consumer, day: date) -> boo
         return True
     meter = town.meter(found.meter, day) if who.reach.feeders else None
     return meter is not None and who.sees_account(found.account, meter.row.feeder)
-
-
-def _own_due(who: Who, town: TownReader, found: DueList) -> DueList:
-    if who.reach.everything:
-        return found
-    on_feeder = {t.name: f.name for f in town.overview(found.day).feeders for t in f.transformers}
-    return replace(found, rows=tuple(row for row in found.rows if who.sees_feeder(on_feeder.get(row.transformer or "", ""))))
 
 
 def _static_files(app: FastAPI) -> None:

@@ -1,66 +1,109 @@
-"""Closed days in memory, as the pages need them: read once, kept as long as no table that they came from has a new version.
+"""Closed days in memory, as the pages need them: columns over the meters, figures of the nodes, sums of the money. Read once, kept for as long as
+nothing that they came from is replaced.
 
-What always holds: a day whose files are damaged is `DamagedDay`, and takes no other day with it.
+What always holds: no row of a meter or an account is unfolded here; a day whose files are damaged is `DamagedDay`, and takes no other day with it.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from datetime import UTC, date, datetime
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
 
 from ..day import Site
-from ..day.lines import charge_lines, usage_by_period
+from ..day.meter_day import TABLE, meter_day
 from ..errors import DataError
-from ..losses.suspicion import idle_while_flowing, loss_outliers, understated, wrong_transformers
-from ..readings import CHECK_BITS, ESTIMATED_BITS, IMPORT_WH, MISSING, DayBlock, Int32, Quality
-from ..registry import ShardIndex
+from ..losses.balance import loss_outliers
+from ..readings import CHECKS, IMPORT_WH, Int32, Int64, Quality, UInt32
+from ..registry import NodeKind
 from ..store.places import Local
+from ..store.rows import feeder, transformer
 from . import townbook as tb
 from .townbook import DamagedDay
 
 log = logging.getLogger(__name__)
-SUSPICION_DAYS = 7
-CACHED_DAYS = 16
+T = TypeVar("T")
+DAYS_KEPT = 16
+READ_FROM = (TABLE, "validated_quality", "balance", "statements", "notices", "due")
+"""What a day is read from: where one of these files is another one, so is the day."""
+UNKNOWN = tb.NodeFigures(None, None, None, 0.0)
+KINDS = (NodeKind.CONSUMER, NodeKind.TRANSFORMER, NodeKind.FEEDER)
 _Files = frozenset[tuple[str, int, int, int]]
-_State = tuple[int, tuple[date, ...]]
-"""What an answer over several days rests on: the version of the tables, and the days that could not be read."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ShardDay:
-    """One shard's day in memory: arrays are [meter] of the shard."""
+    """A shard's meters on one day, all [meter] in the order of the index. kind: place in KINDS; feeder, transformer: place in the day's names; each
+    -1 = none. received, estimated, missing, flagged: intervals; marks: every quality bit of the day; last_slot: -1 = it sent nothing; wh: int64
+    [Wh], 0 where nothing is known."""
 
-    index: ShardIndex
-    raw: dict[str, DayBlock]
-    validated: dict[str, DayBlock]
-    metered: np.ndarray
-    estimated: np.ndarray
-    missing: np.ndarray
-    flagged: np.ndarray
-    day_wh: np.ndarray
+    kind: Int32
+    feeder: Int32
+    transformer: Int32
+    received: Int32
+    estimated: Int32
+    missing: Int32
+    flagged: Int32
+    marks: UInt32
+    last_slot: Int32
+    wh: Int64
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class FeederStanding:
+    """metered, estimated, missing: intervals of consumers' and network meters; silent: meters without any interval of the day."""
+
+    name: str
+    substation: str
+    meters: int
+    expected: int
+    metered: int
+    estimated: int
+    missing: int
+    silent: int
+    figures: tb.NodeFigures
+
+
+@dataclass(frozen=True, slots=True)
 class ClosedDay:
-    """One closed day of all shards, with the tables that its pages show; `as_of` is when the newest of them was written."""
+    """One closed day of all shards; `as_of` is when its balance was written. slots: intervals of the day; checks: check -> (intervals, meters) that
+    failed it; names: of the feeders; transformers: by name, in the order of `transformer_names`; nodes: all feeders with their transformers."""
 
     day: date
-    shards: dict[int, ShardDay]
-    statements: dict[str, dict[str, Any]]
-    charges: dict[str, list[dict[str, Any]]]
-    notices: dict[str, dict[str, Any]]
-    due: list[dict[str, Any]]
-    balance: dict[tuple[str, str, int | None], tb.NodeFigures]
-    month_wh: dict[str, int]
     as_of: datetime
+    slots: int
+    names: tuple[str, ...]
+    transformer_names: tuple[str, ...]
+    transformers: dict[str, tb.TransformerNode]
+    shards: dict[int, ShardDay]
+    feeders: tuple[FeederStanding, ...]
+    nodes: tuple[tb.FeederNode, ...]
+    checks: dict[Quality, tuple[int, int]]
+    consumers_wh: int
+    money: tb.Money
+
+    def node(self, name: str) -> tb.FeederNode | None:
+        return next((one for one in self.nodes if one.name == name), None)
+
+    def place(self, shard: int, index: int) -> tuple[NodeKind, str | None, str]:
+        """What a meter measured on that day, its transformer (None = of none) and feeder."""
+        own = self.shards[shard]
+        at = int(own.transformer[index])
+        return KINDS[own.kind[index]], None if at < 0 else self.transformer_names[at], self.names[own.feeder[index]]
+
+    @property
+    def intervals(self) -> tb.Intervals:
+        whole = [sum(getattr(one, name) for one in self.feeders) for name in ("expected", "metered", "estimated", "missing")]
+        return tb.Intervals(*whole)
 
 
 @dataclass
@@ -69,8 +112,7 @@ class ClosedDays:
 
     site: Site
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
-    _kept: dict[date, tuple[int, ClosedDay]] = field(default_factory=dict, repr=False)
-    _suspicions: dict[date, tuple[_State, tuple[tb.Suspicion, ...]]] = field(default_factory=dict, repr=False)
+    _kept: dict[date, tuple[object, ClosedDay]] = field(default_factory=dict, repr=False)
     _damaged: dict[date, tuple[_Files, str]] = field(default_factory=dict, repr=False)
 
     def days(self) -> tuple[date, ...]:
@@ -79,34 +121,41 @@ class ClosedDays:
 
     def on(self, day: date) -> ClosedDay:
         """The day as it is stored now; DamagedDay where one of its files cannot be read."""
-        version = self.site.lake.version("balance")
+        mark = self._mark(day)
         with self._lock:
             kept = self._kept.get(day)
-            if kept is None or kept[0] != version:
-                kept = (version, self._read_or_know(day))
-                self._kept[day] = kept
-                while len(self._kept) > CACHED_DAYS:
+            if kept is None or kept[0] != mark:
+                kept = self._kept[day] = mark, self.reading(day, lambda: read_day(self.site, day))
+                while len(self._kept) > DAYS_KEPT:
                     del self._kept[next(iter(self._kept))]
             return kept[1]
 
-    def _read_or_know(self, day: date) -> ClosedDay:
-        """The day read anew. A damaged one is tried again only once its files have been touched: several answers ask for it."""
-        shards = self.site.rows.shards()
-        files = self._files(day)
+    def _mark(self, day: date) -> object:
+        lake = self.site.lake
+        return [lake.files(table, day) if lake.place.has_table(table) else None for table in READ_FROM]
+
+    def reading(self, day: date, read: Callable[[], T]) -> T:
+        """What `read` gives of the day. DamagedDay where it finds a damaged file; tried again only once the day's files have been touched, because
+        several answers ask for it."""
         known = self._damaged.get(day)
-        if known is not None and known[0] == files:
+        if known is not None and known[0] == self._files(day):
             raise DamagedDay(day, known[1])
         try:
-            found = self._read_day(day, shards)
+            found = read()
         except DataError as error:
-            log.warning("%s is damaged: %s", day, error)
-            self._damaged[day] = (files, str(error))
+            self.note(day, error)
             raise DamagedDay(day, str(error)) from error
         self._damaged.pop(day, None)
         return found
 
+    def note(self, day: date, error: DataError) -> None:
+        """Remember that a file of the day could not be read, for `damaged`."""
+        if day not in self._damaged:
+            log.warning("%s is damaged: %s", day, error)
+        self._damaged[day] = self._files(day), str(error)
+
     def _files(self, day: date) -> _Files:
-        """The files that the day is read from, as the disk knows them; a restored file has another time of change."""
+        """The files of the day, as the disk knows them; a restored file has another time of change."""
         place = self.site.lake.place
         if not isinstance(place, Local):  # an object of a table never changes, so the logs say it all
             return frozenset(
@@ -120,134 +169,144 @@ class ClosedDays:
                 found.add((str(path), stat.st_ino, stat.st_size, stat.st_ctime_ns))
         return frozenset(found)
 
-    def readable(self, day: date) -> ClosedDay | None:
-        """The day, or None where its files are damaged: for what can be told without it."""
-        try:
-            return self.on(day)
-        except DamagedDay:
-            return None
-
     def damaged(self) -> tuple[date, ...]:
-        """The days that were asked for and could not be read, oldest first. A restored one is no longer among them."""
-        with self._lock:
-            return tuple(day for day in sorted(self._damaged) if self.readable(day) is None)
-
-    def _read_day(self, day: date, shards: list[int]) -> ClosedDay:
-        def rows(table: str) -> list[dict[str, Any]]:
-            return list(pa.concat_tables([self.site.lake.read(table, day, s) for s in shards]).to_pylist())
-
-        charges: dict[str, list[dict[str, Any]]] = {}
-        month_wh: Counter[str] = Counter()
-        for shard in shards:
-            for row in charge_lines(self.site.lake, day, shard).to_pylist():
-                charges.setdefault(row["account"], []).append(row)
-            for row in usage_by_period(self.site.lake, day, shard).to_pylist():
-                month_wh[row["account"]] += row["to_date_wh"]
-        statements = rows("statements")
-        written = max(at for _, _, at in self.site.lake.place.log_state("balance") or ()) / 1e9
-        return ClosedDay(
-            day=day,
-            shards={s: self._read_shard(day, s) for s in shards},
-            statements={r["account"]: r for r in statements},
-            charges=charges,
-            notices={of["account"]: r for of, r in zip(statements, rows("notices"), strict=True)},
-            due=rows("due"),
-            balance=self._read_balance(rows("balance")),
-            month_wh=dict(month_wh),
-            as_of=datetime.fromtimestamp(int(written), UTC).astimezone(self.site.calendar.local(0).tzinfo),
-        )
-
-    def _read_shard(self, day: date, shard: int) -> ShardDay:
-        raw, validated = self.site.lake.read_blocks("raw", day, shard), self.site.lake.read_blocks("validated", day, shard)
-        block = validated[IMPORT_WH.name]
-        there = block.values != MISSING
-        estimated = (block.quality & ESTIMATED_BITS) != 0
-        return ShardDay(
-            index=self.site.rows.shard_index(shard, day),
-            raw=raw,
-            validated=validated,
-            metered=(there & ~estimated).sum(axis=0),
-            estimated=estimated.sum(axis=0),
-            missing=(~there).sum(axis=0),
-            flagged=((block.quality & CHECK_BITS & ~np.uint32(Quality.MISSING)) != 0).sum(axis=0),
-            day_wh=np.where(there, block.values, 0).sum(axis=0, dtype=np.int64),
-        )
-
-    def _read_balance(self, rows: list[dict[str, Any]]) -> dict[tuple[str, str, int | None], tb.NodeFigures]:
-        whole = [r for r in rows if r["kind"] == "transformer" and r["hour"] is None]
-        shares = np.array([r["loss_wh"] / r["in_wh"] if r["loss_wh"] is not None and r["in_wh"] else np.nan for r in whole])
-        outlying = dict(zip((r["node"] for r in whole), loss_outliers(shares).tolist(), strict=True))
-
-        def z(row: dict[str, Any]) -> float | None:
-            value = outlying.get(row["node"]) if row["kind"] == "transformer" and row["hour"] is None else None
-            return value if value is not None and np.isfinite(value) else None
-
-        return {
-            (r["kind"], r["node"], r["hour"]): tb.NodeFigures(
-                r["in_wh"], r["out_wh"], r["loss_wh"], r["coverage"], r["estimated_share"], z(r)
-            )
-            for r in rows
-        }
-
-    def suspicions(self, day: date) -> tuple[tb.Suspicion, ...]:
-        """Reasons to look, judged over up to seven closed days that end with `day`; damaged ones are left out (`damaged` names them).
-        DamagedDay where it is `day` itself."""
-        version = self.site.lake.version("balance")
-        with self._lock:
-            kept = self._suspicions.get(day)
-            if kept is None or kept[0] != (version, self.damaged()):
-                found = tuple(self._suspect(day))
-                kept = self._suspicions[day] = ((version, self.damaged()), found)
-            return kept[1]
-
-    def _suspect(self, day: date) -> list[tb.Suspicion]:
-        last = self.on(day)
-        earlier = [self.readable(d) for d in self.days() if day - timedelta(days=SUSPICION_DAYS) < d < day]
-        days = [d for d in earlier if d is not None] + [last]
-        found = []
-        for shard in self.site.rows.shards():
-            parts = [d.shards[shard] for d in days]
-            index = parts[-1].index
-            block = np.concatenate([_measured(p.validated[IMPORT_WH.name]) for p in parts])
-            found += [
-                tb.Suspicion(
-                    tb.SuspicionKind.WRONG_TRANSFORMER,
-                    index.serials[m.meter],
-                    index.transformers[m.now],
-                    index.transformers[m.to],
-                    m.evidence,
-                    m.explained,
-                    len(days),
-                )
-                for m in wrong_transformers(index, block)
-            ]
-            found += [
-                tb.Suspicion(
-                    tb.SuspicionKind.UNDERSTATED,
-                    index.serials[u.meter],
-                    index.transformers[u.transformer],
-                    None,
-                    u.evidence,
-                    u.unregistered_per_wh,
-                    len(days),
-                )
-                for u in understated(index, block)
-            ]
-            found += [
-                tb.Suspicion(
-                    tb.SuspicionKind.IDLE,
-                    index.serials[i.meter],
-                    index.transformers[i.transformer],
-                    None,
-                    i.evidence,
-                    i.excess_wh,
-                    len(days),
-                )
-                for i in idle_while_flowing(index, block, 60 // self.site.calendar.interval_minutes)
-            ]
-        return sorted(found, key=lambda s: (-s.evidence, s.serial))
+        """The days that were asked for and could not be read, oldest first; those whose files have been touched since are no longer among them."""
+        return tuple(day for day, (files, _) in sorted(self._damaged.copy().items()) if self._files(day) == files)
 
 
-def _measured(block: DayBlock) -> Int32:
-    """The values that are not estimates: nobody is suspected on an estimate."""
-    return np.where((block.quality & ESTIMATED_BITS) != 0, MISSING, block.values)
+def read_day(site: Site, day: date) -> ClosedDay:
+    """The day's columns and sums. DataError where a file is damaged."""
+    with site.rows.begin() as connection:
+        feeders = [(row.name, row.substation) for row in connection.execute(sa.select(feeder).order_by(feeder.c.name))]
+        below = [(row.name, row.feeder, row.rating_kva) for row in connection.execute(sa.select(transformer).order_by(transformer.c.name))]
+    place, under = {name: k for k, (name, _) in enumerate(feeders)}, {name: k for k, (name, _, _) in enumerate(below)}
+    there = sorted(site.lake.files("balance", day))
+    shards = {shard: _shard(meter_day(site, day, shard), place, under) for shard in there}
+    figures, consumers = _figures(site, day, there), np.zeros(len(below), np.int64)
+    for shard in shards.values():
+        own = (shard.kind == 0) & (shard.transformer >= 0)
+        consumers += np.bincount(shard.transformer[own], minlength=len(below))
+    transformers = {
+        name: tb.TransformerNode(name, at, kva, count, figures.get(("transformer", name), UNKNOWN))
+        for (name, at, kva), count in zip(below, consumers.tolist(), strict=True)
+    }
+    hanging: dict[str, list[tb.TransformerNode]] = {}
+    for node in transformers.values():
+        hanging.setdefault(node.feeder, []).append(node)
+    written = max(at for _, _, at in site.lake.place.log_state("balance") or ()) / 1e9
+    slots = site.calendar.slots(day)
+    return ClosedDay(
+        day=day,
+        as_of=datetime.fromtimestamp(int(written), UTC).astimezone(site.calendar.local(0).tzinfo),
+        slots=slots,
+        names=tuple(place),
+        transformer_names=tuple(transformers),
+        transformers=transformers,
+        shards=shards,
+        feeders=_standings(feeders, shards, slots, figures),
+        nodes=tuple(
+            tb.FeederNode(name, substation, figures.get(("feeder", name), UNKNOWN), tuple(hanging.get(name, ())))
+            for name, substation in feeders
+        ),
+        checks=_checks(site, day, shards),
+        consumers_wh=sum(int(shard.wh[shard.kind == 0].sum()) for shard in shards.values()),
+        money=_money(site, day, there),
+    )
+
+
+def _shard(rows: pa.Table, feeders: dict[str, int], transformers: dict[str, int]) -> ShardDay:
+    def numbers(name: str) -> Any:
+        column = rows[name].combine_chunks()
+        return pc.fill_null(column, 0 if name == "wh" else -1).to_numpy(zero_copy_only=False)
+
+    return ShardDay(
+        kind=_coded(rows, "kind", {str(kind): k for k, kind in enumerate(KINDS)}),
+        feeder=_coded(rows, "feeder", feeders),
+        transformer=_coded(rows, "transformer", transformers),
+        marks=numbers("marks").view(np.uint32),
+        **{name: numbers(name) for name in ("received", "estimated", "missing", "flagged", "last_slot", "wh")},
+    )
+
+
+def _coded(rows: pa.Table, name: str, place: dict[str, int]) -> Int32:
+    """A column of words as places among `place`, -1 where there is none."""
+    column = rows[name].unify_dictionaries().combine_chunks()
+    if not len(column):
+        return np.zeros(0, np.int32)
+    own: Int32 = np.array([*(place.get(word, -1) for word in column.dictionary.to_pylist()), -1], np.int32)
+    return np.asarray(own[pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False)])
+
+
+def _standings(
+    feeders: list[tuple[str, str]], shards: dict[int, ShardDay], slots: int, figures: dict[tuple[str, str], tb.NodeFigures]
+) -> tuple[FeederStanding, ...]:
+    counts = np.zeros((4, len(feeders)), np.int64)  # meters, estimated, missing, silent
+    for shard in shards.values():
+        known = shard.feeder >= 0
+        for k, part in enumerate((np.ones(known.size), shard.estimated, shard.missing, shard.received == 0)):
+            counts[k] += np.bincount(shard.feeder[known], weights=part[known], minlength=len(feeders)).astype(np.int64)
+    return tuple(
+        FeederStanding(name, substation, n, n * slots, n * slots - e - gone, e, gone, quiet, figures.get(("feeder", name), UNKNOWN))
+        for (name, substation), (n, e, gone, quiet) in zip(feeders, counts.T.tolist(), strict=True)
+    )
+
+
+def _checks(site: Site, day: date, shards: dict[int, ShardDay]) -> dict[Quality, tuple[int, int]]:
+    """Of each check that any interval failed: how many intervals and meters did."""
+    intervals = dict.fromkeys(CHECKS, 0)
+    for shard in shards:
+        if not site.lake.has("validated_quality", day, shard):
+            continue
+        rows = site.lake.read("validated_quality", day, shard, columns=["channel", "quality"], coded=["channel"])
+        own = rows.filter(pc.equal(rows["channel"], IMPORT_WH.name))["quality"].to_numpy()
+        for bits, count in zip(*(found.tolist() for found in np.unique(own, return_counts=True)), strict=True):
+            for check in CHECKS:
+                intervals[check] += count if bits & int(check) else 0
+    return {
+        check: (count, sum(int(np.count_nonzero(shard.marks & np.uint32(check))) for shard in shards.values()))
+        for check, count in intervals.items()
+        if count
+    }
+
+
+def _figures(site: Site, day: date, shards: list[int]) -> dict[tuple[str, str], tb.NodeFigures]:
+    """Whole-day figures of every node, by kind and name."""
+    found: dict[tuple[str, str], tb.NodeFigures] = {}
+    columns = ("kind", "node", "in_wh", "out_wh", "loss_wh", "coverage", "estimated_share")
+    tables = [site.lake.read("balance", day, shard, columns=["hour", *columns]) for shard in shards]
+    if not tables:
+        return {}
+    whole = pa.concat_tables(tables)
+    rows = whole.filter(pc.is_null(whole["hour"])).select(columns)
+    kinds, names, into, out, loss, coverage, estimated = (rows[name].to_pylist() for name in columns)
+    shares = [
+        lost / given if kind == "transformer" and lost is not None and given else np.nan
+        for kind, lost, given in zip(kinds, loss, into, strict=True)
+    ]
+    outlying = loss_outliers(np.array(shares)).tolist() if shares else []
+    for at in range(rows.num_rows):
+        z = outlying[at] if np.isfinite(outlying[at]) else None
+        found[kinds[at], names[at]] = tb.NodeFigures(into[at], out[at], loss[at], coverage[at], estimated[at], z)
+    return found
+
+
+def _money(site: Site, day: date, shards: list[int]) -> tb.Money:
+    whole = dict.fromkeys(("charges_paise", "recharges_paise", "closing_paise", "accounts", "negative", "low", "due"), 0)
+    for shard in shards:
+        rows = site.lake.read("statements", day, shard, columns=["charges_paise", "recharges_paise", "closing_paise"])
+        for name in rows.column_names:
+            whole[name] += pc.sum(rows[name]).as_py() or 0
+        whole["accounts"] += rows.num_rows
+        whole["negative"] += int(np.count_nonzero(rows["closing_paise"].to_numpy() < 0))
+        levels = site.lake.read("notices", day, shard, columns=["level"])["level"]
+        whole["low"] += int(np.count_nonzero(pc.fill_null(levels, -1).to_numpy() >= 0))
+        whole["due"] += site.lake.read("due", day, shard, columns=["account"]).num_rows
+    return tb.Money(
+        charged_paise=whole["charges_paise"],
+        recharged_paise=whole["recharges_paise"],
+        balance_paise=whole["closing_paise"],
+        accounts=whole["accounts"],
+        negative=whole["negative"],
+        low=whole["low"],
+        due=whole["due"],
+    )

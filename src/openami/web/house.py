@@ -48,7 +48,7 @@ def open_house(town: LakeTown) -> FastAPI:
     if gateways:
         app.include_router(payments_router(payment_desk(town.site), gateways))
     add_consumer_pages(app, town, _payer(town, gateways))
-    open_control_room(app, town, lambda: town.site)
+    open_control_room(app, town)
     return app
 
 

@@ -1,45 +1,50 @@
-"""`OpenedTown`: the pages' answers from one data folder, its registry read once and its closed days kept. Nothing here writes;
-consumers' names are read only for their own page."""
+"""`OpenedTown`: the pages' answers from one data folder. Nothing here writes; consumers' names are read only for their own page.
+
+What always holds: an answer unfolds the rows that its page shows and no others; which they are is found in the columns of the closed day
+(`closed_days.py`), who they are is asked of the registry by name.
+"""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Set
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from functools import cached_property
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
 
-from ..billing.tariff import load_tariffs
 from ..control.policy import load_policies
 from ..day import Site
-from ..readings import CHANNELS, CHECKS, IMPORT_WH, MISSING, Calendar, DayBlock
-from ..registry import Account, Meter, NodeKind, UsagePoint
+from ..day.found import Found, ProposalRow, SuspectRow
+from ..readings import CHANNELS, CHECKS, IMPORT_WH, MISSING, Bool, Calendar, Channel
+from ..registry import NodeKind
 from ..store.deployment import Folder
 from ..store.journal_at import open_journal
 from ..store.keys import MasterKey, load_master_key
+from ..store.rows import account, meter, usage_point
 from . import townbook as tb
-from .closed_days import ClosedDay, ClosedDays
-from .one_account import LARGE, OneAccount
+from .closed_days import KINDS, ClosedDay, ClosedDays, ShardDay
+from .one_account import OneAccount, last_heard, withheld
+from .one_meter import channels_of, day_column
 
 Stamp = tuple[int, int, int]
 """What tells a data folder from the one that lay there before."""
+LISTED, CHOICES, TEXT_MOST, MANY = 12, 200, 5_000, 500
+RUNNING = frozenset(c for c in CHECKS if str(c.name).lower() in ("missing", "duplicate", "spike", "plausibility", "frozen", "zero"))
 
 
-@dataclass(slots=True)
-class _Registry:
-    """The registry by name, read once."""
+@dataclass(frozen=True, slots=True)
+class _Who:
+    """A meter as the registry names it. account: of a consumer, None = none."""
 
-    meters: dict[str, Meter]
-    points: dict[str, UsagePoint]
-    accounts: dict[str, Account]
-    account_at: dict[str, Account]
-    feeders: dict[str, str]
-    ratings: dict[str, int]
-    transformer_feeder: dict[str, str]
+    serial: str
+    shard: int
+    index: int
+    usage_point: str
+    account: str | None
 
 
 @dataclass
@@ -53,33 +58,12 @@ class OpenedTown:
         self.site = Site.open(self.folder)
         self._closed = ClosedDays(self.site)
         self._master: MasterKey | None = None
-        self._one = OneAccount(self.site)
+        self._one = OneAccount(self.site, self._closed.note)
+        self._found = Found(self.site.lake)
 
     @property
     def calendar(self) -> Calendar:
         return self.site.calendar
-
-    @cached_property
-    def _registry(self) -> _Registry:
-        """Read when it is first needed: pages of single meters and accounts of a large town never ask for all of it."""
-        rows = self.site.rows
-        points = {p.meter: p for p in rows.usage_points()}
-        accounts = {a.number: a for a in rows.accounts()}
-        transformers = rows.transformers()
-        return _Registry(
-            meters={m.serial: m for m in rows.meters()},
-            points=points,
-            accounts=accounts,
-            account_at={a.usage_point: a for a in accounts.values()},
-            feeders={f.name: f.substation for f in rows.feeders()},
-            ratings={t.name: t.rating_kva for t in transformers},
-            transformer_feeder={t.name: t.feeder for t in transformers},
-        )
-
-    @cached_property
-    def is_large(self) -> bool:
-        """Whether whole days are too much to be unfolded for one account's page."""
-        return self.site.rows.count_meters() > LARGE
 
     @property
     def master(self) -> MasterKey:
@@ -95,310 +79,248 @@ class OpenedTown:
     def damaged(self) -> tuple[date, ...]:
         return self._closed.damaged()
 
+    def closed(self, day: date) -> ClosedDay:
+        """The day's columns and sums."""
+        return self._closed.on(day)
+
     # ---- the town
 
-    def overview(self, day: date) -> tb.Overview:
+    def overview(self, day: date, feeders: Set[str] | None = None) -> tb.Overview:
         found = self._closed.on(day)
         journal = open_journal(self.folder, self.site.deployment)
         causes, frames = journal.causes(), journal.frames()
         journal.close()
-        feeders = tuple(self._feeder_node(found, name) for name in self._registry.feeders)
-        heads = [f.figures.in_wh for f in feeders]
-        whole = Counter[str]()
-        for shard in found.shards.values():
-            whole.update(expected=int(shard.metered.size) * shard.validated[IMPORT_WH.name].values.shape[0])
-            whole.update(metered=int(shard.metered.sum()), estimated=int(shard.estimated.sum()), missing=int(shard.missing.sum()))
+        heads = [one.figures.in_wh for one in found.feeders]
         return tb.Overview(
             day=day,
             as_of=found.as_of,
             name=self.site.deployment.name,
             demo=self.site.deployment.seed is not None,
-            meters=len(self._registry.meters),
-            intervals=tb.Intervals(whole["expected"], whole["metered"], whole["estimated"], whole["missing"]),
+            meters=sum(one.meters for one in found.feeders),
+            intervals=found.intervals,
             frames_received=frames,
             frames_accepted=frames - sum(causes.values()),
-            checks=tuple(self._check_counts(found)),
-            consumers_wh=sum(int(s.day_wh[s.index.is_consumer].sum()) for s in found.shards.values()),
-            feeders_wh=None if any(h is None for h in heads) else sum(h for h in heads if h is not None),
-            money=self._money(found),
-            feeders=feeders,
-            silent=tuple(self._silent(found)),
-            quarantine=tuple(tb.CauseCount(c, n) for c, n in causes.items()),
-            suspicions=self._closed.suspicions(day),
+            checks=tuple(
+                tb.CheckCount(check, *found.checks.get(check, (0, 0))) for check in CHECKS if check in found.checks or check in RUNNING
+            ),
+            consumers_wh=found.consumers_wh,
+            feeders_wh=None if None in heads else sum(head for head in heads if head is not None),
+            money=found.money,
+            feeders=tuple(one for one in found.nodes if feeders is None or one.name in feeders),
+            silent_meters=sum(one.silent for one in found.feeders),
+            silent=self._silent(found, feeders),
+            quarantine=tuple(tb.CauseCount(cause, n) for cause, n in causes.items()),
+            suspicions=self._suspicions(day, feeders),
         )
 
-    def _check_counts(self, found: ClosedDay) -> list[tb.CheckCount]:
-        counts = []
-        for check in CHECKS:
-            intervals = meters = 0
-            for shard in found.shards.values():
-                hit = (shard.validated[IMPORT_WH.name].quality & np.uint32(check)) != 0
-                intervals += int(hit.sum())
-                meters += int(hit.any(axis=0).sum())
-            if intervals or check in RUNNING:
-                counts.append(tb.CheckCount(check, intervals, meters))
-        return counts
+    def _silent(self, found: ClosedDay, feeders: Set[str] | None) -> tuple[tb.SilentMeter, ...]:
+        """The first of them."""
+        rows: list[tb.SilentMeter] = []
+        for shard, own in sorted(found.shards.items()):
+            quiet = np.flatnonzero((own.received == 0) & (own.kind >= 0) & _on(found, own, feeders))[: LISTED - len(rows)]
+            for who in self._named(shard, quiet.tolist()):
+                place = found.place(shard, who.index)
+                rows.append(tb.SilentMeter(who.serial, *place, last_heard(self.site, who)))
+        return tuple(sorted(rows, key=lambda row: row.serial))
 
-    def _money(self, found: ClosedDay) -> tb.Money:
-        rows = found.statements.values()
-        return tb.Money(
-            charged_paise=sum(r["charges_paise"] for r in rows),
-            recharged_paise=sum(r["recharges_paise"] for r in rows),
-            balance_paise=sum(r["closing_paise"] for r in rows),
-            accounts=len(found.statements),
-            negative=sum(r["closing_paise"] < 0 for r in rows),
-            low=sum(n["level"] >= 0 for n in found.notices.values()),
-            due=len(found.due),
-        )
-
-    def _silent(self, found: ClosedDay) -> list[tb.SilentMeter]:
-        rows = []
-        for shard in found.shards.values():
-            raw = shard.raw[IMPORT_WH.name].values
-            for k in np.flatnonzero((raw == MISSING).all(axis=0)):
-                serial = shard.index.serials[k]
-                point = self._registry.points[serial]
-                rows.append(tb.SilentMeter(serial, point.kind, point.transformer, point.feeder, self._last_heard(serial)))
-        return sorted(rows, key=lambda r: r.serial)
-
-    def _last_heard(self, serial: str) -> datetime | None:
-        """The end of the latest interval that the meter has ever sent, over all closed days that can be read."""
-        meter = self._registry.meters[serial]
-        for found in self._readable_backwards():
-            day = found.day
-            values = found.shards[meter.shard].raw[IMPORT_WH.name].values[:, meter.index]
-            there = np.flatnonzero(values != MISSING)
-            if there.size:
-                return self.calendar.local(self.calendar.stamp(day, int(there[-1])))
-        return None
-
-    def _readable_backwards(self) -> Iterator[ClosedDay]:
-        """The closed days that can be read, latest first."""
-        return (found for day in reversed(self.days()) if (found := self._closed.readable(day)) is not None)
+    def _suspicions(self, day: date, feeders: Set[str] | None = None) -> tuple[tb.Suspicion, ...]:
+        """The first of what the energy audit found over the days that end with this one."""
+        listed = [_seems_elsewhere(one) for one in self._found.proposals(day, feeders=feeders)[:LISTED]]
+        listed += [_counts_too_little(one) for one in self._found.suspects(day, feeders=feeders, limit=LISTED)]
+        return tuple(sorted(listed, key=lambda one: (-one.probability, one.serial))[:LISTED])
 
     # ---- meters
 
     def meters(self, query: tb.MeterQuery) -> tb.MeterList:
         found = self._closed.on(query.day)
-        text = query.text.strip().lower()
-        rows = []
-        for serial in sorted(self._registry.meters):
-            row = self._meter_row(found, serial)
-            names = (row.serial, row.usage_point, row.account or "")
-            if text and not any(text in n.lower() for n in names):
-                continue
-            if query.kind is not None and row.kind is not query.kind:
-                continue
-            if query.feeders is not None and row.feeder not in query.feeders:
-                continue
-            if (query.transformer and row.transformer != query.transformer) or (query.feeder and row.feeder != query.feeder):
-                continue
-            if STATES[query.state](row) and (query.check is None or self._failed(found, serial, int(query.check))):
-                rows.append(row)
-        page = tuple(rows[query.offset : query.offset + query.limit])
-        return tb.MeterList(page, len(rows), tuple(sorted(self._registry.ratings)), tuple(sorted(self._registry.feeders)))
+        named = self._matching(query.text.strip()) if query.text.strip() else None
+        total, page, skip = 0, list[tb.MeterRow](), query.offset
+        for shard, own in sorted(found.shards.items()):
+            wanted = np.flatnonzero(_asked(found, own, query))
+            if named is not None:
+                wanted = wanted[np.isin(wanted, named.get(shard, []))]
+            total += wanted.size
+            page += self._rows(found, shard, wanted[skip : skip + query.limit - len(page)].tolist())
+            skip = max(0, skip - wanted.size)
+        transformers = [name for name, one in found.transformers.items() if query.feeder in (None, one.feeder)]
+        return tb.MeterList(
+            tuple(page),
+            total,
+            tuple(transformers) if len(transformers) <= CHOICES else (),
+            found.names if len(found.names) <= CHOICES else (),
+        )
+
+    def _matching(self, text: str) -> dict[int, list[int]]:
+        """shard -> indexes of meters whose serial, usage point or account is `text`, or else holds it: at most TEXT_MOST of each."""
+        columns = (meter.c.serial, usage_point.c.name, account.c.number)
+        exact = [column == text for column in columns]
+        within = [sa.func.lower(column).contains(text.lower(), autoescape=True) for column in columns]
+        with self.site.rows.begin() as connection:
+            for conditions in (exact, within):
+                found: dict[int, list[int]] = {}
+                for column, condition in zip(columns, conditions, strict=True):
+                    serials = _SERIALS[column.table.name].where(condition).limit(TEXT_MOST)
+                    query = sa.select(meter.c.shard, meter.c.index).where(meter.c.serial.in_(serials))
+                    for shard, index in connection.execute(query):
+                        found.setdefault(shard, []).append(index)
+                if found:
+                    break
+        return found
+
+    def _named(self, shard: int, indexes: list[int]) -> list[_Who]:
+        """The meters at these places, in their order; those that hang nowhere now are left out."""
+        found: dict[int, _Who] = {}
+        with self.site.rows.begin() as connection:
+            for at in range(0, len(indexes), MANY):
+                query = _WHO.where(meter.c.shard == shard, meter.c.index.in_(indexes[at : at + MANY]))
+                found |= {who.index: who for who in (_Who(*row) for row in connection.execute(query))}
+        return [found[k] for k in indexes if k in found]
+
+    def _rows(self, found: ClosedDay, shard: int, indexes: list[int]) -> list[tb.MeterRow]:
+        return [_meter_row(found, who) for who in self._named(shard, indexes)]
 
     def meter(self, serial: str, day: date) -> tb.MeterDay | None:
-        meter = self._registry.meters.get(serial)
-        if meter is None:
+        with self.site.rows.begin() as connection:
+            row = connection.execute(_METER.where(meter.c.serial == serial)).first()
+        if row is None:
             return None
-        found = self._closed.on(day)
-        point = self._registry.points[serial]
-        account = self._registry.account_at.get(point.name)
-        shard = found.shards[meter.shard]
-        channels = []
-        for channel in CHANNELS:
-            raw, validated = shard.raw.get(channel.name), shard.validated.get(channel.name)
-            if raw is None or validated is None or (channel is not IMPORT_WH and (raw.values[:, meter.index] == MISSING).all()):
-                continue
-            channels.append(tb.ChannelDay(channel, self._slots(day, raw, validated, meter.index)))
+        found, who = self._closed.on(day), _Who(*row[:5])
+        if who.shard not in found.shards or who.index >= found.shards[who.shard].kind.size:
+            return None
         return tb.MeterDay(
-            row=self._meter_row(found, serial),
+            row=_meter_row(found, who),
             day=day,
-            maker=meter.maker,
-            model=meter.model,
-            phase=point.phase,
-            connected_load_w=point.connected_load_w,
-            since=point.since,
-            tariff=account.tariff if account else None,
-            last_heard=self._last_heard(serial),
-            channels=tuple(channels),
-            suspicions=tuple(s for s in self._closed.suspicions(day) if s.serial == serial),
+            maker=row.maker,
+            model=row.model,
+            phase=row.phase,
+            connected_load_w=row.connected_load_w,
+            since=row.since,
+            tariff=row.tariff,
+            last_heard=last_heard(self.site, who),
+            channels=self._closed.reading(day, lambda: self._channels(who, day)),
+            suspicions=tuple(self._suspected(serial, day)),
         )
 
-    def _slots(self, day: date, raw: DayBlock, validated: DayBlock, column: int) -> tuple[tb.Slot, ...]:
+    def _channels(self, who: _Who, day: date) -> tuple[tb.ChannelDay, ...]:
+        """import_wh first, then what else the meter sent."""
+        found, there = [], channels_of(self.site, "raw", who.shard, day)
+        for channel in (one for one in CHANNELS if one.name in there):
+            raw, _ = day_column(self.site, "raw", who.shard, who.index, day, channel.name)
+            if channel is IMPORT_WH or (raw != MISSING).any():
+                found.append(tb.ChannelDay(channel, self._slots(who, day, channel, raw.tolist())))
+        return tuple(found)
+
+    def _slots(self, who: _Who, day: date, channel: Channel, raw: list[int]) -> tuple[tb.Slot, ...]:
+        values, quality = day_column(self.site, "validated", who.shard, who.index, day, channel.name)
+
         def known(value: int) -> int | None:
-            return None if value == MISSING else int(value)
+            return None if value == MISSING else value
 
         return tuple(
-            tb.Slot(self.calendar.local(self.calendar.stamp(day, k)), known(r), known(v), int(q))
-            for k, (r, v, q) in enumerate(
-                zip(raw.values[:, column], validated.values[:, column], validated.quality[:, column], strict=True)
-            )
+            tb.Slot(self.calendar.local(self.calendar.stamp(day, k)), known(r), known(v), q)
+            for k, (r, v, q) in enumerate(zip(raw, values.tolist(), quality.tolist(), strict=True))
         )
 
-    def _meter_row(self, found: ClosedDay, serial: str) -> tb.MeterRow:
-        meter, point = self._registry.meters[serial], self._registry.points[serial]
-        shard, k = found.shards[meter.shard], meter.index
-        account = self._registry.account_at.get(point.name) if point.kind is NodeKind.CONSUMER else None
-        slots = shard.validated[IMPORT_WH.name].values.shape[0]
-        intervals = tb.Intervals(slots, int(shard.metered[k]), int(shard.estimated[k]), int(shard.missing[k]))
-        day_wh = None if shard.missing[k] == slots else int(shard.day_wh[k])
-        return tb.MeterRow(
-            serial,
-            point.kind,
-            point.name,
-            point.transformer,
-            point.feeder,
-            account.number if account else None,
-            intervals,
-            int(shard.flagged[k]),
-            day_wh,
-        )
-
-    def _failed(self, found: ClosedDay, serial: str, bits: int) -> bool:
-        meter = self._registry.meters[serial]
-        quality = found.shards[meter.shard].validated[IMPORT_WH.name].quality[:, meter.index]
-        return bool((quality & np.uint32(bits)).any())
+    def _suspected(self, serial: str, day: date) -> list[tb.Suspicion]:
+        elsewhere = [_seems_elsewhere(one) for one in self._found.proposals(day) if one.serial == serial]
+        suspect = self._found.suspect(serial, day)
+        return elsewhere + ([_counts_too_little(suspect)] if suspect else [])
 
     # ---- the network
 
     def transformer(self, name: str, day: date) -> tb.TransformerDay | None:
-        if name not in self._registry.ratings:
-            return None
         found = self._closed.on(day)
-        own, below = self._at_node(NodeKind.TRANSFORMER, name), []
-        for serial, point in sorted(self._registry.points.items()):
-            if point.kind is NodeKind.CONSUMER and point.transformer == name:
-                below.append(self._meter_row(found, serial))
-        suspicions = tuple(s for s in self._closed.suspicions(day) if name in (s.transformer, s.to_transformer))
-        node = self._transformer_node(found, name)
-        return tb.TransformerDay(node, day, own, self._hours(found, "transformer", name), tuple(below), suspicions)
+        node = found.transformers.get(name)
+        if node is None:
+            return None
+        at, own, below = found.transformer_names.index(name), None, list[tb.MeterRow]()
+        for shard, columns in found.shards.items():
+            here = np.flatnonzero(columns.transformer == at)
+            if here.size:
+                measuring = self._named(shard, here[columns.kind[here] == KINDS.index(NodeKind.TRANSFORMER)].tolist())
+                own = measuring[0].serial if measuring else own
+                below += self._rows(found, shard, here[columns.kind[here] == KINDS.index(NodeKind.CONSUMER)].tolist())
+        suspicions = tuple(one for one in self._suspicions(day, frozenset({node.feeder})) if name in (one.transformer, one.to_transformer))
+        return tb.TransformerDay(node, day, own, self._hours(day, "transformer", name), tuple(below), suspicions)
 
     def feeder(self, name: str, day: date) -> tb.FeederDay | None:
-        if name not in self._registry.feeders:
-            return None
         found = self._closed.on(day)
-        return tb.FeederDay(self._feeder_node(found, name), day, self._at_node(NodeKind.FEEDER, name), self._hours(found, "feeder", name))
+        node = found.node(name)
+        if node is None:
+            return None
+        at, own = found.names.index(name), None
+        for shard, columns in found.shards.items():
+            measuring = np.flatnonzero((columns.feeder == at) & (columns.kind == KINDS.index(NodeKind.FEEDER)))
+            own = next((who.serial for who in self._named(shard, measuring[:1].tolist())), own)
+        return tb.FeederDay(node, day, own, self._hours(day, "feeder", name))
 
-    def _at_node(self, kind: NodeKind, name: str) -> str | None:
-        """The serial of the meter that measures a transformer or feeder itself."""
-        return next((s for s, p in self._registry.points.items() if p.kind is kind and p.name == name), None)
-
-    def _hours(self, found: ClosedDay, kind: str, name: str) -> tuple[tb.HourFigures, ...]:
-        hours = sorted(h for k, n, h in found.balance if k == kind and n == name and h is not None)
-        start = self.calendar.day_start(found.day)
-        return tuple(tb.HourFigures(self.calendar.local(start + 3600 * (h + 1)), found.balance[kind, name, h]) for h in hours)
-
-    def _transformer_node(self, found: ClosedDay, name: str) -> tb.TransformerNode:
-        consumers = sum(p.kind is NodeKind.CONSUMER and p.transformer == name for p in self._registry.points.values())
-        figures = found.balance.get(("transformer", name, None), UNKNOWN)
-        return tb.TransformerNode(name, self._registry.transformer_feeder[name], self._registry.ratings[name], consumers, figures)
-
-    def _feeder_node(self, found: ClosedDay, name: str) -> tb.FeederNode:
-        own = tuple(self._transformer_node(found, t) for t, f in sorted(self._registry.transformer_feeder.items()) if f == name)
-        return tb.FeederNode(name, self._registry.feeders[name], found.balance.get(("feeder", name, None), UNKNOWN), own)
+    def _hours(self, day: date, kind: str, name: str) -> tuple[tb.HourFigures, ...]:
+        start = self.calendar.day_start(day)
+        rows = self._closed.reading(day, lambda: node_hours(self.site, day, kind, name))
+        return tuple(
+            tb.HourFigures(
+                self.calendar.local(start + 3600 * (row["hour"] + 1)),
+                tb.NodeFigures(row["in_wh"], row["out_wh"], row["loss_wh"], row["coverage"], row["estimated_share"]),
+            )
+            for row in rows
+        )
 
     # ---- money
 
-    def consumer(self, account: str, day: date) -> tb.Consumer | None:
-        if self.is_large:
-            return self._one.consumer(account, day)
-        held = self._registry.accounts.get(account)
-        if held is None:
-            return None
-        found = self._closed.on(day)
-        latest = next(self._readable_backwards(), found)
-        serial = next(s for s, p in self._registry.points.items() if p.name == held.usage_point)
-        point = self._registry.points[serial]
-        tariff = load_tariffs().on(held.tariff, day)
-        now, notice = latest.statements[account], latest.notices[account]
-        due = next((d for d in latest.due if d["account"] == account), None)
-        week = [self._day_cost(account, day - timedelta(days=k)) for k in range(6, -1, -1)]
-        return tb.Consumer(
-            account=account,
-            name=held.consumer_name,
-            language=held.language,
-            meter=serial,
-            usage_point=held.usage_point,
-            transformer=point.transformer,
-            tariff=held.tariff,
-            tariff_title=tb.Words(tariff.title_en, tariff.title_hi),
-            payment_mode=held.payment_mode,
-            balance_paise=now["closing_paise"],
-            balance_as_of=self.calendar.local(self.calendar.day_start(latest.day + timedelta(days=1))),
-            days_left=notice["days_left"],
-            low=notice["level"] >= 0,
-            statement=self._statement(found, held),
-            week=tuple(week),
-            readings_until=self._readings_until(account),
-            supply=tb.Supply(None, self._last_heard(serial), due is not None, _withheld(due) if due else ()),
-        )
+    def consumer(self, number: str, day: date) -> tb.Consumer | None:
+        return self._closed.reading(day, lambda: self._one.consumer(number, day))
 
-    def _readings_until(self, account: str) -> datetime | None:
-        """The end of the last truly metered interval that is in the account's balance; None where there has never been one."""
-        for found in self._readable_backwards():
-            row = found.statements.get(account)
-            if row is not None and row["measured_until"] is not None:
-                return self.calendar.local(int(row["measured_until"].timestamp()))
-        return None
-
-    def _statement(self, found: ClosedDay, account: Account) -> tb.Statement | None:
-        row = found.statements.get(account.number)
-        if row is None:
-            return None
-        tariff = load_tariffs().on(account.tariff, found.day)
-        notes = {line.name: line.verify or None for line in tariff.lines}
-        lines = tuple(
-            tb.ChargeLine(
-                c["line"], tb.Words(tariff.label(c["line"], "en"), tariff.label(c["line"], "hi")), c["amount_paise"], notes.get(c["line"])
-            )
-            for c in found.charges[account.number]
-            if c["amount_paise"]
-        )
-        recharges = tuple(
-            t.amount_paise for t in self.site.rows.transfers(found.day, found.day) if t.account == account.number and t.kind == "recharge"
-        )
-        return tb.Statement(
-            day=found.day,
-            opening_paise=row["opening_paise"],
-            recharges_paise=recharges,
-            lines=lines,
-            closing_paise=row["closing_paise"],
-            wh=None if row["held"] else row["wh"],
-            estimated_wh=row["estimated_wh"],
-            missing_intervals=row["missing_slots"],
-            month_wh=found.month_wh.get(account.number),
-            adjustments_paise=row["adjustments_paise"],
-        )
-
-    def _day_cost(self, account: str, day: date) -> tb.DayCost:
-        if day not in self.days():
-            return tb.DayCost(day, None, None, False)
-        found = self._closed.readable(day)
-        row = found.statements.get(account) if found else None
-        if row is None:
-            return tb.DayCost(day, None, None, False)
-        return tb.DayCost(day, None if row["held"] else row["wh"], row["charges_paise"], row["estimated_wh"] > 0)
-
-    def due(self, day: date) -> tb.DueList:
+    def due(self, day: date, feeders: Set[str] | None = None, offset: int = 0, limit: int = 50) -> tb.DueList:
         found = self._closed.on(day)
         policy = load_policies().on(self.site.deployment.policy, day + timedelta(days=1))
-        rows = []
-        for due in found.due:
-            account = self._registry.accounts[due["account"]]
-            serial = next(s for s, p in self._registry.points.items() if p.name == account.usage_point)
-            point = self._registry.points[serial]
-            rows.append(tb.DueRow(account.number, serial, point.transformer, due["balance_paise"], due["days_below"], _withheld(due)))
-        start = self.calendar.day_start(day + timedelta(days=1))
-        judged = found.due[0]["judged_at"].timestamp() if found.due else start + 12 * 3600
+        listed = self._closed.reading(day, lambda: self._listed_due(found, feeders))
+        rows = self._closed.reading(day, lambda: self._due_rows(day, listed.slice(offset, limit)))
+        judged = pc.min(listed["judged_at"]).as_py()
+        noon = self.calendar.day_start(day + timedelta(days=1)) + 12 * 3600
         return tb.DueList(
             day,
-            self.calendar.local(int(judged)),
+            self.calendar.local(noon if judged is None else int(judged.timestamp())),
             policy.name,
             tb.Words(policy.title_en, policy.title_hi),
-            tuple(sorted(rows, key=_poorest)),
+            tuple(rows),
+            listed.num_rows,
+            int(pc.sum(pc.invert(listed["allowed"])).as_py() or 0),
         )
+
+    def _listed_due(self, found: ClosedDay, feeders: Set[str] | None) -> pa.Table:
+        """Who is due on these feeders, poorest first: `at` is the row in the shard's table."""
+        lake, parts = self.site.lake, [_DUE.empty_table()]
+        for shard, own in sorted(found.shards.items()):
+            rows = lake.read("due", found.day, shard, columns=["account", "balance_paise", "days_below", "judged_at", "allowed"])
+            rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, shard, np.int32)))
+            rows = rows.append_column("at", pa.array(np.arange(rows.num_rows, dtype=np.int64))).select(_DUE.names).cast(_DUE)
+            if feeders is not None and rows.num_rows:
+                roll = lake.read("statements", found.day, shard, columns=["account", "meter"])
+                index = roll["meter"].take(pc.index_in(rows["account"], roll["account"])).to_numpy()
+                rows = rows.filter(pa.array(_on(found, own, feeders)[index]))
+            parts.append(rows)
+        return pa.concat_tables(parts).sort_by([("balance_paise", "ascending"), ("account", "ascending")])
+
+    def _due_rows(self, day: date, listed: pa.Table) -> list[tb.DueRow]:
+        shards = sorted(set(listed["shard"].to_pylist()))
+        reasons = {shard: self.site.lake.read("due", day, shard, columns=["reasons"])["reasons"] for shard in shards}
+        query = sa.select(account.c.number, usage_point.c.meter, usage_point.c.transformer).join(
+            usage_point, sa.and_(usage_point.c.name == account.c.usage_point, usage_point.c.until.is_(None))
+        )
+        with self.site.rows.begin() as connection:
+            places = {row.number: row for row in connection.execute(query.where(account.c.number.in_(listed["account"].to_pylist())))}
+        return [
+            tb.DueRow(
+                row["account"],
+                places[row["account"]].meter,
+                places[row["account"]].transformer,
+                row["balance_paise"],
+                row["days_below"],
+                withheld(reasons[row["shard"]][row["at"]].as_py()),
+            )
+            for row in listed.to_pylist()
+            if row["account"] in places
+        ]
 
     def quarantine(self, cause: str | None, offset: int, limit: int) -> tb.Quarantine:
         journal = open_journal(self.folder, self.site.deployment)
@@ -415,22 +337,99 @@ class OpenedTown:
         return tb.Quarantine(tuple(tb.CauseCount(c, n) for c, n in causes.items()), total, frames)
 
 
-UNKNOWN = tb.NodeFigures(None, None, None, 0.0)
-RUNNING = frozenset(c for c in CHECKS if str(c.name).lower() in ("missing", "duplicate", "spike", "plausibility", "frozen", "zero"))
-
-STATES: dict[tb.MeterState, Callable[[tb.MeterRow], bool]] = {
-    tb.MeterState.ALL: lambda row: True,
-    tb.MeterState.SILENT: lambda row: row.intervals.metered == 0,
-    tb.MeterState.INCOMPLETE: lambda row: row.intervals.missing + row.intervals.estimated > 0,
-    tb.MeterState.FLAGGED: lambda row: row.flagged > 0,
-    tb.MeterState.ESTIMATED: lambda row: row.intervals.estimated > 0,
+_POINT = sa.and_(usage_point.c.meter == meter.c.serial, usage_point.c.until.is_(None))
+_WHO = (
+    sa.select(meter.c.serial, meter.c.shard, meter.c.index, usage_point.c.name, account.c.number)
+    .join(usage_point, _POINT)
+    .outerjoin(account, account.c.usage_point == usage_point.c.name)
+)
+_METER = _WHO.add_columns(
+    meter.c.maker, meter.c.model, usage_point.c.phase, usage_point.c.connected_load_w, usage_point.c.since, account.c.tariff
+)
+_SERIALS = {
+    "meter": sa.select(meter.c.serial),
+    "usage_point": sa.select(usage_point.c.meter).where(usage_point.c.until.is_(None)),
+    "account": sa.select(usage_point.c.meter)
+    .join(account, account.c.usage_point == usage_point.c.name)
+    .where(usage_point.c.until.is_(None)),
 }
+_DUE = pa.schema(
+    {
+        "shard": pa.int32(),
+        "at": pa.int64(),
+        "account": pa.string(),
+        "balance_paise": pa.int64(),
+        "days_below": pa.int32(),
+        "judged_at": pa.timestamp("us", "UTC"),
+        "allowed": pa.bool_(),
+    }
+)
 
 
-def _withheld(due: dict[str, Any]) -> tuple[tb.Reason, ...]:
-    """The guard's reasons against a cut, unknown facts among them."""
-    return tuple(tb.Reason(r["code"], tb.Words(r["en"], r["hi"])) for r in json.loads(due["reasons"]) if r["ok"] is not True)
+def _on(found: ClosedDay, own: ShardDay, feeders: Set[str] | None) -> Bool:
+    """bool [meter]: on one of these feeders, None = any."""
+    if feeders is None:
+        return np.ones(own.feeder.size, np.bool_)
+    return np.isin(own.feeder, [k for k, name in enumerate(found.names) if name in feeders])
 
 
-def _poorest(row: tb.DueRow) -> tuple[int, str]:
-    return row.balance_paise, row.account
+def _asked(found: ClosedDay, own: ShardDay, query: tb.MeterQuery) -> Bool:
+    """bool [meter]: what the query asks for, its text apart; only meters that hung somewhere on that day."""
+    wanted = (own.kind >= 0) & _on(found, own, query.feeders)
+    if query.kind is not None:
+        wanted &= own.kind == KINDS.index(query.kind)
+    if query.feeder is not None:
+        wanted &= _on(found, own, {query.feeder})
+    if query.transformer is not None:
+        wanted &= own.transformer == _place(found.transformer_names, query.transformer)
+    if query.check is not None:
+        wanted &= (own.marks & np.uint32(query.check)) != 0
+    if query.state is tb.MeterState.SILENT:
+        wanted &= own.received == 0
+    elif query.state is tb.MeterState.INCOMPLETE:
+        wanted &= (own.missing > 0) | (own.estimated > 0)
+    elif query.state is tb.MeterState.FLAGGED:
+        wanted &= own.flagged > 0
+    elif query.state is tb.MeterState.ESTIMATED:
+        wanted &= own.estimated > 0
+    return wanted
+
+
+def _place(names: tuple[str, ...], name: str) -> int:
+    return names.index(name) if name in names else -2
+
+
+def _meter_row(found: ClosedDay, who: _Who) -> tb.MeterRow:
+    own, k = found.shards[who.shard], who.index
+    kind, transformer, feeder = found.place(who.shard, k)
+    missing, estimated = int(own.missing[k]), int(own.estimated[k])
+    return tb.MeterRow(
+        who.serial,
+        kind,
+        who.usage_point,
+        transformer,
+        feeder,
+        who.account,
+        tb.Intervals(found.slots, found.slots - missing - estimated, estimated, missing),
+        int(own.flagged[k]),
+        None if missing == found.slots else int(own.wh[k]),
+    )
+
+
+def node_hours(site: Site, day: date, kind: str, name: str) -> list[dict[str, Any]]:
+    """A node's rows of the day's balance by hour, in order. DataError where a file is damaged."""
+    found: list[dict[str, Any]] = []
+    for shard in sorted(site.lake.files("balance", day)):
+        rows = site.lake.read("balance", day, shard, coded=["kind", "node"])
+        own = pc.and_(pc.equal(rows["node"], name), pc.and_(pc.equal(rows["kind"], kind), pc.is_valid(rows["hour"])))
+        found += rows.filter(own).to_pylist()
+    return sorted(found, key=lambda row: row["hour"])
+
+
+def _seems_elsewhere(one: ProposalRow) -> tb.Suspicion:
+    return tb.Suspicion(tb.SuspicionKind.WRONG_TRANSFORMER, one.serial, one.now, one.to, one.confidence, (), {}, one.days)
+
+
+def _counts_too_little(one: SuspectRow) -> tb.Suspicion:
+    kind = tb.SuspicionKind.COUNTS_TOO_LITTLE
+    return tb.Suspicion(kind, one.serial, one.transformer, None, one.probability, one.evidence, one.features, one.days)

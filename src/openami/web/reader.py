@@ -6,7 +6,7 @@ What always holds: an answer is of one and the same data folder, also where the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
@@ -18,6 +18,7 @@ from ..store.deployment import FILE, Folder
 from ..store.keys import MasterKey
 from ..store.rows import Rows
 from . import townbook as tb
+from .closed_days import ClosedDay
 from .opened import OpenedTown, Stamp
 
 T = TypeVar("T")
@@ -64,8 +65,12 @@ class LakeTown:
     def damaged(self) -> tuple[date, ...]:
         return self._ask(lambda town: town.damaged())
 
-    def overview(self, day: date) -> tb.Overview:
-        return self._ask(lambda town: town.overview(day))
+    def closed(self, day: date) -> ClosedDay:
+        """The day's columns and sums; DamagedDay where they cannot be read."""
+        return self._ask(lambda town: town.closed(day))
+
+    def overview(self, day: date, feeders: Set[str] | None = None) -> tb.Overview:
+        return self._ask(lambda town: town.overview(day, feeders))
 
     def meters(self, query: tb.MeterQuery) -> tb.MeterList:
         return self._ask(lambda town: town.meters(query))
@@ -82,8 +87,8 @@ class LakeTown:
     def consumer(self, account: str, day: date) -> tb.Consumer | None:
         return self._ask(lambda town: town.consumer(account, day))
 
-    def due(self, day: date) -> tb.DueList:
-        return self._ask(lambda town: town.due(day))
+    def due(self, day: date, feeders: Set[str] | None = None, offset: int = 0, limit: int = 50) -> tb.DueList:
+        return self._ask(lambda town: town.due(day, feeders, offset, limit))
 
     def quarantine(self, cause: str | None, offset: int, limit: int) -> tb.Quarantine:
         return self._ask(lambda town: town.quarantine(cause, offset, limit))

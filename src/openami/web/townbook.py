@@ -9,11 +9,13 @@ What always holds:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Protocol
 
+from ..day.found import Told
 from ..errors import DataError
 from ..readings import Calendar, Channel, Quality
 from ..registry import NodeKind, PaymentMode
@@ -114,27 +116,24 @@ class SilentMeter:
 
 
 class SuspicionKind(StrEnum):
-    """WRONG_TRANSFORMER: hangs elsewhere than registered. UNDERSTATED: registers less than flows. IDLE: stands still while energy flows."""
+    """WRONG_TRANSFORMER: hangs elsewhere than registered. COUNTS_TOO_LITTLE: registers less than flows."""
 
     WRONG_TRANSFORMER = "wrong_transformer"
-    UNDERSTATED = "understated"
-    IDLE = "idle"
+    COUNTS_TOO_LITTLE = "counts_too_little"
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A reason to look (`losses.wrong_transformers`, `losses.understated`, `losses.idle_while_flowing`), never a verdict.
-
-    evidence: t value. share: `Move.explained` (1 = the move explains everything), `Understated.unregistered_per_wh`, or `Idle.excess_wh`.
-    to_transformer only for WRONG_TRANSFORMER. days: over how many days it was judged.
-    """
+    """A reason to look that the energy audit found (`day.found`), never a verdict. transformer: as registered, "" = none; to_transformer only for
+    WRONG_TRANSFORMER; evidence: the strongest first, with the figures of its sentences in features; days: over how many days it was judged."""
 
     kind: SuspicionKind
     serial: str
     transformer: str
     to_transformer: str | None
-    evidence: float
-    share: float
+    probability: float
+    evidence: tuple[Told, ...]
+    features: Mapping[str, float]
     days: int
 
 
@@ -154,7 +153,8 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The wall. frames_*: over the whole journal (received = accepted + quarantined). as_of: when these figures were computed.
+    """The wall. frames_*: over the whole journal (received = accepted + quarantined). as_of: when these figures were computed. feeders, silent,
+    suspicions: within the reach, of silent meters and suspicions the first ones; silent_meters: how many there are in all.
 
     consumers_wh, feeders_wh: the day's validated energy, of consumers and at the feeders' heads (None = a feeder unknown).
     checks: every check of VEE that ran, those with no failure too. demo: True when the meters are simulated.
@@ -173,6 +173,7 @@ class Overview:
     feeders_wh: int | None
     money: Money
     feeders: tuple[FeederNode, ...]
+    silent_meters: int
     silent: tuple[SilentMeter, ...]
     quarantine: tuple[CauseCount, ...]
     suspicions: tuple[Suspicion, ...]
@@ -191,9 +192,8 @@ class MeterState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MeterQuery:
-    """text: part of a serial, usage point or account number, case-insensitive, "" = any. kind, transformer, feeder: None = any.
-    check: only meters with an interval that failed it. feeders: only meters on these, None = on any. offset, limit: the page, in order
-    of serial."""
+    """text: a serial, usage point or account number, or a part of one, "" = any. kind, transformer, feeder: None = any. check: only meters with an
+    interval that failed it. feeders: only meters on these, None = on any. offset, limit: the page, in the order of the registry."""
 
     day: date
     text: str = ""
@@ -225,7 +225,8 @@ class MeterRow:
 
 @dataclass(frozen=True, slots=True)
 class MeterList:
-    """rows: at most `limit`; total: how many meters match in all; transformers, feeders: all names, for the filter's choices."""
+    """rows: at most `limit`; total: how many meters match in all (of a text, among the first thousands that hold it); transformers, feeders: names
+    for the filter's choices, empty where there are too many to choose from."""
 
     rows: tuple[MeterRow, ...]
     total: int
@@ -403,13 +404,16 @@ class DueRow:
 @dataclass(frozen=True, slots=True)
 class DueList:
     """Accounts that the policy would disconnect on `day`, with the guard's reasons why not; poorest first. policy: its name and source;
-    judged_at: the instant for which the guard was asked; no relay is operated."""
+    judged_at: the instant for which the guard was asked; rows: a page of them; total: how many there are; held: how many of them the guard holds
+    back; no relay is operated."""
 
     day: date
     judged_at: datetime
     policy: str
     policy_title: Words
     rows: tuple[DueRow, ...]
+    total: int
+    held: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,7 +453,8 @@ class TownReader(Protocol):
     def damaged(self) -> tuple[date, ...]:
         """Days of which stored data was wanted and could not be read, oldest first: the answers given so far leave them out."""
 
-    def overview(self, day: date) -> Overview: ...
+    def overview(self, day: date, feeders: Set[str] | None = None) -> Overview:
+        """feeders: which are told of one by one, None = all; the sums are the town's."""
 
     def meters(self, query: MeterQuery) -> MeterList: ...
 
@@ -461,6 +466,7 @@ class TownReader(Protocol):
 
     def consumer(self, account: str, day: date) -> Consumer | None: ...
 
-    def due(self, day: date) -> DueList: ...
+    def due(self, day: date, feeders: Set[str] | None = None, offset: int = 0, limit: int = 50) -> DueList:
+        """Of accounts on these feeders, None = any."""
 
     def quarantine(self, cause: str | None, offset: int, limit: int) -> Quarantine: ...

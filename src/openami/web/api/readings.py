@@ -9,12 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
-from weakref import WeakKeyDictionary
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +22,9 @@ from pydantic import Field
 
 from ...day import Site
 from ...readings import CHANNEL_BY_NAME, CHANNELS, MISSING, Channel, Quality
-from ...store.history import History
 from ..access import Right, Who
 from ..gate import gate_of
+from ..one_meter import columns, day_column
 from .network import Name, SeesMeters
 from .words import (
     NOT_MODIFIED,
@@ -205,68 +203,23 @@ def _series(request: Request, who: Who, serial: str, channel: str, first: date |
     return read_series(site, found["shard"], found["index"], CHANNEL_BY_NAME[channel], days, table)
 
 
-@dataclass
-class _Kept:
-    """The history of one site, and which (day, shard)s it does not have, as of a version of `validated`."""
-
-    history: History
-    version: int = -1
-    behind: set[tuple[date, int]] = field(default_factory=set)
-
-
-_kept: WeakKeyDictionary[Any, _Kept] = WeakKeyDictionary()
-_lock = threading.Lock()
-
-
 def read_series(site: Site, shard: int, meter: int, channel: Channel, days: list[date], table: str) -> Series:
-    """The days of a meter, from the meter-ordered history where it is up to date, else from the day blocks."""
+    """The days of a meter, of `validated` from the meter-ordered history where it is up to date, else from the day blocks."""
     series = Series(channel, [], [], [])
-    by_day = _from_history(site, shard, meter, channel, days) if table == "validated" else {}
-    for day in days:
-        values, bits = by_day.get(day) or _from_block(site, shard, meter, channel, day, table)
-        series.ends += [site.calendar.stamp(day, slot) for slot in range(len(values))]
-        series.values += values
-        series.quality += bits
+    if table == "validated":
+        found = columns(site, shard, meter, days, channel.name)
+    else:
+        found = (day_column(site, table, shard, meter, day, channel.name) for day in days)
+    for day, (values, bits) in zip(days, found, strict=True):
+        series.ends += [site.calendar.stamp(day, slot) for slot in range(values.size)]
+        series.values += values.tolist()
+        series.quality += bits.tolist()
     return series
 
 
 def read_values(site: Site, shard: int, meter: int, channel: Channel, days: list[date]) -> list[int]:
     """The validated values alone of some days, oldest first, MISSING where there is none."""
-    by_day, found = _from_history(site, shard, meter, channel, days), list[int]()
-    for day in days:
-        if day in by_day:
-            found += by_day[day][0]
-            continue
-        values = site.lake.read_values("validated", day, shard, channel.name)
-        known = values is not None and meter < values.shape[1]
-        found += values[:, meter].tolist() if values is not None and known else [int(MISSING)] * site.calendar.slots(day)
-    return found
-
-
-def _from_history(site: Site, shard: int, meter: int, channel: Channel, days: list[date]) -> dict[date, tuple[list[int], list[int]]]:
-    if not days:
-        return {}
-    with _lock:
-        kept = _kept.setdefault(site.lake, _Kept(History(site.lake)))
-        version = site.lake.version("validated")
-        if kept.version != version:
-            kept.behind, kept.version = set(kept.history.behind()), version
-    wanted = [day for day in days if (day, shard) not in kept.behind]
-    if not wanted:
-        return {}
-    found = kept.history.meter(channel.name, shard, meter, wanted[0], wanted[-1])
-    if found.quality is None:
-        return {}
-    rows = zip(found.days, found.slots, found.values, found.quality, strict=True)
-    return {day: (values[:slots].tolist(), bits[:slots].tolist()) for day, slots, values, bits in rows if day in set(wanted)}
-
-
-def _from_block(site: Site, shard: int, meter: int, channel: Channel, day: date, table: str) -> tuple[list[int], list[int]]:
-    block = site.lake.read_blocks(table, day, shard).get(channel.name)
-    slots = site.calendar.slots(day)
-    if block is None or meter >= block.values.shape[1]:
-        return [int(MISSING)] * slots, [int(Quality.MISSING)] * slots
-    return block.values[:, meter].tolist(), block.quality[:, meter].tolist()
+    return [value for values, _ in columns(site, shard, meter, days, channel.name) for value in values.tolist()]
 
 
 def _words(bits: int) -> list[str]:

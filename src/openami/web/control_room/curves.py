@@ -1,23 +1,19 @@
-"""A meter's energies from days to years: from the meter-ordered history, and what that does not have yet from the day blocks, one column of each.
+"""A meter's energies from days to years, a bar a day or a month.
 
 What always holds: a day without any value is None, never 0; a curve says of each of its bars whether it holds estimates or gaps.
 """
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
-import pyarrow.compute as pc
 
 from ...day import Site
-from ...readings import CHECK_BITS, ESTIMATED_BITS, IMPORT_WH, MISSING, Int32, Quality, UInt32
-from ...store.blocks import BlockFile, read_rows
-from ...store.history import History, MeterDays
+from ...readings import CHECK_BITS, ESTIMATED_BITS, MISSING, Quality
+from ...store.history import MeterDays
+from ..one_meter import day_column, from_history
 
 BARS_MOST = 124
 _FAILED = int(CHECK_BITS) & ~int(Quality.MISSING)
@@ -37,17 +33,6 @@ class DayBar:
     peak_wh: int | None
 
 
-@dataclass
-class _Held:
-    history: History
-    version: int = -1
-    behind: set[tuple[date, int]] = field(default_factory=set)
-
-
-_held: WeakKeyDictionary[Any, _Held] = WeakKeyDictionary()
-_lock = threading.Lock()
-
-
 def bars(site: Site, shard: int, meter: int, days: list[date]) -> list[DayBar]:
     """`days` of a meter, oldest first, a bar a day; a bar a month where they would be more than BARS_MOST."""
     found = daily(site, shard, meter, days)
@@ -63,25 +48,12 @@ def daily(site: Site, shard: int, meter: int, days: list[date]) -> list[DayBar]:
     """A bar for each of `days`."""
     if not days:
         return []
-    held, made = _history(site), dict[date, DayBar]()
-    fresh = [day for day in days if (day, shard) in held.behind]
-    from_history = set(days) - set(fresh)
-    if from_history:
-        own = held.history.meter(IMPORT_WH.name, shard, meter, min(from_history), max(from_history))
-        made |= {bar.first: bar for bar in _bars_of(own) if bar.first in from_history}
+    made = {bar.first: bar for bar in _bars_of(from_history(site, shard, meter, days))}
     for day in days:
         if day not in made:
-            made[day] = _from_block(site, shard, meter, day)
+            values, quality = day_column(site, "validated", shard, meter, day)
+            made[day] = _bars_of(MeterDays((day,), (values.size,), values[None, :], quality[None, :]))[0]
     return [made[day] for day in sorted(days)]
-
-
-def _history(site: Site) -> _Held:
-    with _lock:
-        held = _held.setdefault(site.lake, _Held(History(site.lake)))
-        version = site.lake.version("validated")
-        if held.version != version:
-            held.behind, held.version = set(held.history.behind()), version
-        return held
 
 
 def _bars_of(own: MeterDays) -> list[DayBar]:
@@ -109,29 +81,6 @@ def _bars_of(own: MeterDays) -> list[DayBar]:
         )
         for k, day in enumerate(own.days)
     ]
-
-
-def _from_block(site: Site, shard: int, meter: int, day: date) -> DayBar:
-    values, quality = day_column(site, "validated", shard, meter, day)
-    return _bars_of(MeterDays((day,), (values.size,), values[None, :], quality[None, :]))[0]
-
-
-def day_column(site: Site, table: str, shard: int, meter: int, day: date, channel: str = IMPORT_WH.name) -> tuple[Int32, UInt32]:
-    """(values, quality) of one meter's day out of its block: only the part of the file where the meter lies is read."""
-    slots = site.calendar.slots(day)
-    values, quality = np.full(slots, MISSING, np.int32), np.zeros(slots, np.uint32)
-    paths = site.lake.files(table, day).get(shard)
-    if paths and channel in (block := BlockFile(paths[-1])).channels:
-        for part in block.parts(channel):
-            if part.first <= meter < part.first + part.meters:
-                values = np.asarray(part.column_of(meter), np.int32)
-                break
-    marks = site.lake.files(f"{table}_quality", day).get(shard) if site.lake.place.has_table(f"{table}_quality") else None
-    for path in marks or ():
-        sparse = read_rows(path)
-        own = sparse.filter(pc.and_(pc.equal(sparse["channel"], channel), pc.equal(sparse["meter"], meter)))
-        quality[own["slot"].to_numpy().astype(np.int64)] = own["quality"].to_numpy().astype(np.uint32)
-    return values, quality
 
 
 def _together(own: list[DayBar]) -> DayBar:

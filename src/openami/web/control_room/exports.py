@@ -55,9 +55,9 @@ def meter_days(request: Request, who: SeesMeters, serial: Name, span: Text = "ye
 def losses(request: Request, who: Sees, day: Day = "", format: Form = "csv") -> Response:
     """The day's balance of every feeder and transformer within the reach."""
     asked = closed_day(request, day)
-    stands = room_of(request).standing.day(asked)
+    stands = room_of(request).town.closed(asked)
     nodes: list[tuple[str, str, str, int | None, Any]] = [("feeder", f.name, f.name, None, f.figures) for f in stands.feeders]
-    nodes += [("transformer", t.name, t.feeder, t.rating_kva, t.figures) for t in stands.transformers]
+    nodes += [("transformer", t.name, t.feeder, t.rating_kva, t.figures) for t in stands.transformers.values()]
     rows = [
         {
             "day": asked.isoformat(),

@@ -25,9 +25,9 @@ from ...store.proposals import PROPOSAL_LIVES_S, Proposal
 from ...store.rows import account, association_key, contact, meter, meter_key, usage_point
 from ...store.supply_rows import SupplyRows, supply_decision
 from ..access import Who
+from ..closed_days import ClosedDay
 from ..gate import Gate
-from .curves import day_column
-from .standing import DayStanding
+from ..one_meter import day_column
 
 WALL_FEEDERS = 24
 AT_RISK = 20
@@ -197,9 +197,7 @@ def demand(site: Site, day: date, kind: str, name: str) -> Demand:
 # ---- exceptions
 
 
-def exceptions(
-    site: Site, stands: DayStanding, who: Who, bits: int, feeder: str, after: tuple[Any, ...], limit: int
-) -> list[dict[str, Any]]:
+def exceptions(site: Site, stands: ClosedDay, who: Who, bits: int, feeder: str, after: tuple[Any, ...], limit: int) -> list[dict[str, Any]]:
     """Meters with failed checks, in the order of (shard, index), from behind `after`; out of arrays that are kept, named by SQL."""
     wanted = np.uint32(bits) if bits else np.uint32(int(_FAILED) | int(Quality.MISSING))
     allowed = {k for k, name in enumerate(stands.names) if who.sees_feeder(name) and feeder in ("", name)}
@@ -207,14 +205,14 @@ def exceptions(
     for shard, marks in sorted(stands.shards.items()):
         if shard < after[0]:
             continue
-        own = np.flatnonzero((marks.bits & wanted) != 0)
+        own = np.flatnonzero((marks.marks & wanted) != 0)
         own = own[np.isin(marks.feeder[own], list(allowed))]
         own = own[own > (after[1] if shard == after[0] else -1)][: limit - len(found)]
         names = _at(site, shard, own.tolist())
         for k in own.tolist():
             if k in names:
-                row = names[k] | {"shard": shard, "index": k, "bits": int(marks.bits[k]), "flagged": int(marks.flagged[k])}
-                found.append(row | {"estimated": int(marks.estimated[k]), "there": int(marks.there[k])})
+                row = names[k] | {"shard": shard, "index": k, "bits": int(marks.marks[k]), "flagged": int(marks.flagged[k])}
+                found.append(row | {"estimated": int(marks.estimated[k]), "there": int(marks.received[k])})
         if len(found) >= limit:
             break
     return found

@@ -49,10 +49,10 @@ def feeders_of(who: Who) -> frozenset[str] | None:
 def losses(request: Request, who: Sees, day: Day = "", feeder: Text = "", lang: Lang = "") -> Response:
     """The tree map: feeders, or one feeder's transformers; as large as what came in, as dark as what was lost."""
     asked = closed_day(request, day)
-    stands, console = room_of(request).standing.day(asked), request.app.state.console
+    stands, console = room_of(request).town.closed(asked), request.app.state.console
     if feeder and (not who.sees_feeder(feeder) or feeder not in stands.names):
         raise NotThere("feeder", feeder)
-    own = [t for t in stands.transformers if who.sees_feeder(t.feeder) and feeder in ("", t.feeder)]
+    own = [t for t in stands.transformers.values() if who.sees_feeder(t.feeder) and feeder in ("", t.feeder)]
     by_feeder = not feeder and len(own) > AREAS_MOST
     nodes = [(f.name, f.name, f.figures) for f in stands.feeders if who.sees_feeder(f.name)] if by_feeder else []
     nodes = nodes or [(t.name, t.feeder, t.figures) for t in own]
@@ -90,13 +90,13 @@ def losses(request: Request, who: Sees, day: Day = "", feeder: Text = "", lang: 
 def transformer(request: Request, who: Sees, name: Name, day: Day = "", lang: Lang = "") -> Response:
     """A transformer's, or feeder's, day: in, out, and the loss with its band."""
     asked, room = closed_day(request, day), room_of(request)
-    stands, found = room.standing.day(asked), Found(room.site().lake)
-    feeder = next((t.feeder for t in stands.transformers if t.name == name), name if name in stands.names else "")
+    stands, found = room.town.closed(asked), Found(room.site().lake)
+    feeder = next((t.feeder for t in stands.transformers.values() if t.name == name), name if name in stands.names else "")
     if not feeder or not who.sees_feeder(feeder):
         raise NotThere("transformer", name)
     hours = found.hours(asked, name)
     whole = next((one for one in found.accounts(asked) if one.node == name), None)
-    figures = next((t.figures for t in stands.transformers if t.name == name), None)
+    figures = next((t.figures for t in stands.transformers.values() if t.name == name), None)
     figures = figures or next(f.figures for f in stands.feeders if f.name == name)
     answer: dict[str, Any] = {
         "name": name,
@@ -115,8 +115,8 @@ def transformer_file(
     request: Request, who: Sees, name: Name, day: Day = "", format: Annotated[str, Query(max_length=10)] = "csv"
 ) -> Response:
     asked, room = closed_day(request, day), room_of(request)
-    stands = room.standing.day(asked)
-    feeder = next((t.feeder for t in stands.transformers if t.name == name), name if name in stands.names else "")
+    stands = room.town.closed(asked)
+    feeder = next((t.feeder for t in stands.transformers.values() if t.name == name), name if name in stands.names else "")
     if not feeder or not who.sees_feeder(feeder):
         raise NotThere("transformer", name)
     rows = [

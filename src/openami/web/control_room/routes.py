@@ -5,9 +5,9 @@ What always holds: reading needs the right to see the town; each list goes on by
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from heapq import nlargest
 from importlib import resources
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from ..access import Right, Who
 from ..api.words import CURSOR, Refused, key_of, page_of
 from ..gate import gate_of, needs
 from ..pages import Console, NotThere, NotUsable
-from ..townbook import TownReader
+from ..reader import LakeTown
 from . import lists
 from .curves import bars
 from .figures import days_figure, demand_figure
@@ -32,7 +32,7 @@ from .standing import Standing
 
 router = APIRouter(prefix="/room")
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._:-]{0,99}$"
-ROWS = 50
+ROWS, WORST = 50, 12
 SPANS = {"month": 31, "quarter": 92, "year": 366, "all": 100_000}
 HEADERS = {
     "content-security-policy": (
@@ -57,8 +57,11 @@ SeesOrders = Annotated[Who, Depends(needs(Right.ORDERS))]
 class Room:
     """What the pages stand on. site: the data folder as it lies there now."""
 
-    site: Callable[[], Site]
+    town: LakeTown
     standing: Standing
+
+    def site(self) -> Site:
+        return self.town.site
 
 
 def room_of(request: Request) -> Room:
@@ -70,11 +73,11 @@ def site_of(request: Request) -> Site:
     return room_of(request).site()
 
 
-def open_control_room(app: FastAPI, town: TownReader, site: Callable[[], Site]) -> None:
+def open_control_room(app: FastAPI, town: LakeTown) -> None:
     """Adds `/room` to a console."""
     from . import acting, exports, losses
 
-    app.state.room, app.state.town = Room(site, Standing(site)), town
+    app.state.room, app.state.town = Room(town, Standing(lambda: town.site)), town
     for part in (router, acting.router, losses.router, exports.router):
         app.include_router(part)
 
@@ -112,15 +115,15 @@ def wall(request: Request, who: Sees, day: Day = "", lang: Lang = "") -> Respons
     """The wall."""
     room, gate = room_of(request), gate_of(request)
     asked = closed_day(request, day)
-    stands, now = room.standing.day(asked), room.standing.now(who.reach, lambda: gate.now_s)
+    stands, now = room.town.closed(asked), room.standing.now(who.reach, lambda: gate.now_s)
     feeders = [one for one in stands.feeders if who.sees_feeder(one.name)]
-    worst = [one for one in stands.transformers if who.sees_feeder(one.feeder) and one.figures.loss_wh is not None]
-    worst.sort(key=lambda one: -(one.figures.loss_wh or 0))
+    known = (one for one in stands.transformers.values() if one.figures.loss_wh is not None and who.sees_feeder(one.feeder))
+    worst = nlargest(WORST, known, key=lambda one: one.figures.loss_wh or 0)
     found: dict[str, Any] = {
         "stands": stands,
         "now": now,
         "feeders": feeders,
-        "worst": worst[:12],
+        "worst": worst,
         "hidden": max(0, len(feeders) - lists.WALL_FEEDERS),
     }
     return page(request, "wall.html", asked, **found, most=lists.WALL_FEEDERS)
@@ -130,21 +133,20 @@ def wall(request: Request, who: Sees, day: Day = "", lang: Lang = "") -> Respons
 def network(request: Request, who: Sees, day: Day = "", lang: Lang = "") -> Response:
     """All feeders."""
     asked = closed_day(request, day)
-    stands = room_of(request).standing.day(asked)
-    return page(
-        request, "network.html", asked, feeders=[one for one in stands.feeders if who.sees_feeder(one.name)], slots=stands.day_slots
-    )
+    stands = room_of(request).town.closed(asked)
+    return page(request, "network.html", asked, feeders=[one for one in stands.feeders if who.sees_feeder(one.name)], slots=stands.slots)
 
 
 @router.get("/network/{feeder}", response_model=None)
 def feeder(request: Request, who: Sees, feeder: Name, day: Day = "", lang: Lang = "") -> Response:
     """A feeder's demand and its transformers."""
     asked, room = closed_day(request, day), room_of(request)
-    stands = room.standing.day(asked)
+    stands = room.town.closed(asked)
     own = next((one for one in stands.feeders if one.name == feeder and who.sees_feeder(feeder)), None)
     if own is None:
         raise NotThere("feeder", feeder)
-    below = [one for one in stands.transformers if one.feeder == feeder]
+    node = stands.node(feeder)
+    below = node.transformers if node else ()
     return page(request, "feeder.html", asked, it=own, below=below, demand=lists.demand(room.site(), asked, "feeder", feeder))
 
 
@@ -152,8 +154,8 @@ def feeder(request: Request, who: Sees, feeder: Name, day: Day = "", lang: Lang 
 def transformer(request: Request, who: Sees, name: Name, day: Day = "", cursor: Cursor = None, lang: Lang = "") -> Response:
     """A transformer's demand against its rating, and its meters."""
     asked, room = closed_day(request, day), room_of(request)
-    own = next((one for one in room.standing.day(asked).transformers if one.name == name and who.sees_feeder(one.feeder)), None)
-    if own is None:
+    own = room.town.closed(asked).transformers.get(name)
+    if own is None or not who.sees_feeder(own.feeder):
         raise NotThere("transformer", name)
     after = key_of(cursor, str)
     rows = gate_of(request).lookup.meters(who.reach, after[0] if after else "", ROWS + 1, under=name)
@@ -259,7 +261,7 @@ def exceptions(
     if check and check not in known:
         raise NotUsable("check", check)
     asked, room = closed_day(request, day), room_of(request)
-    stands = room.standing.day(asked)
+    stands = room.town.closed(asked)
     after = key_of(cursor, int, int)
     rows = lists.exceptions(room.site(), stands, who, int(known[check]) if check else 0, feeder, after or (-1, -1), ROWS + 1)
     kept, onward = page_of(rows, ROWS, lambda row: (row["shard"], row["index"]))

@@ -1,7 +1,6 @@
-"""How a closed day stands by feeder, and how the head-end stands now: reckoned once, kept, and renewed behind the reader's back.
+"""How the head-end stands now: reckoned once, kept, and renewed behind the reader's back.
 
-What always holds: a summary of a day is reckoned once for each version of its tables; nobody waits for a renewal but the first who asks; the age of
-what is shown stands beside it.
+What always holds: nobody waits for a renewal but the first who asks; the age of what is shown stands beside it.
 """
 
 from __future__ import annotations
@@ -11,34 +10,22 @@ import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from ...day import Site
 from ...headend.levels import SILENT_S
 from ...headend.status import LevelClock, level_clocks
-from ...losses.suspicion import loss_outliers
-from ...readings import CHECK_BITS, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSING, Quality
-from ...store.blocks import BlockFile, read_rows
 from ...store.heard import Heard
 from ...store.journal_at import open_journal
 from ...store.lookup import NOTHING, Reach
 from ...store.order_book import UNSETTLED, OrderBook
-from ...store.rows import contact, feeder, meter, meter_order, transformer, usage_point
-from ..townbook import NodeFigures
+from ...store.rows import contact, meter, meter_order, usage_point
 
 T = TypeVar("T")
-UNKNOWN = NodeFigures(None, None, None, 0.0)
 RENEW_S = 2.0
-DAYS_KEPT = 8
 LISTED = 12
-_FAILED = np.uint32(CHECK_BITS & ~np.uint32(Quality.MISSING))
 
 
 class Kept(Generic[T]):
@@ -74,152 +61,6 @@ class Kept(Generic[T]):
             while len(self._held) > self._most:
                 del self._held[next(iter(self._held))]
         return value
-
-
-@dataclass(frozen=True, slots=True)
-class FeederStanding:
-    """metered, estimated, missing: intervals of consumers' and network meters; silent: meters without any interval of the day."""
-
-    name: str
-    substation: str
-    meters: int
-    expected: int
-    metered: int
-    estimated: int
-    missing: int
-    silent: int
-    figures: NodeFigures
-
-
-@dataclass(frozen=True, slots=True)
-class TransformerStanding:
-    name: str
-    feeder: str
-    rating_kva: int
-    figures: NodeFigures
-
-
-@dataclass(frozen=True, slots=True)
-class ShardMarks:
-    """What is known against a shard's meters: bits uint32 [meter] of any interval, flagged and estimated int32 [meter] intervals, there int32 [meter]
-    intervals that were received."""
-
-    bits: npt.NDArray[np.uint32]
-    flagged: npt.NDArray[np.int32]
-    estimated: npt.NDArray[np.int32]
-    there: npt.NDArray[np.int32]
-    feeder: npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
-class DayStanding:
-    """checks: check -> (intervals, meters) that failed it; day_slots: intervals of the day."""
-
-    day: date
-    day_slots: int
-    feeders: tuple[FeederStanding, ...]
-    transformers: tuple[TransformerStanding, ...]
-    checks: dict[Quality, tuple[int, int]]
-    shards: dict[int, ShardMarks]
-    names: tuple[str, ...]
-
-
-def reckon_day(site: Site, day: date) -> DayStanding:
-    """The summary of a closed day: one pass over its raw counts and its sparse quality, shard by shard."""
-    with site.rows.begin() as connection:
-        feeders = [(row.name, row.substation) for row in connection.execute(sa.select(feeder).order_by(feeder.c.name))]
-        ratings = [
-            (row.name, row.feeder, row.rating_kva) for row in connection.execute(sa.select(transformer).order_by(transformer.c.name))
-        ]
-    place, slots = {name: k for k, (name, _) in enumerate(feeders)}, site.calendar.slots(day)
-    counts = np.zeros((5, len(feeders)), np.int64)  # meters, there, estimated, missing, silent
-    checks = {check: np.zeros(2, np.int64) for check in CHECKS}
-    shards: dict[int, ShardMarks] = {}
-    validated_quality = site.lake.files("validated_quality", day) if site.lake.place.has_table("validated_quality") else {}
-    for shard, paths in sorted(site.lake.files("raw", day).items()):
-        there = _received(paths[-1])
-        own = _feeder_of(site, shard, there.size, place)
-        bits, flagged, estimated, missing = _marked(validated_quality.get(shard, []), there.size, checks)
-        shards[shard] = ShardMarks(bits, flagged, estimated, there, own)
-        known = own >= 0
-        for k, part in enumerate((np.ones(there.size), slots - estimated - missing, estimated, missing, there == 0)):
-            counts[k] += np.bincount(own[known], weights=part[known], minlength=len(feeders)).astype(np.int64)
-    figures = _balance(site, day, sorted(shards))
-    rows = tuple(
-        FeederStanding(
-            name, substation, int(n), int(n) * slots, int(m), int(e), int(gone), int(quiet), figures.get(("feeder", name), UNKNOWN)
-        )
-        for (name, substation), (n, m, e, gone, quiet) in zip(feeders, counts.T, strict=True)
-    )
-    below = tuple(TransformerStanding(name, own_, kva, figures.get(("transformer", name), UNKNOWN)) for name, own_, kva in ratings)
-    told = {check: (int(n[0]), int(n[1])) for check, n in checks.items() if n[0]}
-    return DayStanding(day, slots, rows, below, told, shards, tuple(name for name, _ in feeders))
-
-
-def _received(path: str) -> npt.NDArray[np.int32]:
-    """How many intervals of import_wh each meter of a shard sent, int32 [meter]."""
-    parts = []
-    for part in BlockFile(path).parts(IMPORT_WH.name):
-        there = np.zeros(part.meters, np.int32)
-        for column in part.columns:
-            there += column != MISSING
-        parts.append(there)
-    return np.concatenate(parts) if parts else np.zeros(0, np.int32)
-
-
-def _feeder_of(site: Site, shard: int, meters: int, place: dict[str, int]) -> npt.NDArray[np.int32]:
-    """Position of each meter's feeder, int32 [meter], -1 = it hangs nowhere now."""
-    own = np.full(meters, -1, np.int32)
-    query = (
-        sa.select(meter.c.index, usage_point.c.feeder)
-        .join(usage_point, sa.and_(usage_point.c.meter == meter.c.serial, usage_point.c.until.is_(None)))
-        .where(meter.c.shard == shard)
-    )
-    with site.rows.begin() as connection:
-        for index, name in connection.execute(query):
-            if index < meters:
-                own[index] = place[name]
-    return own
-
-
-def _marked(paths: list[str], meters: int, checks: dict[Quality, npt.NDArray[np.int64]]) -> tuple[Any, Any, Any, Any]:
-    """(bits, flagged, estimated, missing) of each meter; adds to `checks`."""
-    bits = np.zeros(meters, np.uint32)
-    flagged, estimated, missing = (np.zeros(meters, np.int32) for _ in range(3))
-    for path in paths:
-        sparse = read_rows(path)
-        sparse = sparse.filter(pc.equal(sparse["channel"], IMPORT_WH.name))
-        own, marks = (sparse[name].to_numpy().astype(np.int64) for name in ("meter", "quality"))
-        np.bitwise_or.at(bits, own, marks.astype(np.uint32))
-        is_estimated = (marks & int(ESTIMATED_BITS)) != 0
-        flagged += np.bincount(own[(marks & int(_FAILED)) != 0], minlength=meters).astype(np.int32)
-        estimated += np.bincount(own[is_estimated], minlength=meters).astype(np.int32)
-        missing += np.bincount(own[((marks & int(Quality.MISSING)) != 0) & ~is_estimated], minlength=meters).astype(np.int32)
-        for check, count in checks.items():
-            hit = (marks & int(check)) != 0
-            count += (int(hit.sum()), int(np.unique(own[hit]).size))
-    return bits, flagged, estimated, missing
-
-
-def _balance(site: Site, day: date, shards: list[int]) -> dict[tuple[str, str], NodeFigures]:
-    """Whole-day figures of every node."""
-    tables = [site.lake.read("balance", day, shard) for shard in shards if site.lake.has("balance", day, shard)]
-    if not tables:
-        return {}
-    whole = pa.concat_tables(tables)
-    rows = whole.filter(pc.is_null(whole["hour"])).to_pylist()
-    own = [r for r in rows if r["kind"] == "transformer"]
-    shares = np.array([r["loss_wh"] / r["in_wh"] if r["loss_wh"] is not None and r["in_wh"] else np.nan for r in own])
-    z = dict(zip((r["node"] for r in own), loss_outliers(shares).tolist() if own else [], strict=True))
-
-    def outlying(r: dict[str, Any]) -> float | None:
-        value = z.get(r["node"]) if r["kind"] == "transformer" else None
-        return value if value is not None and np.isfinite(value) else None
-
-    return {
-        (r["kind"], r["node"]): NodeFigures(r["in_wh"], r["out_wh"], r["loss_wh"], r["coverage"], r["estimated_share"], outlying(r))
-        for r in rows
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,18 +166,10 @@ def _frames(site: Site) -> tuple[dict[str, int], int]:
 
 @dataclass
 class Standing:
-    """Both, kept for one app. site: the data folder as it lies there now."""
+    """Kept for one app. site: the data folder as it lies there now."""
 
     site: Callable[[], Site]
-    _days: Kept[DayStanding] = field(default_factory=lambda: Kept(float("inf"), DAYS_KEPT))
     _now: Kept[NowStanding] = field(default_factory=Kept)
-    _reckoning: threading.Lock = field(default_factory=threading.Lock)
-
-    def day(self, day: date) -> DayStanding:
-        site = self.site()
-        key = (id(site), day, site.lake.version("balance"))
-        with self._reckoning:
-            return self._days.get(key, lambda: reckon_day(site, day))
 
     def now(self, reach: Reach, now_s: Callable[[], int]) -> NowStanding:
         site = self.site()
