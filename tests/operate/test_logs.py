@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -81,3 +83,15 @@ def test_a_telephone_number_is_blotted_out(phone: str) -> None:
 )
 def test_what_an_operator_needs_stays(plain: str) -> None:
     assert blot(plain) == plain
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_of_libraries_only_what_warns_is_told(form: str) -> None:
+    """In a process of its own: the log is the process's."""
+    program = (
+        "import logging, sys; from openami.operate.logs import open_log; logging.basicConfig(stream=sys.stderr); "
+        f"open_log({form!r}, 'test'); told = logging.getLogger; told('httpx').info('a request'); told('alembic').info('a step'); "
+        "told('httpx').warning('a warning'); told('openami.test').info('ours')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, check=True)
+    assert [word for word in ("a request", "a step", "a warning", "ours") if word in ended.stderr] == ["a warning", "ours"]

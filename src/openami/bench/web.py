@@ -6,7 +6,6 @@ wall. A latency is from when a request was due until its last byte: one that had
 from __future__ import annotations
 
 import asyncio
-import logging
 import multiprocessing
 import socket
 import tempfile
@@ -98,7 +97,6 @@ async def _ask(base: str, wanted: list[tuple[str, str]], per_s: float) -> tuple[
     """(seconds of each request from when it was due, octets of one answer). Any answer but 200 stops the measurement."""
     import httpx
 
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request would be measured too
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
     async with httpx.AsyncClient(base_url=base, limits=limits, timeout=120) as client:
         for _ in range(600):

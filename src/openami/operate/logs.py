@@ -65,9 +65,11 @@ class PlainLines(logging.Formatter):
 
 
 def open_log(form: str, role: str, stream: TextIO | None = None) -> None:
-    """Write this process's log as `form`: json or plain, on standard error. Warnings of Python go the same way."""
+    """Write this process's log as `form`: json or plain, on standard error: of ours what informs, of libraries what warns. Warnings of
+    Python go the same way."""
     root = logging.getLogger()
-    root.setLevel(logging.INFO)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("openami").setLevel(logging.INFO)
     if form == "json":
         handler = logging.StreamHandler(stream or sys.stderr)
         handler.setFormatter(JsonLines(role))
@@ -81,8 +83,6 @@ def open_log(form: str, role: str, stream: TextIO | None = None) -> None:
         sys.excepthook = lambda kind, error, trace: logging.getLogger("openami").critical(
             "a mistake in the program ended this role; it is started again by whoever supervises it", exc_info=(kind, error, trace)
         )
-    for chatty in ("alembic", "httpx", "httpcore", "uvicorn.access"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def is_json() -> bool:
