@@ -18,6 +18,7 @@ from day.sites import DAYS, FIRST, make_site, pushes
 from openami.control.order import Order, What
 from openami.day import Site, close_all, collect
 from openami.fleet.town import build_town, measure
+from openami.store.complaints import About, Complaints
 from openami.store.deployment import Folder
 from openami.store.lookup import Reach
 from openami.store.order_book import OrderBook
@@ -80,6 +81,12 @@ class House:
             return {"order": number}
         if path.endswith("/decision"):
             return {"id": gate.proposals.make("disconnect", (held["meter"],), "operator-second", "to decide on", gate.now_s).id}
+        if "/complaints/" in path:
+            return {
+                "id": Complaints(self.site.rows.database)
+                .make(held["account"], About.AMOUNT, "too much", secrets.token_hex(12), gate.now_s)
+                .id
+            }
         if "/consents/" in path:
             of = "own" if held is self.own else "other"
             return {

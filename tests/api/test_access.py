@@ -20,7 +20,7 @@ from openami.web import external, oauth, sign_in
 from openami.web.api.app import PARTS
 from openami.web.consumer import care, offline, proof, recharge
 from openami.web.consumer import routes as phone
-from openami.web.control_room import acting, exports, losses, routes
+from openami.web.control_room import acting, exports, losses, people, routes
 
 from .houses import House
 
@@ -39,12 +39,13 @@ BODIES = {
     "/orders": {"what": "clock", "meters": ["{meter}"], "why": "to compare with the table"},
     "/orders/{order_id}/withdraw": {"why": "to compare with the table"},
     "/proposals/{number}/decision": {"approve": False},
+    "/complaints/{number}/answer": {"answer": "looked into"},
     "/consents": {"account": "{account}", "partner": "partner-own", "purposes": ["bills"], "days": 3},
     "/webhooks": {"url": "http://127.0.0.1:9/", "events": ["day.closed"]},
 }
 FORMS = {"/me/consents": {"account": "{account}", "partner": "partner-own", "purpose": "bills", "days": "3"}}
-ROOM = [route for part in (routes, acting, exports, losses) for route in part.router.routes]
-NOBODYS = {"/api/v1/tariffs/{name}", "/static/{name}", "/room/static/{name}", "/api/v1/webhooks/{number}"}
+ROOM = [route for part in (routes, acting, exports, losses, people) for route in part.router.routes]
+NOBODYS = {"/api/v1/tariffs/{name}", "/static/{name}", "/room/static/{name}", "/room/people/{name}", "/api/v1/webhooks/{number}"}
 """Routes that name what belongs to no consumer."""
 PAGES_THAT_DO = {"/sign-in", "/sign-in/demo", "/sign-in/phone", "/sign-in/code", "/oauth/token", "/oauth/revoke"}
 """POST routes that nobody signed in is meant to use; they have tests of their own."""
@@ -55,7 +56,9 @@ lies within the asker's reach, **other** what does not; a dash stands where a ro
 to the sign-in page, or to one's own. 401: not signed in. 403: not for this role. 404: not there, or not for you: nobody can tell which.
 409, 422: allowed, and refused for another reason (nothing to withdraw, one's own proposal, an address that may not be told).
 """
-CONSUMERS = [route for part in (offline.router, recharge.first, phone.router, recharge.router, care.router, proof.router) for route in part.routes]
+CONSUMERS = [
+    route for part in (offline.router, recharge.first, phone.router, recharge.router, care.router, proof.router) for route in part.routes
+]
 """The consumer's app below /my."""
 NAMED = re.compile(r"{(\w+)}")
 
@@ -137,6 +140,8 @@ def _name(path: str, held: dict[str, str]) -> str:
         return held["transformer"]
     if "/losses/" in path:
         return held["feeder"]
+    if "/room/people" in path:
+        return "operator-second"
     if "/room/static" in path:
         return "room.css"
     return "BR-DS2" if "tariffs" in path else held["feeder"] if "feeders" in path else "openami.css"

@@ -1,7 +1,7 @@
-"""`openami ...`: the command line, a chapter a reader: words.py (the app and what commands share), town.py (demo, close, history),
-serving.py (serve), headend.py (headend), meters.py (decode, read, relay, listen, meter), measuring.py (bench), people.py (people), reporting.py
-(report), editing.py (edit), keeping.py (lake), money.py (ledger,
-payments), explaining.py (explain), losses.py (losses; losses_kept.py, losses_money.py), operate.py (config, backup, restore), supply.py (supply).
+"""`openami ...`: the command line, a chapter a reader: words.py (the app and what commands share), town.py (demo, close, history), serving.py
+(serve), headend.py (headend), meters.py (decode, read, relay, listen, meter), measuring.py (bench), people.py (people), reporting.py (report),
+editing.py (edit), keeping.py (lake), money.py (ledger, payments), explaining.py (explain), complaints.py (complaints), losses.py (losses;
+losses_kept.py, losses_money.py), operate.py (config, backup, restore), supply.py (supply).
 
 Bad input ends with one clear sentence on standard error and exit code 2.
 """
@@ -17,11 +17,28 @@ from typing import NoReturn
 import typer
 
 from ..errors import OpenAMIError
-from . import editing, explaining, headend, keeping, losses, measuring, meters, money, operate, people, reporting, serving, supply, town
+from . import (
+    complaints,
+    editing,
+    explaining,
+    headend,
+    keeping,
+    losses,
+    measuring,
+    meters,
+    money,
+    operate,
+    people,
+    reporting,
+    serving,
+    supply,
+    town,
+)
 from .words import app
 
 __all__ = [
     "app",
+    "complaints",
     "editing",
     "explaining",
     "headend",
@@ -46,8 +63,8 @@ USAGE_ERROR: type[Exception] = next(each for each in typer.BadParameter.__mro__ 
 
 def main() -> None:
     """The console script: runs the command, turns our errors and wrong words into one sentence and exit code 2."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # that tables are brought forward is not told step by step
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("openami").setLevel(logging.INFO)  # of libraries only what warns: their every request and step is nobody's business
     terminated = False
 
     def terminate(signum: int, frame: object) -> None:

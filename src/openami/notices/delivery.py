@@ -7,6 +7,7 @@ delivery; a report on what never left is refused.
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,8 @@ from ..errors import InputError, RequestError
 from ..store.outbox import Notice, Outbox
 from .senders import NotSentError, Sender
 
+AHEAD_S = 300
+"""How far a carrier's clock may be ahead."""
 NO_ADDRESS, NO_SENDER = "no address of the consumer is known", "no carrier is set up (notices.toml)"
 
 
@@ -56,6 +59,36 @@ def _send(notice: Notice, address: str, senders: Sequence[Sender]) -> tuple[Send
             continue
         return sender, ""
     return None, "; ".join(problems) or NO_SENDER
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a carrier says of a message: whether it arrived, when (UTC seconds), and why not."""
+
+    notice_id: str
+    arrived: bool
+    at_s: int
+    problem: str = ""
+
+
+def read_report(body: bytes, now_s: int) -> Report:
+    """{"notice_id": "...", "arrived": true, "at": "2025-12-03T14:05:00+05:30", "problem": "..."}; InputError where it is anything else, or of a
+    time that has not come."""
+    try:
+        told = json.loads(body)
+        at = datetime.fromisoformat(told["at"])
+        report = Report(told["notice_id"], told["arrived"], int(at.timestamp()), told.get("problem", ""))
+        known = set(told) <= {"notice_id", "arrived", "at", "problem"} and at.tzinfo is not None
+        typed = type(report.arrived) is bool and all(isinstance(text, str) for text in (report.notice_id, report.problem))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        known = typed = False
+    if not (known and typed):
+        raise InputError(
+            "a report is an object with notice_id, arrived (true or false), at (with its offset from UTC) and, where it helps, problem"
+        )
+    if report.at_s > now_s + AHEAD_S:
+        raise InputError(f"a report of message {report.notice_id[:80]} is of a time that has not come; set the carrier's clock")
+    return report
 
 
 def take_reports(outbox: Outbox, file: Path) -> tuple[int, list[str]]:

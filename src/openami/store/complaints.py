@@ -90,6 +90,11 @@ class Complaints:
         connection.execute(complaint.update().where(complaint.c.id == complaint_id).values(closed_s=now_s, answer=answer))
         return replace(_read(found), closed_s=now_s, answer=answer)
 
+    def find(self, complaint_id: str) -> Complaint | None:
+        with self.database.begin() as connection:
+            found = connection.execute(sa.select(complaint).where(complaint.c.id == complaint_id)).first()
+        return None if found is None else _read(found)
+
     def open(self, limit: int = 200) -> list[Complaint]:
         """Those not yet answered, the oldest first."""
         query = sa.select(complaint).where(complaint.c.closed_s.is_(None)).order_by(complaint.c.made_s, complaint.c.id).limit(limit)

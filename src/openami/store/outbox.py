@@ -121,13 +121,15 @@ class Outbox:
         state = Stands.FAILED if over else Stands.WAITING
         self._change(mine, {"state": str(state), "not_before_s": again_s, "problem": problem[:300]})
 
-    def report(self, notice_id: str, arrived: bool, at_s: int, problem: str = "") -> None:
-        """What a carrier reports of a message, once: the first word on its arrival stands. RequestError where there is no such message, or it never
-        left."""
+    def report(self, notice_id: str, arrived: bool, at_s: int, problem: str = "", carrier: str = "") -> None:
+        """What a carrier reports of a message, once: the first word on its arrival stands. RequestError where there is no such message, it never
+        left, or it was another carrier who took it (`carrier`: who reports, "" = a person hands the report in)."""
         with self.database.begin(writing=True, lock="outbox") as connection:
             row = connection.execute(sa.select(outbox).where(outbox.c.notice_id == notice_id)).first()
             if row is None or row.attempts == 0:
                 raise RequestError(f"message {notice_id} was never sent, so nothing of its delivery can be believed; see its id")
+            if carrier and row.sender not in ("", carrier):
+                raise RequestError(f"message {notice_id} was taken by another carrier than {carrier}, who alone can report on it")
             if row.delivered_s is not None:
                 return
             values = {"state": str(Stands.DELIVERED), "delivered_s": max(at_s, row.made_s), "problem": ""}

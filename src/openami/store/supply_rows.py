@@ -92,13 +92,17 @@ class SupplyRows:
 
     def tell(self, account: str, name: str, value: bool | str, at_s: int, who: str, why: str) -> None:
         """One fact of an account, or of `ANYBODY`; InputError where the fact is none, has another type, or nobody answers for it."""
+        with self.database.begin(writing=True, lock="supply") as connection:
+            self.tell_in(connection, account, name, value, at_s, who, why)
+
+    def tell_in(self, connection: sa.Connection, account: str, name: str, value: bool | str, at_s: int, who: str, why: str) -> None:
+        """`tell` in a transaction that is open."""
         if name not in FACTS or type(value) is not FACTS[name]:
             raise InputError(f"{name} = {value!r} is no fact that is told; there are {', '.join(FACTS)}, each yes or no, or a date")
         if not who.strip() or not why.strip():
             raise InputError(f"{name} of {account} needs somebody who tells it, and why")
         row = {"account": account, "name": name, "value": json.dumps(value), "at_s": at_s, "who": who, "why": why}
-        with self.database.begin(writing=True, lock="supply") as connection:
-            connection.execute(supply_told.insert(), row)
+        connection.execute(supply_told.insert(), row)
 
     def told(self, account: str) -> dict[str, Any]:
         """name -> value, as it was last told of an account, or else of `ANYBODY`."""

@@ -23,6 +23,7 @@ from ..payments.gateways import Gateway, load_gateways
 from ..store.deployment import Folder
 from ..store.outbox import Outbox
 from ..store.supply_rows import SupplyRows
+from .changes import tell_changes
 from .due import act, tell_before, tell_low
 from .follow import follow
 from .guard import SupplyGuard
@@ -60,6 +61,7 @@ class SupplyWorker:
         rows, outbox = SupplyRows(self.site.rows.database), Outbox(self.site.rows.database)
         self._part("pulse", PULSE_EVERY_S, now_s, done, lambda: {"up": sum(take_pulse(rows, self.gateways, now_s, self._asked).values())})
         self._part("low", DUE_EVERY_S, now_s, done, lambda: {"low_balance": tell_low(self.site, now_s)})
+        self._part("changes", DUE_EVERY_S, now_s, done, lambda: {"tariff_change": tell_changes(self.site, now_s)})
         self._part("before", DUE_EVERY_S, now_s, done, lambda: {"before_cut": tell_before(self.site, now_s)})
         self._part("act", DUE_EVERY_S, now_s, done, lambda: act(self.site, self.guard, self.settings, now_s))
         self._part("follow", FOLLOW_EVERY_S, now_s, done, lambda: {"followed": follow(self.site, now_s, self._seen)})

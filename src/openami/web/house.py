@@ -8,14 +8,17 @@ from collections.abc import AsyncIterator, Mapping
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
+from ..notices.senders import load_senders
 from ..payments.desk import PaymentDesk
 from ..payments.gateways import Gateway, load_gateways
 from ..payments.http import payments_router
+from ..store.outbox import Outbox
 from ..supply.paying import payment_desk
 from . import external, oauth
 from .access import SECOND_FACTOR
 from .api import create_api
 from .app import create_app
+from .carriers import carriers_router, signing
 from .consumer.recharge import Payer
 from .consumer.routes import add_consumer_pages
 from .control_room import open_control_room
@@ -47,6 +50,8 @@ def open_house(town: LakeTown) -> FastAPI:
     gateways = load_gateways(town.folder.root)
     if gateways:
         app.include_router(payments_router(payment_desk(town.site), gateways))
+    if carriers := signing(load_senders(town.folder.root)):
+        app.include_router(carriers_router(lambda: Outbox(town.site.rows.database), carriers, lambda: gate.now_s))
     add_consumer_pages(app, town, _payer(town, gateways))
     open_control_room(app, town)
     return app

@@ -5,6 +5,7 @@
     network.py   usage points, meters, losses, service levels, quarantine
     readings.py  readings as JSON, CSV and Arrow, quality, events
     money.py     accounts, statements, explanations, payments, tariffs
+    complaints.py what waits for an answer
     work.py      orders, proposals, the audit trail
     sharing.py   who I am, people, consents, webhooks
     live.py      server-sent events
