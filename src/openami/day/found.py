@@ -17,6 +17,8 @@ from datetime import date, datetime
 from math import sqrt
 from typing import Any
 
+import pyarrow.compute as pc
+
 from ..losses.account import NORMAL_90, Part
 from ..losses.months import LASTING
 from ..store.lake import Lake
@@ -187,14 +189,13 @@ class Found:
         """Every node's account over the days first to last (both included; last None = first alone), feeders first, by name. Days without findings
         count as if they were not there: ask `days` for them."""
         by_node: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for _, _, row in self._rows("loss_account", first, last, feeders):
-            if row["hour"] is None:
-                by_node.setdefault((row["level"], row["node"]), []).append(row)
+        for _, _, row in self._rows("loss_account", first, last, feeders, pc.field("hour").is_null()):
+            by_node.setdefault((row["level"], row["node"]), []).append(row)
         return [_joined(by_node[key]) for key in sorted(by_node, key=lambda k: (k[0] != "feeder", k[1]))]
 
     def hours(self, day: date, node: str) -> list[NodeAccount]:
         """One node's accounts by hour, in their order."""
-        rows = [row for _, _, row in self._rows("loss_account", day, None, None) if row["hour"] is not None and row["node"] == node]
+        rows = [row for _, _, row in self._rows("loss_account", day, None, None, pc.field("hour").is_valid() & (pc.field("node") == node))]
         return [_joined([row]) for row in sorted(rows, key=lambda row: row["hour"])]
 
     def outages(self, first: date, last: date | None = None, *, feeders: Set[str] | None = None) -> list[OutageRow]:
@@ -258,13 +259,16 @@ class Found:
         asked = day or (known[-1] if known else None)
         return self._rows(table, asked, None, feeders) if asked else iter(())
 
-    def _rows(self, table: str, first: date, last: date | None, feeders: Set[str] | None) -> Iterator[tuple[date, int, dict[str, Any]]]:
+    def _rows(
+        self, table: str, first: date, last: date | None, feeders: Set[str] | None, only: pc.Expression | None = None
+    ) -> Iterator[tuple[date, int, dict[str, Any]]]:
         if not self._lake.place.has_table(table):
             return
         places = self._lake.all_files(table)
         for day, shard in sorted(places):
             if first <= day <= (last or first):
-                for row in self._lake.read(table, day, shard).to_pylist():
+                held = self._lake.read(table, day, shard)
+                for row in (held if only is None else held.filter(only)).to_pylist():
                     if feeders is None or row["feeder"] in feeders:
                         yield day, shard, row
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import Field
 
+from ...day.found import Found, NodeAccount, TechnicalRow
 from ...headend.levels import service_levels
 from ..access import Right, Who
 from ..gate import gate_of
@@ -25,6 +26,7 @@ from .words import (
     key_of,
     missing,
     page_of,
+    site_of,
     town_of,
 )
 
@@ -70,7 +72,8 @@ class Meter(Answer):
 
 
 class Balance(Answer):
-    """Of a feeder or transformer over a closed day; null = unknown. A loss is never given without its coverage."""
+    """Of a feeder or transformer over a closed day; null = unknown. A loss is never given without its coverage and, where the audit has looked,
+    its 90 % interval."""
 
     kind: str
     name: str
@@ -81,6 +84,13 @@ class Balance(Answer):
     loss_wh: int | None = Field(description="in - out; may be negative, is never clamped.")
     coverage: float = Field(description="Share of the energy that was truly metered, 0 to 1.")
     estimated_share: float | None
+    likely_wh: float | None = Field(description="The loss with what is missing at its expectation.")
+    low_wh: float | None = Field(description="The true loss lies between low_wh and high_wh nine times of ten.")
+    high_wh: float | None
+    technical_wh: float | None = Field(description="Lost by wires and iron: the share fitted over the last days; null = too few of them.")
+    technical_low_wh: float | None
+    technical_high_wh: float | None
+    commercial_wh: float | None = Field(description="The rest, likely_wh - technical_wh; may be negative.")
 
 
 class ServiceLevel(Answer):
@@ -166,7 +176,10 @@ def losses(
     wanted = sorted((r for r in rows if kind in (None, r.kind)), key=lambda r: (r.kind, r.name))
     behind = [r for r in wanted if after is None or (r.kind, r.name) > after]
     kept, onward = page_of(behind[: limit + 1], limit, lambda r: (r.kind, r.name))
-    return Page(items=kept, next=onward)
+    found = Found(site_of(request).lake)
+    accounts = {(a.level, a.node): a for a in found.accounts(asked)}
+    technical = {(t.level, t.node): t for t in found.technical(asked)}
+    return Page(items=[_audited(row, accounts.get((row.kind, row.name)), technical.get((row.kind, row.name))) for row in kept], next=onward)
 
 
 @router.get("/service-levels", responses=documented(success=NOT_MODIFIED))
@@ -211,7 +224,27 @@ def _balance(kind: str, node: FeederNode | TransformerNode, feeder: str, day: da
         loss_wh=figures.loss_wh,
         coverage=figures.coverage,
         estimated_share=figures.estimated_share,
+        **dict.fromkeys(AUDITED),
     )
+
+
+AUDITED = ("likely_wh", "low_wh", "high_wh", "technical_wh", "technical_low_wh", "technical_high_wh", "commercial_wh")
+
+
+def _audited(row: Balance, account: NodeAccount | None, fitted: TechnicalRow | None) -> Balance:
+    """A balance with what the audit knows of it."""
+    if account is None or account.likely_wh is None or account.in_wh is None:
+        return row
+    told: dict[str, float] = {"likely_wh": account.likely_wh, "low_wh": account.low_wh or 0.0, "high_wh": account.high_wh or 0.0}
+    if fitted is not None:
+        technical, low, high = fitted.of(account.in_wh)
+        told |= {
+            "technical_wh": technical,
+            "technical_low_wh": low,
+            "technical_high_wh": high,
+            "commercial_wh": account.likely_wh - technical,
+        }
+    return row.model_copy(update=told)
 
 
 def _point(row: dict[str, Any]) -> UsagePoint:
