@@ -340,8 +340,9 @@ def test_a_relay_that_takes_no_orders_is_given_up(tmp_path):
     ("what", "wish", "words"),
     [
         (What.LOAD_LIMIT, {}, "must say limit_w"),
-        (What.CALENDAR, CALENDAR | {"days": "zz"}, "not A-XDR in hexadecimal"),
-        (What.KEYS, {"client": 17}, "keys of client 17 cannot be changed"),
+        (What.LOAD_LIMIT, {"limit_w": "as much as she likes"}, "limit_w of a load_limit order must be a whole number of watts"),
+        (What.CALENDAR, CALENDAR | {"days": "zz"}, "days of a calendar order must be A-XDR in hexadecimal"),
+        (What.KEYS, {"client": 17}, "client of a keys order must be one of 32, 48, 64, 80"),
         (What.IMAGE, {"identifier": "X", "size": 5, "sha256": WISH["sha256"]}, "is not the one ordered"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from .words import DEMO_FOLDER, DataOption, JsonOption, app
+from .words import DEMO_FOLDER, DataOption, JsonOption, app, note
 
 headend_app = typer.Typer(no_args_is_help=True, help="The head-end: how it stands, its orders, what meters have told.")
 app.add_typer(headend_app, name="headend")
@@ -51,7 +51,7 @@ def status(data: DataOption = DEMO_FOLDER, as_json: JsonOption = False) -> None:
 def orders(
     data: DataOption = DEMO_FOLDER,
     unsettled: Annotated[bool, typer.Option("--unsettled", help="Only those that are not settled.")] = False,
-    limit: Annotated[int, typer.Option(help="How many, the newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """Orders to meters and what became of them."""
@@ -63,7 +63,7 @@ def orders(
     zone = folder.load().calendar
     rows = Rows.of(folder)
     book = OrderBook(rows)
-    for one in book.recent(max(1, limit), unsettled):
+    for one in book.recent(limit, unsettled):
         due = book.due(one.order_id)
         if as_json:
             steps = [{"at_s": s.at_s, "event": str(s.event), "state": str(s.state), "note": s.note} for s in one.steps]
@@ -87,7 +87,7 @@ def orders(
 
 @headend_app.command()
 def order(
-    what: Annotated[str, typer.Argument(metavar="disconnect|connect|load_limit|clock|calendar|keys|image")],
+    what: Annotated[str, typer.Argument(metavar="disconnect|connect|load_limit|clock|calendar|keys|image|read")],
     meter: Annotated[str, typer.Argument(metavar="SERIAL")],
     who: Annotated[str, typer.Option(help="Who wants it; it stands in the audit trail.")],
     why: Annotated[str, typer.Option(help="Why; it stands in the audit trail.")],
@@ -98,41 +98,47 @@ def order(
     ] = None,
     order_id: Annotated[str | None, typer.Option("--id", help="The same id again is the same order; left out = made up.")] = None,
     data: DataOption = DEMO_FOLDER,
+    as_json: JsonOption = False,
 ) -> None:
     """Queue an order. The head-end carries it out; a disconnection only if the guard allows it at that moment."""
     from datetime import UTC
 
     from ..control.order import Order, What
+    from ..headend.wishes import read_wish, strangers
     from ..store.deployment import Folder
     from ..store.order_book import OrderBook
     from ..store.rows import Rows
 
-    if (what == What.IMAGE) != (image is not None):
-        raise InputError("an order of a firmware image, and only that, is given the file; write image SERIAL --image FILE")
     if what not in list(What):
         raise InputError(f"{what!r} is no order; write {', '.join(What)}")
+    if (what == What.IMAGE) != (image is not None):
+        raise InputError("an order of a firmware image, and only that, is given the file; write image SERIAL --image FILE")
     if not who.strip() or not why.strip():
         raise InputError("an order needs somebody who wants it and a reason; give --who and --why")
-    _check_json(wish)
     rows = Rows.of(Folder(data))
     try:
         if meter not in {one.serial for one in rows.meters()}:
             raise InputError(f"meter {meter} is not in the registry of {data}; see its serial number there")
         if image is not None:
             wish = _with_image(wish, image, Folder(data).images)
+        if unknown := strangers(What(what), read_wish(What(what), wish)):
+            raise InputError(f"--wish of a {what} order does not know {', '.join(unknown)}; docs/headend.md says what it may say")
         made = Order(order_id or f"o-{secrets.token_hex(6)}", What(what), account, meter, int(time.time()), wish=wish, who=who, why=why)
         asked = OrderBook(rows).ask(made)
-        rows.note(datetime.now(UTC), who, f"order {what}", meter, f"{asked.order_id}: {why}")
+        note(rows, who, f"order {what}", meter, f"{asked.order_id}: {why}")
     finally:
         rows.close()
-    print(f"{asked.order_id}  {asked.what}  {asked.meter}  {asked.state}")
+    if as_json:
+        print(json.dumps({"order_id": asked.order_id, "what": str(asked.what), "meter": asked.meter, "state": str(asked.state)}))
+    else:
+        print(f"{asked.order_id}  {asked.what}  {asked.meter}  {asked.state}")
 
 
 @headend_app.command()
 def events(
     data: DataOption = DEMO_FOLDER,
     meter: Annotated[str | None, typer.Option(help="Only of this meter.")] = None,
-    limit: Annotated[int, typer.Option(help="How many, the newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """What meters have told: magnet, cover, power gone and back ..."""
@@ -145,7 +151,7 @@ def events(
     folder = Folder(data)
     zone = folder.load().calendar
     rows = Rows.of(folder)
-    for one in Heard(rows).events(serial=meter, limit=max(1, limit)):
+    for one in Heard(rows).events(serial=meter, limit=limit):
         if as_json:
             print(json.dumps(asdict(one), ensure_ascii=False))
         else:
@@ -156,22 +162,14 @@ def events(
 def _with_image(wish: str, file: Path, kept: Path) -> str:
     """The wish with the image's name, size and SHA-256, and its bytes kept where the head-end looks for them."""
     from ..headend.images import keep_image
+    from ..headend.wishes import as_object
 
     try:
         octets = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}); give --image a firmware file") from None
     named = {"identifier": file.stem, "size": len(octets), "sha256": keep_image(kept, octets)}
-    return json.dumps(named | json.loads(wish))
-
-
-def _check_json(wish: str) -> None:
-    try:
-        found = json.loads(wish)
-    except json.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f'--wish {wish!r} is no JSON object; write it as {{"limit_w": 3000}}')
+    return json.dumps(named | as_object(wish))
 
 
 def _counts(of: dict[str, int]) -> str:

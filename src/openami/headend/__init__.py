@@ -12,7 +12,8 @@
     session.py     one conversation with one meter: connect, associate, ask, release; nothing waits for ever; wire.py: what carries it, TCP or UDP
     reader.py      objects and profiles of a meter as values with units
     lines.py       the way to every registered meter: where it listens, its secrets, its counters, its keys under way
-    orders.py      orders carried out; procedures.py: how each kind is sent and read back; images.py: firmware
+    orders.py      orders carried out; wishes.py: what exactly each asks for; procedures.py: how each kind is
+                   sent and read back; images.py: firmware
     gaps.py        which ranges of whose block load are missing
     schedule.py    what the clock makes due
     plan.py        what to ask which meter next: priorities, limits, back-off

@@ -10,7 +10,6 @@ name and size; whatever breaks, the meter is asked how far it has come before an
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -21,12 +20,12 @@ from ..cosem.axdr import Data, Tag
 from ..cosem.objects import members
 from ..errors import InputError, MeterError
 from .lines import Talk
-from .procedures import given, wish_of
+from .procedures import given
 from .session import FIRMWARE, Denied, MeterSession
+from .wishes import SHA256, read_wish
 
 IMAGE, FIRMWARE_VERSION = "0.0.44.0.0.255", "1.0.0.2.0.255"
 BLOCK_BYTES_MAX = 8192
-SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def images_in(folder: Path) -> Callable[[str], bytes]:
@@ -77,7 +76,7 @@ class ImageProcedure:
     async def read(self, talk: Talk, order: Order) -> tuple[Event | None, str]:
         """How far the meter is, by its status, its blocks and the image that it has verified; None = it is busy, or it stands as we know."""
         session = await talk.session()
-        wish = wish_of(order, "identifier", "size", "sha256")
+        wish = read_wish(order.what, order.wish)
         blocks, status, known = await given(session, *(Ref(18, IMAGE, member) for member in (3, 6, 7)))
         ours = _is_ours(known, wish["identifier"].encode(), wish["size"])
         note = f"image transfer status {status.value}"
@@ -109,7 +108,7 @@ class ImageProcedure:
         """All blocks that the meter does not have; announced first where it has none of this image."""
         session = await talk.session()
         image = self._image(order)
-        wish = wish_of(order)
+        wish = read_wish(order.what, order.wish)
         size = await self._block_bytes(session)
         whole = -(-len(image) // size)
         blocks, status = await given(session, Ref(18, IMAGE, 3), Ref(18, IMAGE, 6))
@@ -140,7 +139,7 @@ class ImageProcedure:
                 raise
 
     def _image(self, order: Order) -> bytes:
-        wish = wish_of(order, "identifier", "size", "sha256")
+        wish = read_wish(order.what, order.wish)
         image = self._images(wish["sha256"])
         if len(image) != wish["size"] or hashlib.sha256(image).hexdigest() != wish["sha256"]:
             raise InputError(f"order {order.order_id}: the image at hand is not the one ordered; give that with SHA-256 {wish['sha256']}")

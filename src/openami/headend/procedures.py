@@ -6,10 +6,9 @@ once. Who decides when each is done is `orders.py`.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..control.order import Event, Order, What, closing, reading
 from ..cosem.apdu import Item, Ref
@@ -23,10 +22,9 @@ from ..errors import InputError, MeterError
 from ..store.contacts import PUSH_CLIENT
 from .lines import Talk
 from .session import UTILITY, Denied, MeterSession, code_name
+from .wishes import SECURITY_SETUPS, read_wish
 
 RELAY, LIMITER, CLOCK, CALENDAR = "0.0.96.3.10.255", "0.0.17.0.0.255", "0.0.1.0.0.255", "0.0.13.0.0.255"
-SECURITY_SETUPS = {32: "0.0.43.0.2.255", 48: "0.0.43.0.3.255", 64: "0.0.43.0.4.255", 80: "0.0.43.0.5.255"}
-"""Security setup of each ciphered association that is asked, and of pushes (IS 15959 part 2, as the simulated meters have them [verify])."""
 CLOCK_TOLERANCE_S = 5
 DEVIATION_MINUTES = -330
 PUSH_UNDER_WAY_S = 300
@@ -106,18 +104,18 @@ class LoadLimitProcedure:
 
     async def _wanted(self, session: MeterSession, order: Order) -> dict[int, int]:
         """Attribute -> number, the threshold in the scale of the quantity that is watched."""
-        wish = wish_of(order, "limit_w")
+        wish = read_wish(order.what, order.wish)
         (monitored,) = await given(session, Ref(71, LIMITER, 2))
         class_id, name, attribute = (one.value for one in monitored.value)
         if (class_id, attribute) not in ((3, 2), (5, 2)):
             raise InputError(f"the limiter of {session.address} watches class {class_id}, attribute {attribute}; it is not set in watts")
         (scale,) = await given(session, Ref(class_id, obis_text(name), 3 if class_id == 3 else 4))
         scaler, unit = read_scaler_unit(scale) or (0, "")
-        whole, rest = divmod(int(wish["limit_w"]) * 10 ** max(0, -scaler), 10 ** max(0, scaler))
+        whole, rest = divmod(wish["limit_w"] * 10 ** max(0, -scaler), 10 ** max(0, scaler))
         if unit not in ("W", "VA") or rest:
             raise InputError(f"a limit of {wish['limit_w']} W cannot be written in steps of 10^{scaler} {unit}; give a multiple of them")
         named = {4: whole, 6: wish.get("over_s"), 7: wish.get("under_s")}
-        return {member: int(value) for member, value in named.items() if value is not None}
+        return {member: value for member, value in named.items() if value is not None}
 
 
 class ClockProcedure:
@@ -134,7 +132,7 @@ class ClockProcedure:
         if stamp is None:
             return Event.READ_OTHERWISE, "the meter's clock shows no time"
         ahead_s = stamp - self._now_s()
-        near = abs(ahead_s) <= int(wish_of(order).get("tolerance_s", CLOCK_TOLERANCE_S))
+        near = abs(ahead_s) <= read_wish(order.what, order.wish).get("tolerance_s", CLOCK_TOLERANCE_S)
         return (Event.READ_AS_ASKED if near else Event.READ_OTHERWISE), f"the meter's clock is {ahead_s:+d} s from ours"
 
     async def send(self, talk: Talk, order: Order) -> None:
@@ -187,11 +185,8 @@ class CalendarProcedure:
         await session.action(Ref(20, CALENDAR, 1), NOTHING)
 
     def _tables(self, order: Order) -> list[Data]:
-        wish = wish_of(order, "name", "seasons", "weeks", "days")
-        try:
-            return [decode_all(bytes.fromhex(wish[name])) for name in ("name", "seasons", "weeks", "days")]
-        except (ValueError, TypeError, MeterError) as error:
-            raise InputError(f"order {order.order_id}: the calendar is not A-XDR in hexadecimal ({error})") from None
+        wish = read_wish(order.what, order.wish)
+        return [decode_all(bytes.fromhex(wish[name])) for name in ("name", "seasons", "weeks", "days")]
 
 
 class KeysProcedure:
@@ -204,7 +199,7 @@ class KeysProcedure:
     async def read(self, talk: Talk, order: Order) -> tuple[Event | None, str]:
         if not order.sent_before:
             return Event.READ_OTHERWISE, "new keys were never sent"
-        client = self._of(order)
+        client = read_wish(order.what, order.wish)["client"]
         if client == PUSH_CLIENT:
             sent_s = max(step.at_s for step in order.steps if step.event is Event.SEND)
             used = talk.lines.push_keys_used(order.meter, order.order_id, sent_s + PUSH_UNDER_WAY_S)
@@ -217,18 +212,11 @@ class KeysProcedure:
         return Event.READ_OTHERWISE, f"client {client} is refused with the new keys"
 
     async def send(self, talk: Talk, order: Order) -> None:
-        client, session = self._of(order), await talk.session()
+        client, session = read_wish(order.what, order.wish)["client"], await talk.session()
         fresh = Keys(secrets.token_bytes(16), secrets.token_bytes(16))
         keys = talk.lines.new_keys(order.meter, client, fresh, order.order_id)
         wrapped = key_transfer(talk.lines.transfer_key(order.meter), {KeyId.GLOBAL_ENCRYPTION: keys.ek, KeyId.AUTHENTICATION: keys.ak})
         await session.action(Ref(64, SECURITY_SETUPS[client], 2), wrapped)
-
-    def _of(self, order: Order) -> int:
-        client = wish_of(order, "client")["client"]
-        if client not in SECURITY_SETUPS:
-            known = ", ".join(map(str, SECURITY_SETUPS))
-            raise InputError(f"order {order.order_id}: keys of client {client} cannot be changed from here; give one of {known}")
-        return int(client)
 
 
 async def given(session: MeterSession, *refs: Ref) -> list[Data]:
@@ -241,13 +229,3 @@ async def given(session: MeterSession, *refs: Ref) -> list[Data]:
             raise Denied(f"{session.address} does not give {what} to client {client}: {code_name(one)}", code_name(one))
         found.append(one)
     return found
-
-
-def wish_of(order: Order, *needed: str) -> dict[str, Any]:
-    try:
-        wish = json.loads(order.wish)
-    except json.JSONDecodeError:
-        wish = None
-    if not isinstance(wish, dict) or any(name not in wish for name in needed):
-        raise InputError(f"order {order.order_id} ({order.what}) must say {', '.join(needed)} as a JSON object, and says {order.wish!r}")
-    return wish
