@@ -11,17 +11,20 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
 import openami.web
+from openami.losses.suspects import EVIDENCE
 from openami.readings import Quality
 from openami.web.wording import language, negotiate
 
 HERE = Path(openami.web.__file__).parent
-FILLED = re.compile(r"%\([a-z_]+\)s|%%")
+FILLED = re.compile(r"%\([a-z_]+\)s|%%|{[a-z0-9_]+:[^}]+}")
 
 
 def _messages() -> set[str | tuple[str, ...]]:
+    """What the pages say, and what they show of the energy audit's sentences."""
     keywords = {"_": None, "ngettext": (1, 2), "say": None, "say_n": (1, 2), "_mark": None}
     methods = [("**.py", "python"), ("templates/**.html", "jinja2")]
-    return {message for _, _, message, _, _ in extract_from_dir(HERE, method_map=methods, keywords=keywords)}
+    evidence = {sentence for one in EVIDENCE for sentence in (one.says, one.innocent)}
+    return evidence | {message for _, _, message, _, _ in extract_from_dir(HERE, method_map=methods, keywords=keywords)}
 
 
 def _catalog():

@@ -7,9 +7,12 @@ one and none is written down.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from ..control.order import What
 from ..errors import RequestError
 from ..store.clients import Client
+from ..store.lookup import Reach
 from ..store.people import GrantKind, Person
 from .access import SECOND_FACTOR, Right, Role
 from .gate import Gate
@@ -62,7 +65,7 @@ def make_demo_people(gate: Gate) -> dict[str, tuple[str, str | None]]:
     if DEMO_PEOPLE.keys() <= there:
         return made
     everything = gate.described(Person("", Role.ADMIN, "en", 0, False, False)).reach
-    points = lookup.usage_points(everything, "", 2, kind="consumer")
+    points = _told_most(gate, everything)
     feeders = [row["name"] for row in lookup.feeders()]
     people.set_division("North", feeders[:1])
     for name, who in DEMO_PEOPLE.items():
@@ -82,6 +85,14 @@ def make_demo_people(gate: Gate) -> dict[str, tuple[str, str | None]]:
         people.add(PARTNER, Role.PARTNER, gate.now_s, password=demo_password(gate, PARTNER))
         gate.clients.add(Client(PARTNER, "Energy Advice (demo)", (), (Right.METERS, Right.ACCOUNTS), True))
     return made
+
+
+def _told_most(gate: Gate, everything: Reach) -> list[dict[str, Any]]:
+    """Two consumers' usage points: first those whose supply came back, of whom there is the most to see."""
+    restored = [row["account"] for row in gate.lookup.orders(everything, None, 100) if row["what"] == What.CONNECT and row["account"]]
+    points = gate.lookup.usage_points(everything, "", 1000, kind="consumer")
+    rank = {account: k for k, account in enumerate(reversed(restored))}
+    return sorted(points, key=lambda row: -rank.get(row["account"], -1))[:2]
 
 
 def demo_password(gate: Gate, name: str) -> str:

@@ -6,6 +6,7 @@ what they may call beyond the answer stands in `_helpers`.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -48,8 +49,8 @@ LANGUAGE_KEPT_S = 365 * 86_400
 
 
 class NotThere(Exception):
-    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "order", "proposal", "page"
-    or "day"."""
+    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "order", "proposal", "person",
+    "page" or "day"."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, name)
@@ -114,8 +115,8 @@ class Console:
             "day": day,
             "days": days,
             "damaged": "" if status != 200 else ", ".join(language(code).day(d) for d in damaged),
-            "before": max((d for d in days if day and d < day), default=None),
-            "after": min((d for d in days if day and d > day), default=None),
+            "before": days[bisect_left(days, day) - 1] if day and bisect_left(days, day) else None,
+            "after": days[bisect_right(days, day)] if day and bisect_right(days, day) < len(days) else None,
             "asked_language": asked,
             "who": getattr(request.state, "who", None),
             "has_room": getattr(request.app.state, "room", None) is not None,
@@ -376,6 +377,7 @@ def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -
         "consent": words.say("There is no consent %(name)s. Your own are listed on your page.", name=failure.name),
         "order": words.say("There is no order %(name)s. Look for it in the list of orders.", name=failure.name),
         "proposal": words.say("There is no proposal %(name)s. What waits is in the list of orders.", name=failure.name),
+        "person": words.say("There is nobody called %(name)s. The list shows who there is.", name=failure.name),
         "page": words.say("There is no page at this address. Start at the town overview."),
     }
     return sentences[failure.kind]
@@ -387,6 +389,17 @@ def _say_not_usable(words: Language, field: str, given: str) -> str:
         "day": words.say("“%(given)s” is not a day. Write it as in 2026-01-31.", given=given),
         "span": words.say("%(given)s cannot be shown. Choose a first day that is not after the last, and at most 100 days.", given=given),
         "lang": words.say("“%(given)s” is not a language of this page. Choose en or hi.", given=given),
+        "why": words.say("Give a reason of at least five letters; it stands in the audit trail."),
+        "meters": words.say("Name 1 to 1,000 meters."),
+        "value": words.say("“%(given)s” is not a value. Write watt-hours in figures, like 250.", given=given),
+        "to": words.say("“%(given)s” is not proposed any more. Open the list again and look at it anew.", given=given),
+        "person": words.say("“%(given)s” cannot be a person's name: use 1 to 60 letters, digits and . _ @ -", given=given),
+        "person_there": words.say("There is somebody called “%(given)s” already. Choose another name.", given=given),
+        "oneself": words.say("Nobody changes their own access. Ask another administrator."),
+        "reach": words.say(
+            "“%(given)s” cannot be granted. Write all:*, division:NAME, job:USAGE_POINT or account:NUMBER of one that there is.",
+            given=given,
+        ),
         "phone": words.say("This is not a phone number. Write ten digits, or + and 8 to 15 digits."),
         "purpose": words.say("Choose at least one thing that may be seen."),
         "days": words.say("“%(given)s” is not a number of days. Give 1 to 366.", given=given),

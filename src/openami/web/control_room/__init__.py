@@ -6,6 +6,7 @@
     curves.py    a meter's days as curves, from days to years
     losses.py    the tree map, a transformer's day with its band, suspects, outages
     exports.py   the same as CSV and Parquet
+    people.py    who may sign in, with which role, to what; the audit trail
 
 What always holds: no page reads all meters (pages go on by key, summaries are reckoned once a close and kept); every page reads without
 JavaScript, which only brings it up to date and listens to keys; what lies outside a person's reach is not there.

@@ -8,6 +8,9 @@ from typing import Any
 from jinja2 import pass_context
 from jinja2.runtime import Context
 
+from ...day.found import Told
+from ...losses.suspects import EVIDENCE
+
 
 def _mark(message: str) -> str:
     """The message itself: marks it for extraction."""
@@ -64,6 +67,36 @@ OUTAGE_LEVELS = {
     "transformer": _mark("transformer"),
     "feeder": _mark("feeder"),
 }
+ORDER_EVENTS = {
+    "allow": _mark("the guard allowed it"),
+    "refuse": _mark("the guard refused it"),
+    "send": _mark("sent"),
+    "action_ok": _mark("the meter took it"),
+    "action_failed": _mark("the meter did not take it"),
+    "no_answer": _mark("no answer"),
+    "read_as_asked": _mark("read back: as it was asked for"),
+    "read_ready": _mark("read back: the meter waits to close"),
+    "read_otherwise": _mark("read back: otherwise than asked for"),
+    "read_part": _mark("read back: a part has arrived"),
+    "read_whole": _mark("read back: all has arrived"),
+    "read_verified": _mark("read back: verified by the meter"),
+    "activate": _mark("told to begin"),
+    "voltage_seen": _mark("voltage seen at the meter"),
+    "withdraw": _mark("withdrawn"),
+    "give_up": _mark("given up"),
+}
+FIRSTS = {
+    "visit": _mark("visit"),
+    "settle on which transformer it hangs": _mark("settle on which transformer it hangs"),
+    "check the meter remotely: it may be stuck": _mark("check the meter remotely: it may be stuck"),
+}
+OUTCOMES = {"done": _mark("done"), "refused": _mark("refused"), "waiting": _mark("waiting")}
+GRANTS = {
+    "all": _mark("the whole deployment"),
+    "division": _mark("division %(name)s"),
+    "job": _mark("job at %(name)s"),
+    "account": _mark("account %(name)s"),
+}
 EVENTS = {"tamper": _mark("tamper"), "supply": _mark("supply"), "relay": _mark("relay")}
 
 
@@ -75,6 +108,21 @@ def _sayer(names: Mapping[str, str]) -> Callable[[Context, str], str]:
     return say
 
 
+@pass_context
+def _evidence_says(context: Context, told: Told, features: Mapping[str, float]) -> str:
+    """The sentence of a suspect's evidence with its figures, in the reader's language; as it was written where a figure of it is not kept."""
+    known = next((one.says for one in EVIDENCE if one.name == told.code), None)
+    try:
+        return str(context["L"].say(known)).format(**features) if known else told.says
+    except (KeyError, ValueError, TypeError):
+        return told.says
+
+
+@pass_context
+def _grant_words(context: Context, kind: str, subject: str) -> str:
+    return str(context["L"].say(GRANTS[kind], name=subject)) if kind in GRANTS else f"{kind}:{subject}"
+
+
 SAYERS: dict[str, Any] = {
     "order_what": _sayer(ORDERS),
     "order_state": _sayer(ORDER_STATES),
@@ -83,5 +131,10 @@ SAYERS: dict[str, Any] = {
     "key_state": _sayer(KEY_STATES),
     "register_kind": _sayer(REGISTERS),
     "event_kind": _sayer(EVENTS),
+    "outcome": _sayer(OUTCOMES),
+    "order_event": _sayer(ORDER_EVENTS),
+    "what_first": _sayer(FIRSTS),
+    "evidence_says": _evidence_says,
+    "grant_words": _grant_words,
     "outage_level": _sayer(OUTAGE_LEVELS),
 }

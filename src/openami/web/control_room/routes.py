@@ -75,10 +75,10 @@ def site_of(request: Request) -> Site:
 
 def open_control_room(app: FastAPI, town: LakeTown) -> None:
     """Adds `/room` to a console."""
-    from . import acting, exports, losses
+    from . import acting, exports, losses, people
 
     app.state.room, app.state.town = Room(town, Standing(lambda: town.site)), town
-    for part in (router, acting.router, losses.router, exports.router):
+    for part in (router, acting.router, losses.router, exports.router, people.router):
         app.include_router(part)
 
     @app.exception_handler(Refused)

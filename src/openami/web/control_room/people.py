@@ -1,0 +1,183 @@
+"""Who may sign in and with which role, and the audit trail: for administrators, the trail for auditors too.
+
+What always holds: whatever is changed here needs a reason and stands in the trail; passwords and second factors are made by us, shown once, kept by
+nobody; nobody changes their own role, grants or access, so that an administrator cannot lock the door from within.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pyotp
+import segno
+from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from markupsafe import Markup
+
+from ...errors import InputError, RequestError
+from ...store.people import GrantKind, Person
+from ..access import SECOND_FACTOR, Right, Role, Who
+from ..api.words import CURSOR, key_of, page_of
+from ..gate import Gate, gate_of, needs
+from ..pages import NotThere, NotUsable
+from ..wording import LANGUAGES
+from .routes import page
+
+router = APIRouter(prefix="/room")
+ROWS = 100
+SHORTEST_REASON = 5
+STAFF_ROLES = (Role.INSTALLER, Role.OPERATOR, Role.AUDITOR, Role.ADMIN)
+"""Whom this page makes: consumers come by their phone, programs by `openami people add --program`."""
+CHANGES = ("disable", "enable", "password", "second_factor", "grant", "revoke")
+Text = Annotated[str, Form(max_length=300)]
+Filter = Annotated[str, Query(max_length=100, pattern=r"^[^\x00]*$")]
+Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._@-]{1,60}$")]
+Cursor = Annotated[str | None, Query(pattern=CURSOR)]
+Lang = Annotated[str, Query(pattern=r"^(en|hi)?$")]
+SeesTrail = Annotated[Who, Depends(needs(Right.AUDIT))]
+KeepsPeople = Annotated[Who, Depends(needs(Right.PEOPLE))]
+
+
+@router.get("/audit", response_model=None)
+def audit(
+    request: Request, reader: SeesTrail, who: Filter = "", subject: Filter = "", action: Filter = "", cursor: Cursor = None, lang: Lang = ""
+) -> Response:
+    """The audit trail, the latest line first."""
+    before = key_of(cursor, int)
+    rows = gate_of(request).trail.latest(ROWS + 1, before[0] if before else None, who or None, action or None, subject or None)
+    kept, onward = page_of(rows, ROWS, lambda line: (line[0],))
+    return _private(page(request, "audit.html", rows=kept, onward=onward, asked={"who": who, "subject": subject, "action": action}))
+
+
+@router.get("/people", response_model=None)
+def people(request: Request, who: KeepsPeople, lang: Lang = "") -> Response:
+    """Everybody who may sign in."""
+    gate = gate_of(request)
+    rows = [(one, gate.people.grants(one.name)) for one in gate.people.all()]
+    return _private(page(request, "people.html", rows=rows, roles=STAFF_ROLES, divisions=gate.people.divisions()))
+
+
+@router.post("/people", response_model=None)
+def add(
+    request: Request,
+    who: KeepsPeople,
+    name: Text = "",
+    role: Text = "",
+    reach: Text = "",
+    language: Text = "",
+    why: Text = "",
+    form: Text = "",
+) -> Response:
+    """A new person; the password, and the second factor where the role has one, are shown on the answer and never again."""
+    gate = _changing(request, who, form, why)
+    if role not in STAFF_ROLES or language not in LANGUAGES:
+        raise NotUsable("role", role)
+    kind, subject = _grant(gate, reach) if reach else (None, "")
+    password = secrets.token_urlsafe(12)
+    try:
+        secret = gate.people.add(name.strip(), role, gate.now_s, password=password, totp=Role(role) in SECOND_FACTOR, language=language)
+    except InputError:
+        raise NotUsable("person", name) from None
+    except RequestError:
+        raise NotUsable("person_there", name) from None
+    if kind is not None:
+        gate.people.grant(name.strip(), kind, subject)
+    gate.note(who, request, "people.add", name.strip(), f"as {role}{' for ' + reach if reach else ''}: {why.strip()}")
+    return _person(request, gate, name.strip(), password=password, secret=secret)
+
+
+@router.get("/people/{name}", response_model=None)
+def person(request: Request, who: KeepsPeople, name: Name, lang: Lang = "") -> Response:
+    """One of them: what was granted, and what was done with and by this name lately."""
+    return _person(request, gate_of(request), name)
+
+
+@router.post("/people/{name}", response_model=None)
+def change(request: Request, who: KeepsPeople, name: Name, what: Text = "", reach: Text = "", why: Text = "", form: Text = "") -> Response:
+    """One change to one person, other than oneself. What they have open is ended where it was a matter of trust."""
+    gate = _changing(request, who, form, why)
+    if gate.people.find(name) is None:
+        raise NotThere("person", name)
+    if name == who.name:
+        raise NotUsable("oneself", name)
+    if what not in CHANGES:
+        raise NotUsable("what", what)
+    shown = _changes(gate, name, reach)[what]()
+    if what in ("disable", "password", "second_factor", "revoke"):
+        gate.sessions.end_all(name)
+    gate.note(who, request, f"people.{what}", name, f"{reach + ': ' if what in ('grant', 'revoke') else ''}{why.strip()}")
+    return _person(request, gate, name, **shown) if shown else RedirectResponse(f"/room/people/{name}", 303)
+
+
+def _changes(gate: Gate, name: str, reach: str) -> dict[str, Callable[[], dict[str, str]]]:
+    """What each change does; it gives what is to be shown once."""
+
+    def new_password() -> dict[str, str]:
+        password = secrets.token_urlsafe(12)
+        gate.people.set_password(name, password)
+        return {"password": password}
+
+    def granting(do: Callable[[str, GrantKind, str], None]) -> dict[str, str]:
+        do(name, *_grant(gate, reach))
+        return {}
+
+    def disabling(disabled: bool) -> dict[str, str]:
+        gate.people.disable(name, disabled)
+        return {}
+
+    return {
+        "disable": lambda: disabling(True),
+        "enable": lambda: disabling(False),
+        "password": new_password,
+        "second_factor": lambda: {"secret": gate.people.new_totp(name)},
+        "grant": lambda: granting(gate.people.grant),
+        "revoke": lambda: granting(gate.people.revoke),
+    }
+
+
+def _grant(gate: Gate, reach: str) -> tuple[GrantKind, str]:
+    """ "all:*", "division:North", "job:UP-00001", "account:2000000001"; of something that there is."""
+    kind, _, subject = reach.strip().partition(":")
+    there = {
+        GrantKind.ALL: lambda: subject == "*",
+        GrantKind.DIVISION: lambda: subject in gate.people.divisions(),
+        GrantKind.JOB: lambda: bool(subject),
+        GrantKind.ACCOUNT: lambda: bool(gate.lookup.points_of([subject])),
+    }
+    if kind not in list(GrantKind) or not there[GrantKind(kind)]():
+        raise NotUsable("reach", reach)
+    return GrantKind(kind), subject
+
+
+def _changing(request: Request, who: Who, form: str, why: str) -> Gate:
+    gate = gate_of(request)
+    gate.check_form(request, who, form)
+    if len(why.strip()) < SHORTEST_REASON:
+        raise NotUsable("why", why)
+    return gate
+
+
+def _person(request: Request, gate: Gate, name: str, password: str = "", secret: str | None = None) -> Response:
+    found: Person | None = gate.people.find(name)
+    if found is None:
+        raise NotThere("person", name)
+    uri = pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name="OpenAMI") if secret else ""
+    told: dict[str, Any] = {
+        "it": found,
+        "grants": [f"{kind}:{subject}" for kind, subject in gate.people.grants(name)],
+        "divisions": gate.people.divisions(),
+        "about": gate.trail.latest(20, subject=name),
+        "done": gate.trail.latest(20, who=name),
+        "password": password,
+        "secret": secret,
+        # our own drawing of a text of our own: nothing of a person's is markup in it
+        "code": Markup(segno.make(uri).svg_inline(scale=4, border=2, dark="#000", light="#fff")) if uri else "",  # noqa: S704
+    }
+    return _private(page(request, "person.html", **told))
+
+
+def _private(answer: Response) -> Response:
+    answer.headers["cache-control"] = "private, no-store"
+    return answer
