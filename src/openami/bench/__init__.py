@@ -10,7 +10,8 @@
     history.py   one meter's year
     day.py       the whole close, at one and ten million meters; steady.py: with three like days to read, as from the fourth day on
     prepaid.py   a day's charges and statements, payments to orders, accounts converted; chain.py: payment to light
-    scale.py     the journals, a shard's grid out of them, the close on Spark; servers.py: the real servers that it takes
+    scale.py     the journals, a shard's grid out of them, the close on Spark; accounts.py: a million accounts in SQL; servers.py: the
+                 real servers that it takes
     web.py       pages of a million accounts with 1,000 days behind them; web_town.py: how that town is made
     headend.py   pushes confirmed after the journal's sync; asking.py: meters read and ordered
 

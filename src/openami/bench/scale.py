@@ -5,11 +5,12 @@
                               syncs before it acknowledges, then a quorum of three servers (here on one machine) that sync every two minutes
     rebuild_frames_per_s      a shard's journal read, deciphered, judged and scattered into its grid, by the product's own `collect`: without its
                               first and last seconds (registry and keys; `raw` written), which are in `collect_seconds`
+    accounts_loaded_per_s     a million accounts in SQLite and in PostgreSQL, and what asks for them: accounts.py
     close_seconds             the product's close of the same shards embedded, on Spark with one worker and with two; `speed_up` from one worker
                               to two, `overhead_s` a task = what Spark with two workers takes longer than two threads. Each has run once before
 
-Servers, writers and readers share the machine: on machines of their own each has more. Without nats-server, or Java and pyspark, their lines are
-left out, and standard error says so.
+Servers, writers and readers share the machine: on machines of their own each has more. Without nats-server, PostgreSQL, or Java and pyspark,
+their lines are left out, and standard error says so.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from ..store.keys import load_master_key
 from ..store.lake import Lake
 from ..store.nats_stream import NatsAddress
 from ..store.rows import Rows
-from . import Line, line, memory
+from . import Line, accounts, line, memory
 from .day import FIRST, SECOND, BenchSite, bench_site
 from .headend import VALUES
 from .servers import NatsServers, SparkCluster
@@ -71,6 +72,10 @@ def run(meters: int) -> Iterator[Line]:
         except InputError as error:
             log.warning("no lines about JetStream: %s", error)
         yield from _rebuild(folder)
+        try:
+            yield from accounts.lines(folder)
+        except InputError as error:
+            log.warning("no lines about PostgreSQL: %s", error)
     yield memory("scale", meters)
     yield from _close(meters)
 

