@@ -37,7 +37,10 @@ def book(database: Database) -> OrderBook:
 
 def desk(database: Database, clock: Clock, policy: RechargePolicy, owed_paise: int = 0) -> PaymentDesk:
     return PaymentDesk(
-        database, "Asia/Kolkata", after_posting=Reconnections(database, policy, lambda connection, account: owed_paise), now_s=clock
+        database,
+        "Asia/Kolkata",
+        after_posting=Reconnections(database, policy, lambda connection, accounts: dict.fromkeys(accounts, owed_paise)),
+        now_s=clock,
     )
 
 
@@ -76,7 +79,7 @@ def test_what_is_paid_in_two_parts_counts_together(database: Database, book: Ord
     own = PaymentDesk(
         database,
         "Asia/Kolkata",
-        after_posting=Reconnections(database, recharge_policy("UP"), lambda connection, account: owed["paise"]),
+        after_posting=Reconnections(database, recharge_policy("UP"), lambda connection, accounts: dict.fromkeys(accounts, owed["paise"])),
         now_s=clock,
     )
     own.take(replace(event(1, "p1"), amount_paise=400_00))

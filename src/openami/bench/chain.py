@@ -77,7 +77,7 @@ async def _cycles(rows: Rows, lines: Lines, journal: Journal, serials: list[str]
     rounds = Rounds(Plan(Limits(SIDE_BY_SIDE, SIDE_BY_SIDE)), lines, journal, time.time, orders, resident=True)
     stop = asyncio.Event()
     headend = asyncio.create_task(rounds.run(stop.is_set))
-    after = Reconnections(rows.database, recharge_policy("BR"), lambda connection, number: 0)
+    after = Reconnections(rows.database, recharge_policy("BR"), lambda connection, numbers: dict.fromkeys(numbers, 0))
     desk, begun = PaymentDesk(rows.database, "Asia/Kolkata", after_posting=after), dict[str, float]()
     for cycle in range(CYCLES):
         cuts = [Order(f"cut{cycle}:{s}", What.DISCONNECT, f"A{s}", s, int(time.time()), who="bench", why="bench") for s in serials]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 import tempfile
 import time
@@ -127,7 +126,11 @@ def _payments(name: str, database: Database, payments: int) -> Iterator[Line]:
     _cut_town(database, payments)
     secret = b"a secret of the bench"
 
-    desk = PaymentDesk(database, "Asia/Kolkata", after_posting=Reconnections(database, recharge_policy("BR"), lambda connection, number: 0))
+    desk = PaymentDesk(
+        database,
+        "Asia/Kolkata",
+        after_posting=Reconnections(database, recharge_policy("BR"), lambda connection, numbers: dict.fromkeys(numbers, 0)),
+    )
     waits = asyncio.run(_tell(desk, Gateway("upi", "", (secret,)), payments))
     with database.begin() as connection:
         query = sa.select(sa.func.count()).where(meter_order.c.what == str(What.CONNECT))
@@ -142,7 +145,6 @@ async def _tell(desk: PaymentDesk, gateway: Gateway, payments: int) -> list[floa
     import httpx
     from fastapi import FastAPI
 
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request would be measured too
     app = FastAPI()
     app.include_router(payments_router(desk, {gateway.name: gateway}))
     waits = [math.inf] * payments

@@ -8,7 +8,7 @@ supply back stands in the order's wish; where the policy says "once", there is n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -24,49 +24,54 @@ from ..store.sql import Database, among
 from .taking import Posted
 
 OVER = tuple(str(state) for state in (State.REFUSED, State.CANCELLED, State.FAILED))
+END_S = 1 << 40
+Owed = Callable[[sa.Connection, Collection[str]], Mapping[str, int]]
 
 
 class Reconnections:
-    """For `PaymentDesk(after_posting=...)`. owed_paise: what an account owes after its payment (<= 0: nothing)."""
+    """For `PaymentDesk(after_posting=...)`. owed_paise: what accounts owe after their payments (<= 0: nothing)."""
 
-    def __init__(self, database: Database, policy: RechargePolicy, owed_paise: Callable[[sa.Connection, str], int]) -> None:
+    def __init__(self, database: Database, policy: RechargePolicy, owed_paise: Owed) -> None:
         self._book, self._policy, self._owed = OrderBook(Rows(database)), policy, owed_paise
 
     def __call__(self, connection: sa.Connection, posted: Sequence[Posted]) -> None:
+        cut = self._cut(connection, {each.transfer.account for each in posted})
+        if not cut:
+            return
+        left, paid = self._owed(connection, cut), _paid(connection, {account: (cut_s, END_S) for account, (_, cut_s) in cut.items()})
+        once = _had_part_payment(connection, {account: cut_s for account, (_, cut_s) in cut.items()})
         orders = []
-        cut = self._cut(connection, sorted({each.transfer.account for each in posted}))
         for each in posted:
             account = each.transfer.account
             if account not in cut:
                 continue
-            meter, cut_s = cut[account]
-            paid = _paid(connection, account, cut_s)
-            owed = self._owed(connection, account) + paid
-            days = reconnected_days(self._policy, owed, paid, _had_part_payment(connection, account, cut_s))
-            if days == 0:
-                continue
-            del cut[account]
-            name, wish = (
-                f"reconnect:{each.transfer.transfer_id}",
-                "" if days == FOR_GOOD else json.dumps({"days": days, "left_paise": owed - paid}),
-            )
-            why = f"paid: {each.transfer.transfer_id}" + ("" if days == FOR_GOOD else f"; a part of what was owed, for {days} days")
-            orders.append(Order(name, What.CONNECT, account, meter, each.posted_s, wish=wish, who="payments", why=why))
+            days = reconnected_days(self._policy, left[account] + paid[account], paid[account], account in once)
+            if days:
+                meter, _ = cut.pop(account)
+                orders.append(_order(each, meter, days, left[account]))
         if orders:
             self._book.ask_all_in(connection, orders)
 
-    def _cut(self, connection: sa.Connection, accounts: Sequence[str]) -> dict[str, tuple[str, int]]:
+    def _cut(self, connection: sa.Connection, accounts: Collection[str]) -> dict[str, tuple[str, int]]:
         """account -> (meter, when its cut was asked for), of those whose newest relay order that was not given up is a disconnection."""
         point = sa.and_(usage_point.c.name == registry_account.c.usage_point, usage_point.c.until.is_(None))
         meters = sa.select(registry_account.c.number, usage_point.c.meter).join(usage_point, point)
-        found = {row.number: row.meter for row in connection.execute(meters.where(registry_account.c.number.in_(accounts)))}
+        found = {row.number: row.meter for row in connection.execute(meters.where(among(connection, registry_account.c.number, accounts)))}
         own = meter_order.c
         query = sa.select(own.meter, own.what, own.requested_s).where(
-            own.meter.in_(sorted(set(found.values()))), own.what.in_([str(what) for what in RELAY]), own.state.not_in(OVER)
+            among(connection, own.meter, found.values()), own.what.in_([str(what) for what in RELAY]), own.state.not_in(OVER)
         )
         newest = {row.meter: row for row in connection.execute(query.order_by(own.requested_s, own.order_id))}
         cut = {meter: row.requested_s for meter, row in newest.items() if row.what == str(What.DISCONNECT)}
         return {account: (meter, cut[meter]) for account, meter in found.items() if meter in cut}
+
+
+def _order(paid: Posted, meter: str, days: int, left_paise: int) -> Order:
+    transfer, part = paid.transfer, days != FOR_GOOD
+    wish = json.dumps({"days": days, "left_paise": left_paise}) if part else ""
+    why = f"paid: {transfer.transfer_id}" + (f"; a part of what was owed, for {days} days" if part else "")
+    name = f"reconnect:{transfer.transfer_id}"
+    return Order(name, What.CONNECT, transfer.account, meter, paid.posted_s, wish=wish, who="payments", why=why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +96,24 @@ def part_payment(connection: sa.Connection, accounts: Collection[str]) -> dict[s
     }
 
 
-def _had_part_payment(connection: sa.Connection, account: str, cut_s: int) -> bool:
-    """Whether a part payment had brought supply back and what it left owed was not paid before this cut."""
-    part = part_payment(connection, [account]).get(account)
-    return part is not None and _paid(connection, account, part.at_s + 1, cut_s) < part.left_paise
+def _had_part_payment(connection: sa.Connection, cut_s: Mapping[str, int]) -> set[str]:
+    """Those whose supply a part payment had brought back, and who had not paid what it left owed before this cut."""
+    parts = part_payment(connection, cut_s)
+    paid = _paid(connection, {account: (part.at_s + 1, cut_s[account]) for account, part in parts.items()})
+    return {account for account, part in parts.items() if paid[account] < part.left_paise}
 
 
-def _paid(connection: sa.Connection, account: str, since_s: int, until_s: int = 1 << 40) -> int:
-    """What gateways brought from `since_s` until before `until_s`, less what went back [paise]."""
-    own = ledger_row.c
-    signed = sa.case((own.debit == Book.GATEWAY.value, own.amount_paise), else_=-own.amount_paise)
+def _paid(connection: sa.Connection, spans: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    """What gateways brought to each account in its span (from, until before; UTC seconds), less what went back [paise]."""
+    paid = dict.fromkeys(spans, 0)
+    if not spans:
+        return paid
+    own, first_s = ledger_row.c, min(since_s for since_s, _ in spans.values())
     moved = sa.or_(own.debit == Book.GATEWAY.value, own.credit == Book.GATEWAY.value)
-    query = sa.select(sa.func.coalesce(sa.func.sum(signed), 0)).where(
-        own.account == account, own.posted_s >= since_s, own.posted_s < until_s, moved
-    )
-    return int(connection.execute(query).scalar_one())
+    query = sa.select(own.account, own.posted_s, own.debit, own.amount_paise)
+    query = query.where(among(connection, own.account, spans), own.posted_s >= first_s, moved)
+    for row in connection.execute(query):
+        since_s, until_s = spans[row.account]
+        if since_s <= row.posted_s < until_s:
+            paid[row.account] += row.amount_paise if row.debit == Book.GATEWAY.value else -row.amount_paise
+    return paid

@@ -1,7 +1,7 @@
-"""Registry, wrapped keys, and the audit trail as SQL rows (SQLAlchemy Core); the tables of `contacts.py` and `order_book.py`.
+"""Registry and wrapped keys as SQL rows (SQLAlchemy Core); the tables of `contacts.py` and `order_book.py`.
 
 What always holds: registry rows have dates and are never deleted; a row that refers to something refers to what is there; an account
-has its place in the ledger (`ledger.py`) from its first day; the audit trail only grows.
+has its place in the ledger (`ledger.py`) from its first day.
 """
 
 from __future__ import annotations
@@ -80,17 +80,6 @@ account = sa.Table(
     sa.Column("mode_since", sa.Date, nullable=False),
     sa.Column("opening_paise", sa.BigInteger, nullable=False),
 )
-audit = sa.Table(
-    "audit",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("at_utc", sa.DateTime, nullable=False),
-    sa.Column("who", TEXT, nullable=False),
-    sa.Column("action", TEXT, nullable=False),
-    sa.Column("subject", TEXT, nullable=False),
-    sa.Column("why", TEXT, nullable=False),
-)
-
 invocation_counter = sa.Table(
     "invocation_counter",
     metadata,
@@ -136,9 +125,9 @@ meter_order = sa.Table(
     metadata,
     sa.Column("order_id", TEXT, primary_key=True),
     sa.Column("what", TEXT, nullable=False),
-    sa.Column("account", TEXT, nullable=False),
+    sa.Column("account", TEXT, nullable=False, index=True),
     sa.Column("meter", TEXT, sa.ForeignKey("meter.serial"), nullable=False, index=True),
-    sa.Column("requested_s", sa.BigInteger, nullable=False),
+    sa.Column("requested_s", sa.BigInteger, nullable=False, index=True),
     sa.Column("who", TEXT, nullable=False),
     sa.Column("why", TEXT, nullable=False),
     sa.Column("wish", TEXT, nullable=False),
@@ -152,7 +141,7 @@ order_step = sa.Table(
     metadata,
     sa.Column("order_id", TEXT, sa.ForeignKey("meter_order.order_id"), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("at_s", sa.BigInteger, nullable=False),
+    sa.Column("at_s", sa.BigInteger, nullable=False, index=True),
     sa.Column("event", TEXT, nullable=False),
     sa.Column("state", TEXT, nullable=False),
     sa.Column("note", TEXT, nullable=False),
@@ -228,11 +217,6 @@ class Rows:
         never changed), an account is not there, or an amount is 0.
         """
         Ledger(self.database).post_all(map(as_transfer, transfers), posted_s)
-
-    def note(self, at_utc: Any, who: str, action: str, subject: str, why: str) -> None:
-        """One line in the audit trail."""
-        with self.begin() as connection:
-            connection.execute(audit.insert(), {"at_utc": at_utc, "who": who, "action": action, "subject": subject, "why": why})
 
     def feeders(self) -> list[Feeder]:
         return self._all(sa.select(feeder).order_by(feeder.c.name), lambda row: Feeder(*row))

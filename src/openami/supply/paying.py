@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
 
-from ..day.books import shown_balance_paise
+from ..day.books import shown_balance_paise, shown_balances_paise
 from ..day.site import Site
 from ..errors import InputError
 from ..payments.desk import PaymentDesk
@@ -16,6 +16,7 @@ from ..prepaid.recharge import RechargePolicy, recharge_policy
 from ..registry import PaymentMode
 from ..store.ledger_tables import ledger_head
 from ..store.rows import account as registry_account
+from ..store.sql import among
 
 ANY_RECHARGE = RechargePolicy("none", 0, 1, 0, (), False, "", "no recharge rules are known for this policy: what is owed must be paid")
 
@@ -27,26 +28,28 @@ def payment_desk(site: Site, now_s: Callable[[], int] = lambda: int(time.time())
     except InputError:
         policy = ANY_RECHARGE
 
-    def owed_paise(connection: sa.Connection, number: str) -> int:
-        return _owed_after(site, connection, number, now_s())
-
     return PaymentDesk(
         site.rows.database,
         site.deployment.zone,
-        after_posting=Reconnections(site.rows.database, policy, owed_paise),
+        after_posting=Reconnections(
+            site.rows.database, policy, lambda connection, numbers: owed_after_paise(site, connection, numbers, now_s())
+        ),
         balance_paise=lambda number: shown_balance_paise(site, number, now_s()),
         now_s=now_s,
     )
 
 
-def _owed_after(site: Site, connection: sa.Connection, number: str, now_s: int) -> int:
-    """What an account owes after what was posted in this transaction: of a prepaid one the shown balance below zero, of a postpaid one its dues."""
-    own = registry_account.c
-    mode = connection.execute(sa.select(own.payment_mode).where(own.number == number)).scalar_one()
-    head = connection.execute(sa.select(ledger_head).where(ledger_head.c.account == number)).one()
-    if mode == PaymentMode.POSTPAID.value:
-        return max(0, -int(head.dues_paise))
+def owed_after_paise(site: Site, connection: sa.Connection, numbers: Collection[str], now_s: int) -> dict[str, int]:
+    """What accounts owe after what was posted in this transaction: prepaid ones the shown balance below zero, postpaid ones their dues."""
+    own, head = registry_account.c, ledger_head.c
+    query = sa.select(own.number, own.payment_mode, head.balance_paise, head.dues_paise).join(ledger_head, head.account == own.number)
+    after = {row.number: row for row in connection.execute(query.where(among(connection, own.number, numbers)))}
+    prepaid = [number for number, row in after.items() if row.payment_mode != PaymentMode.POSTPAID.value]
     # The shown balance reads by another connection, which does not see this transaction yet: what it adds is the difference of the heads.
     with site.rows.begin() as outside:
-        before = outside.execute(sa.select(ledger_head.c.balance_paise).where(ledger_head.c.account == number)).scalar_one()
-    return max(0, -(shown_balance_paise(site, number, now_s) + int(head.balance_paise) - int(before)))
+        heads = sa.select(head.account, head.balance_paise).where(among(outside, head.account, prepaid))
+        before = {row.account: row.balance_paise for row in outside.execute(heads)}
+    stands = {number: -row.dues_paise for number, row in after.items()}
+    for number, shown in shown_balances_paise(site, prepaid, now_s).items():
+        stands[number] = -(shown + after[number].balance_paise - before[number])
+    return {number: max(0, paise) for number, paise in stands.items()}
