@@ -1,8 +1,7 @@
 """Single rows out of the lake's files: a file's columns are read when they are first asked for, and kept, because its content never changes.
 
-What always holds: kept are at most KEPT_BYTES of columns and ORDERS_KEPT orders of keys, the longest unused goes first; keys that are not in order
-are searched from their beginning; files whose metadata say that their rows follow the same order (`roll`) share one column of keys; calls may come
-from several threads.
+What always holds: kept are at most KEPT_BYTES of columns and ORDERS_KEPT orders of keys, the longest unused goes first; files whose metadata say
+that their rows follow the same order (`roll`) share one column of keys; calls may come from several threads.
 """
 
 from __future__ import annotations
@@ -14,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..readings import Int64
 from .blocks import read_rows
 
 KEPT_BYTES = 2**30
@@ -99,21 +100,26 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
+    """values: in order; at: the places of them, where they do not stand in order in the file."""
+
     values: pa.Array
-    ordered: bool
+    at: Int64 | None
 
     @staticmethod
     def of(column: pa.ChunkedArray) -> _Keys:
         values = column.cast(pa.string()).combine_chunks() if len(column) else pa.array([], pa.string())
         ordered = len(values) < 2 or bool(pc.all(pc.less_equal(values.slice(0, len(values) - 1), values.slice(1))).as_py())
-        return _Keys(values, ordered)
+        if ordered:
+            return _Keys(values, None)
+        at = pc.sort_indices(values)
+        return _Keys(values.take(at), at.to_numpy().astype(np.int64))
 
     def place(self, value: str) -> int:
         """Where `value` stands first, -1 = nowhere."""
-        if not self.ordered:
-            return int(pc.index(self.values, value).as_py())
-        at = bisect_left(range(len(self.values)), value, key=lambda k: self.values[k].as_py())
-        return at if at < len(self.values) and self.values[at].as_py() == value else -1
+        found = bisect_left(range(len(self.values)), value, key=lambda k: self.values[k].as_py())
+        if found == len(self.values) or self.values[found].as_py() != value:
+            return -1
+        return found if self.at is None else int(self.at[found])
 
 
 def _row(file: _File, at: int, columns: Sequence[str] | None) -> dict[str, Any]:

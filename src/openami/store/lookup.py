@@ -93,7 +93,8 @@ class Lookup:
         return self._all(_METERS.where(*wanted).order_by(meter.c.serial).limit(limit))
 
     def meter(self, reach: Reach, serial: str) -> dict[str, Any] | None:
-        return self._first(_METERS.where(meter.c.serial == serial, _points(reach)))
+        found = self._first(_METER, key=serial)
+        return found if found is not None and reach.has_point(found["usage_point"], found["feeder"]) else None
 
     def meters_at(self, reach: Reach, point: str) -> list[dict[str, Any]]:
         """The meters that a usage point has had, oldest first: `meter`, `since`, `until` (None = it is there now); none outside the reach."""
@@ -115,15 +116,18 @@ class Lookup:
         return self._all(_ACCOUNTS.where(*wanted).order_by(account.c.number).limit(limit))
 
     def account(self, reach: Reach, number: str) -> dict[str, Any] | None:
-        return self._first(_ACCOUNTS.where(account.c.number == number, _accounts(reach)))
+        found = self._first(_ACCOUNT, key=number)
+        return found if found is not None and reach.has_account(found["number"], found["feeder"]) else None
 
     def points_of(self, numbers: list[str]) -> dict[str, tuple[str, date]]:
         """account -> (usage point, the day from which the account has it)."""
-        found: dict[str, tuple[str, date]] = {}
-        for at in range(0, len(numbers), MANY):
-            query = sa.select(account.c.number, account.c.usage_point, account.c.since).where(account.c.number.in_(numbers[at : at + MANY]))
-            found |= {row["number"]: (row["usage_point"], row["since"]) for row in self._all(query)}
-        return found
+        if len(numbers) == 1:
+            rows = self._all(_POINT_OF, key=numbers[0])
+        else:
+            query = sa.select(account.c.number, account.c.usage_point, account.c.since)
+            parts = [numbers[at : at + MANY] for at in range(0, len(numbers), MANY)]
+            rows = [row for part in parts for row in self._all(query.where(account.c.number.in_(part)))]
+        return {row["number"]: (row["usage_point"], row["since"]) for row in rows}
 
     def transfers(self, number: str, before: int | None, limit: int) -> list[dict[str, Any]]:
         """The ledger of an account, newest first; before: only rows with a smaller number."""
@@ -134,6 +138,9 @@ class Lookup:
 
     def orders(self, reach: Reach, after: tuple[int, str] | None, limit: int, *, serial: str = "", state: str = "") -> list[dict[str, Any]]:
         """Orders, newest first; after: (requested_s, order_id) of the last one seen."""
+        if serial and not state and after is None:
+            found = self._all(_ORDERS_OF, key=serial, most=limit)
+            return [row for row in found if reach.has_point(row["usage_point"], row["feeder"])]
         wanted = [_points(reach)] + [c == v for c, v in ((meter_order.c.meter, serial), (meter_order.c.state, state)) if v]
         if after is not None:
             wanted.append(sa.tuple_(meter_order.c.requested_s, meter_order.c.order_id) < sa.tuple_(*map(sa.literal, after)))
@@ -190,12 +197,12 @@ class Lookup:
         query = sa.select(transformer).order_by(transformer.c.name)
         return self._all(query.where(transformer.c.feeder == on_feeder) if on_feeder else query)
 
-    def _all(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+    def _all(self, query: sa.Select[Any], **given: Any) -> list[dict[str, Any]]:
         with self._rows.begin() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]
+            return [dict(row._mapping) for row in connection.execute(query, given)]
 
-    def _first(self, query: sa.Select[Any]) -> dict[str, Any] | None:
-        found = self._all(query.limit(1))
+    def _first(self, query: sa.Select[Any], **given: Any) -> dict[str, Any] | None:
+        found = self._all(query if given else query.limit(1), **given)
         return found[0] if found else None
 
 
@@ -236,6 +243,17 @@ _ACCOUNTS = sa.select(
 ).join(usage_point, sa.and_(usage_point.c.name == account.c.usage_point, usage_point.c.until.is_(None)))
 _ORDERS = sa.select(meter_order, usage_point.c.feeder, usage_point.c.name.label("usage_point")).join(
     usage_point, sa.and_(usage_point.c.meter == meter_order.c.meter, usage_point.c.until.is_(None))
+)
+
+# Built once: they are asked for every page of one meter or account.
+_KEY: sa.BindParameter[Any] = sa.bindparam("key")
+_METER = _METERS.where(meter.c.serial == _KEY).limit(1)
+_ACCOUNT = _ACCOUNTS.where(account.c.number == _KEY).limit(1)
+_POINT_OF = sa.select(account.c.number, account.c.usage_point, account.c.since).where(account.c.number == _KEY)
+_ORDERS_OF = (
+    _ORDERS.where(meter_order.c.meter == _KEY)
+    .order_by(meter_order.c.requested_s.desc(), meter_order.c.order_id.desc())
+    .limit(sa.bindparam("most"))
 )
 
 

@@ -54,9 +54,8 @@ class Sessions:
 
     def find(self, token: str, now_s: int) -> Session | None:
         """Whose it is, or None where it is unknown or over. Marks it as seen, at most once a minute."""
-        query = sa.select(session, person).join(person).where(session.c.digest == _digest(token))
         with self._rows.begin() as connection:
-            row = connection.execute(query).first()
+            row = connection.execute(_FIND, {"token_digest": _digest(token)}).first()
         if row is None or row.disabled:
             return None
         over = now_s - row.seen_s > IDLE_S.get(row.role, STAFF_IDLE_S) or now_s - row.began_s > LONGEST_S.get(row.role, STAFF_LONGEST_S)
@@ -77,6 +76,10 @@ class Sessions:
         """All sessions of a person; how many there were."""
         with self._rows.begin(writing=True) as connection:
             return int(connection.execute(session.delete().where(session.c.name == name)).rowcount)
+
+
+_FIND = sa.select(session, person).join(person).where(session.c.digest == sa.bindparam("token_digest"))
+"""Built once: it is asked for every page."""
 
 
 def form_token(token: str) -> str:

@@ -86,14 +86,8 @@ class OneAccount:
     # ---- rows
 
     def _held(self, number: str) -> tuple[Account, Any] | None:
-        query = (
-            sa.select(account_table, meter.c.serial, meter.c.shard, meter.c.index, usage_point.c.transformer)
-            .join(usage_point, sa.and_(usage_point.c.name == account_table.c.usage_point, usage_point.c.until.is_(None)))
-            .join(meter, meter.c.serial == usage_point.c.meter)
-            .where(account_table.c.number == number)
-        )
         with self.site.rows.begin() as connection:
-            row = connection.execute(query).first()
+            row = connection.execute(_HELD, {"key": number}).first()
         if row is None:
             return None
         named = {column.name: row._mapping[column.name] for column in account_table.c}
@@ -147,10 +141,8 @@ class OneAccount:
 
     def _recharges(self, number: str, day: date) -> tuple[int, ...]:
         """What was recharged on a day, in the order in which it was posted."""
-        own = ledger_row.c
-        query = sa.select(own.amount_paise).where(own.account == number, own.day == day, own.kind == "recharge").order_by(own.number)
         with self.site.rows.begin() as connection:
-            return tuple(int(paise) for (paise,) in connection.execute(query))
+            return tuple(int(paise) for (paise,) in connection.execute(_RECHARGES, {"key": number, "on": day}))
 
     def _cost(self, number: str, shard: int, day: date) -> tb.DayCost:
         try:
@@ -173,11 +165,27 @@ class OneAccount:
         return self.site.calendar.local(at_s)
 
 
+# Built once: they are asked for every page.
+_KEY: sa.BindParameter[Any] = sa.bindparam("key")
+_HELD = (
+    sa.select(account_table, meter.c.serial, meter.c.shard, meter.c.index, usage_point.c.transformer)
+    .join(usage_point, sa.and_(usage_point.c.name == account_table.c.usage_point, usage_point.c.until.is_(None)))
+    .join(meter, meter.c.serial == usage_point.c.meter)
+    .where(account_table.c.number == _KEY)
+)
+_RECHARGES = (
+    sa.select(ledger_row.c.amount_paise)
+    .where(ledger_row.c.account == _KEY, ledger_row.c.day == sa.bindparam("on"), ledger_row.c.kind == "recharge")
+    .order_by(ledger_row.c.number)
+)
+_HEARD = sa.select(contact.c.heard_s).where(contact.c.serial == _KEY)
+
+
 def last_heard(site: Site, place: Any) -> datetime | None:
     """When the head-end heard a meter last (`place`: its serial, shard and index); where it never ran, the end of the latest interval that came
     within a week."""
     with site.rows.begin() as connection:
-        heard = connection.execute(sa.select(contact.c.heard_s).where(contact.c.serial == place.serial)).scalar()
+        heard = connection.execute(_HEARD, {"key": place.serial}).scalar()
     if heard is not None:
         return site.calendar.local(int(heard))
     for day in reversed(site.lake.days("raw")[-WEEK:]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -44,7 +45,8 @@ class Here:
 
     def days(self) -> tuple[date, ...]:
         """Closed days of this account, oldest first: what was before it began is somebody else's life."""
-        return tuple(day for day in self.town.days() if day >= self.row["since"])
+        days = self.town.days()
+        return days[bisect_left(days, self.row["since"]) :]
 
     def day(self, asked: str) -> date:
         """As `Console.day`, within the account's time."""
