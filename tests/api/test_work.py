@@ -221,3 +221,10 @@ def test_who_asks_too_often_is_told_when_to_come_back(house: House) -> None:
     limit.burst, limit.per_minute = before
     assert [a.status_code for a in answers][-1] == 429
     assert int(answers[-1].headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("path", ["/api/v1/accounts/%0A", "/api/v1/orders/a%0Ab", "/api/v2/accounts"])
+def test_an_address_that_is_not_the_apis_is_told_as_a_problem(house, path):
+    answer = house.client("operator").get(path)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"

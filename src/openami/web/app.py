@@ -25,6 +25,7 @@ from ..readings import Quality
 from ..registry import NodeKind
 from . import sign_in, tables
 from .access import STAFF, Right, Role, Who
+from .api.words import NOTHING_THERE, Refused, problem
 from .gate import SAFE_METHODS, ForeignForm, Gate, NotAllowed, NotSignedIn, needs
 from .limits import Limit
 from .packing import Packed
@@ -279,6 +280,8 @@ def _failures(app: FastAPI, console: Console) -> None:
 
     @app.exception_handler(StarletteHTTPException)
     def refused(request: Request, failure: StarletteHTTPException) -> Response:
+        if request.url.path.startswith("/api/"):  # an address that is not even the API's: a line break in it, another version
+            return problem(Refused(failure.status_code, f"http-{failure.status_code}", NOTHING_THERE))
         page = console.failure(request, failure.status_code, failure)
         page.headers.update(failure.headers or {})
         return page

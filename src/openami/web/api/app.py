@@ -21,7 +21,7 @@ from ..gate import ForeignForm, Gate, NotAllowed, NotSignedIn, address_of
 from ..limits import Limit
 from ..townbook import TownReader
 from . import complaints, live, money, network, readings, sharing, work
-from .words import Problem, Refused, only_known_parameters, problem
+from .words import NOTHING_THERE, Problem, Refused, only_known_parameters, problem
 
 log = logging.getLogger(__name__)
 PARTS = (network, readings, money, complaints, work, sharing, live)
@@ -85,7 +85,7 @@ def _failures(api: FastAPI) -> None:
     @api.exception_handler(HTTPException)
     def http(request: Request, failure: HTTPException) -> Response:
         sentences = {
-            404: "there is nothing at this address; /api/v1/openapi.json lists what there is",
+            404: NOTHING_THERE,
             405: "this address does not take this method",
         }
         headers = {name.lower(): value for name, value in (failure.headers or {}).items()}

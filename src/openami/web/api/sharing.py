@@ -75,10 +75,10 @@ class ConsentRow(Answer):
 
 
 class WantedHook(BaseModel):
-    """url: https, and not an address inside our own network unless `sign_in.toml` allows it."""
+    """url: https, in printable ASCII (other names as punycode), and not an address inside our own network unless `sign_in.toml` allows it."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    url: str = Field(min_length=10, max_length=500, pattern=r"^https?://[^\s\x00-\x20\x7f]+$")
+    url: str = Field(min_length=10, max_length=500, pattern=r"^https?://[!-~]+$")
     events: list[Annotated[str, Field(pattern=EVENT_CHOICE)]] = Field(min_length=1, max_length=len(EVENTS))
 
 

@@ -101,6 +101,9 @@ TITLES = {
 }
 
 
+NOTHING_THERE = "there is nothing at this address; /api/v1/openapi.json lists what there is"
+
+
 def problem(refused: Refused) -> JSONResponse:
     body: dict[str, Any] = {"type": f"urn:openami:problem:{refused.kind}", "title": TITLES.get(refused.status, "Not possible")}
     body |= {"status": refused.status, "detail": refused.detail, "errors": refused.errors or []}
