@@ -132,14 +132,14 @@ def test_a_wrong_address_and_a_closed_port(openami):
     assert err.startswith("openami: cannot connect to tcp://127.0.0.1:")
 
 
-@pytest.mark.parametrize("framing", [(), ("--hdlc",)])
-def test_a_silent_peer_is_a_time_out_that_names_the_step(openami, framing):
+@pytest.mark.parametrize(("framing", "step"), [((), "association"), (("--hdlc",), "HDLC link")])
+def test_a_silent_peer_is_a_time_out_that_names_the_step(openami, framing, step):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         code, _, err = openami("read", f"tcp://127.0.0.1:{silent.getsockname()[1]}", "serial", "--timeout", "0.2", *framing)
     assert code == 2
-    assert "within 0.2 s while opening the association" in err
+    assert f"within 0.2 s while opening the {step}" in err
 
 
 def test_a_meter_that_wants_more_than_encryption_of_its_reader_gets_it(openami):

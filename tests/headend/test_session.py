@@ -16,6 +16,7 @@ from openami.cosem.axdr import Data, Tag
 from openami.cosem.ciphering import Keys
 from openami.cosem.protection import Form
 from openami.errors import InputError, MeterError
+from openami.headend.sentences import blanked
 from openami.headend.session import (
     COUNTERS_AT_ONCE,
     PUBLIC,
@@ -27,7 +28,6 @@ from openami.headend.session import (
     MeterAddress,
     Patience,
     SilentMeter,
-    blanked,
     open_session,
 )
 from openami.registry import Meter
@@ -170,10 +170,10 @@ async def dribbles(reader, writer):
 @pytest.mark.parametrize(
     ("behave", "kind", "words"),
     [
-        (says_nothing, SilentMeter, "no answer from .* within 0.2 s while opening the association"),
-        (hangs_up, SilentMeter, "closed the connection while opening the association"),
-        (talks_garbage, MeterError, "breaks the protocol while opening the association|no answer from"),
-        (dribbles, SilentMeter, "no answer from .* while opening the association"),
+        (says_nothing, SilentMeter, "no answer from .* within 0.2 s while opening the {link}"),
+        (hangs_up, SilentMeter, "closed the connection while opening the {link}"),
+        (talks_garbage, MeterError, "breaks the protocol while opening the {link}|no answer from"),
+        (dribbles, SilentMeter, "no answer from .* while opening the {link}"),
     ],
 )
 @pytest.mark.parametrize("hdlc", [False, True])
@@ -182,7 +182,7 @@ def test_a_peer_that_is_no_meter_ends_with_the_step_named(behave, kind, words, h
         async with peer(behave) as address:
             await open_session(MeterAddress(address.host, address.port, hdlc), Credentials(), HASTY)
 
-    with pytest.raises(kind, match=words):
+    with pytest.raises(kind, match=words.format(link="HDLC link" if hdlc else "association")):
         asyncio.run(work())
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from ..cosem.apdu import Item, Ref
 from ..cosem.axdr import Data, Tag
 from ..errors import MeterError
-from ..headend.session import Denied, MeterSession, Patience, SilentMeter, Trace, code_name
+from ..headend.sentences import code_name
+from ..headend.session import Denied, MeterSession, Patience, SilentMeter, Trace
 from .access import Access, open_meter
 
 RELAY = "0.0.96.3.10.255"

@@ -9,7 +9,8 @@
     gate.py        who sends too much of what is refused
     arrivals.py    which intervals of which meters are here, and when each was heard
     registers.py   daily, billing and instantaneous registers, status words and events, as rows
-    session.py     one conversation with one meter: connect, associate, ask, release; nothing waits for ever; wire.py: what carries it, TCP or UDP
+    session.py     one conversation with one meter: connect, associate, ask, release; nothing waits for ever; wire.py: what carries it, TCP or UDP;
+                   sentences.py: steps, refusals and codes in words
     reader.py      objects and profiles of a meter as values with units
     lines.py       the way to every registered meter: where it listens, its secrets, its counters, its keys under way
     orders.py      orders carried out; wishes.py: what exactly each asks for; procedures.py: how each kind is

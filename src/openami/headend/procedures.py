@@ -21,7 +21,8 @@ from ..cosem.push import obis_text
 from ..errors import InputError, MeterError
 from ..store.contacts import PUSH_CLIENT
 from .lines import Talk
-from .session import UTILITY, Denied, MeterSession, code_name
+from .sentences import code_name
+from .session import UTILITY, Denied, MeterSession
 from .wishes import SECURITY_SETUPS, read_wish
 
 RELAY, LIMITER, CLOCK, CALENDAR = "0.0.96.3.10.255", "0.0.17.0.0.255", "0.0.1.0.0.255", "0.0.13.0.0.255"

@@ -22,7 +22,8 @@ from ..cosem.is15959 import OBJECTS
 from ..cosem.objects import read_scaler_unit
 from ..cosem.profile import CLOCK, Capture, Row, by_entry, by_range, read_buffer, read_captures, read_scalers
 from ..errors import InputError, MeterError
-from .session import Denied, MeterSession, code_name
+from .sentences import code_name
+from .session import Denied, MeterSession
 
 SCALER_PROFILE = {
     "1.0.94.91.0.255": "1.0.94.91.3.255",

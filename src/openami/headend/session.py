@@ -42,6 +42,7 @@ from ..cosem.hdlc import Address
 from ..cosem.links import MAX_INFORMATION_BYTES, HdlcLink, HdlcParameters, Link, WrapperLink
 from ..cosem.protection import Form, Protection
 from ..errors import InputError, MeterError, RequestError
+from .sentences import STEPS, blanked, code_name, named, refusal
 from .wire import Wire, open_wire
 
 PUBLIC, READER, UTILITY, FIRMWARE = 16, 32, 48, 80
@@ -249,7 +250,7 @@ class MeterSession:
         if isinstance(event, Refused):
             await self._send()
             await self._hang_up()
-            said = f"{self.address} refuses client {self.credentials.client} in {event.step}: {_refusal(event)}"
+            said = f"{self.address} refuses client {self.credentials.client} in {event.step}: {refusal(event)}"
             raise Denied(said, "association", event.diagnostic)
         if isinstance(event, Associated):
             self.warnings = event.warnings
@@ -259,7 +260,7 @@ class MeterSession:
         (result,) = await self.get_each(item)
         if not isinstance(result, Data):
             raise Denied(
-                f"{self.address} does not give {_named(item.ref)} to client {self.credentials.client}: {code_name(result)}",
+                f"{self.address} does not give {named(item.ref)} to client {self.credentials.client}: {code_name(result)}",
                 code_name(result),
             )
         return result
@@ -278,28 +279,28 @@ class MeterSession:
     async def _get(self, *items: Item) -> tuple[Data | Code, ...]:
         self._in_hand()
         self._session.get(*items)
-        return tuple(r for r in (await self._answer(f"reading {_named(items[0].ref)}")).results if not isinstance(r, Outcome))
+        return tuple(r for r in (await self._answer(f"reading {named(items[0].ref)}")).results if not isinstance(r, Outcome))
 
     async def set(self, item: Item, value: Data) -> None:
         """Write one attribute; Denied where the meter says no."""
         self._in_hand()
         self._session.set((item, value))
-        (code,) = (await self._answer(f"writing {_named(item.ref)}")).results
+        (code,) = (await self._answer(f"writing {named(item.ref)}")).results
         if code != AccessResult.SUCCESS:
             raise Denied(
-                f"{self.address} does not take {_named(item.ref)} from client {self.credentials.client}: {code_name(code)}", code_name(code)
+                f"{self.address} does not take {named(item.ref)} from client {self.credentials.client}: {code_name(code)}", code_name(code)
             )
 
     async def action(self, ref: Ref, parameters: Data | None) -> Data | None:
         """Invoke one method; gives what it returned. Denied where the meter says no."""
         self._in_hand()
         self._session.action((ref, parameters))
-        (outcome,) = (await self._answer(f"invoking {_named(ref)}")).results
+        (outcome,) = (await self._answer(f"invoking {named(ref)}")).results
         if not isinstance(outcome, Outcome):
             raise MeterError(f"{self.address} answers an action with {outcome}")
         if outcome.code != 0:
             raise Denied(
-                f"{self.address} does not do {_named(ref)} for client {self.credentials.client}: {code_name(outcome.code)}",
+                f"{self.address} does not do {named(ref)} for client {self.credentials.client}: {code_name(outcome.code)}",
                 code_name(outcome.code),
             )
         return outcome.returned if isinstance(outcome.returned, Data) else None
@@ -331,6 +332,7 @@ class MeterSession:
         clock = asyncio.get_running_loop().time
         begun = asked = clock()
         while True:
+            step = STEPS.get(self._session.state, step)
             if await self._send():
                 asked = clock()
             while self._events:
@@ -481,46 +483,3 @@ async def read_counter(address: MeterAddress, client: int, patience: Patience, t
     if not isinstance(value, int) or not 0 <= value < 0xFFFFFFFF:
         raise MeterError(f"{address} gives an invocation counter that is none ({obis}: {value})", "layout")
     return value
-
-
-def blanked(octets: bytes, secret: bytes) -> str:
-    """Bytes as hexadecimal for a person, with every piece of `secret` of two bytes or more shown as **: a frame may end inside it."""
-    hidden = bytearray(len(octets))
-    for at in range(len(octets) - 1):
-        if secret and octets[at : at + 2] in secret:
-            hidden[at] = hidden[at + 1] = 1
-    return " ".join("**" if hide else f"{octet:02x}" for octet, hide in zip(octets, hidden, strict=True))
-
-
-DIAGNOSTICS = {
-    2: "application context not supported (is ciphering asked for where the meter has none, or the other way round?)",
-    11: "authentication mechanism not recognised",
-    12: "authentication mechanism required",
-    13: "authentication failed (wrong password or secret)",
-    14: "authentication required (this client must show who it is)",
-}
-"""Why an association was refused: result source diagnostic of the service user (IEC 62056-5-3, AARE)."""
-
-
-HINTS = {
-    "service=5": "it cannot decipher what we send: the encryption or authentication key is another one",
-    "service=6": "it has seen higher invocation counters than ours",
-    "state=2, service=2": "it does not understand what we send: a wrong encryption key or a used invocation counter can look like this",
-    "answer to its challenge": "the secret is another one",
-}
-"""What a meter's refusal means for whoever gave the keys, by what it says."""
-
-
-def _refusal(event: Refused) -> str:
-    said = DIAGNOSTICS.get(event.diagnostic or 0) or next((hint for mark, hint in HINTS.items() if mark in event.reason), None)
-    return f"{said} [{event.reason}]" if said else event.reason
-
-
-def code_name(code: object) -> str:
-    """A result code in words: "read-write denied", or its number where the standard has no name for it."""
-    name = getattr(code, "name", None)
-    return str(name).lower().replace("_", " ") if name else f"result code {code}"
-
-
-def _named(ref: Ref) -> str:
-    return f"{ref.obis} (class {ref.class_id}, {ref.member})"
