@@ -297,6 +297,8 @@ def test_no_bytes_make_it_fall(case):
         nodes = explained(octets, Secrets(KEYS.ek, b"", TITLE))
     except InputError:
         return
+    assert nodes, "something is said of any bytes"
+    assert complaint(nodes).isprintable()
     text = json.dumps([node.as_json() for node in nodes], ensure_ascii=False, allow_nan=False)
     assert text.encode("utf-8").decode().isprintable()
 
@@ -324,6 +326,9 @@ def test_the_command_prints_a_tree_or_json(monkeypatch, capsys):
     "words",
     [
         ("no-such-file",),
+        ("",),
+        ("7e",),
+        ("0x7e7e",),
         ("7ea",),
         ("deadbeef",),
         ("6036a109",),

@@ -45,7 +45,9 @@ def read_input(source: str) -> tuple[bytes, list[bytes]]:
 
     Lines are only told apart in hex text. InputError where there is nothing to read, or it is neither hex nor binary.
     """
-    if re.fullmatch(r"[0-9A-Fa-f\s:,.\-]{2,}", source) and not _is_there(Path(source)):
+    if not source.strip():
+        raise InputError("nothing is given; name a file of frames, - for standard input, or hex digits")
+    if re.fullmatch(r"(0[xX])?[0-9A-Fa-f\s:,.\-]{2,}", source) and not _is_there(Path(source)):
         return parse_text(source, "the hex given")
     try:
         raw = sys.stdin.buffer.read(MAX_INPUT_BYTES + 1) if source == "-" else _file(Path(source))
@@ -106,7 +108,7 @@ def decode(octets: bytes, lines: list[bytes], secrets: Secrets) -> list[Node]:
         told = [node for one in each if one is not None for node in one]
         if None not in each and (nodes is None or len(_problems(told)) < len(_problems(nodes))):
             nodes = told
-    if nodes is None:
+    if not nodes:
         raise InputError(
             f"these {len(octets)} bytes (they begin {octets[:8].hex(' ')}) are no HDLC, M-Bus or wrapper frame, no APDU and no A-XDR data; "
             "give whole frames, as hex or raw"
