@@ -29,7 +29,7 @@
     retention.py    how long versions and days stay, and the merging of small files
     facts.py        what is told of a day beside its readings, and people's edits
     places.py       where a lake lies: a folder, or a prefix of an S3-compatible store
-    history.py      closed days in the order of meters, for one meter's year; derived
+    history.py      closed days in the order of meters, for one meter's year; derived; groups.py: one row group of a file of thousands
 
 What always holds: a frame in the journal is never changed; every other number here can be recomputed from the journal and the registry;
 a (day, shard) of a lake table is replaced as a whole by one atomic commit, and its earlier versions stay readable.

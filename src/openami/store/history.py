@@ -3,7 +3,7 @@
     history/channel=import_wh/month=2025-12/shard=0/part=000.parquet
 
 A row per meter and day: `meter` (index in the shard), `day`, `values` (a list, one number per slot, null = missing), `quality` (a list of
-`Quality` bits, null where the whole day is plain valid). A part holds up to 16,384 meters, a row group four of them.
+`Quality` bits, null where the whole day is plain valid). A part holds up to 16,384 meters, a row group four of them (`groups.py` reads one alone).
 
     history/made/2025-12.0.json
 
@@ -33,12 +33,13 @@ import pyarrow.parquet as pq
 from ..errors import DataError, StorageError
 from ..readings import MISSING, Int32, UInt32
 from .blocks import BlockFile, Part, read_rows, to_numbers
+from .groups import GroupFile, write_indexed
 from .lake import Lake
 from .places import Local, Place, Write, opened
 
 PART_METERS = 16_384
 GROUP_METERS = 4
-OPEN_FILES = 256
+OPEN_FILES, OFTEN, WHOLE_FOOTERS = 256, 16, 24
 ABOUT = b"openami.history"
 FOLDER = "history"
 MADE = f"{FOLDER}/made"
@@ -79,6 +80,7 @@ class History:
     def __init__(self, lake: Lake) -> None:
         self._lake, self._place = lake, lake.place
         self._open: OrderedDict[tuple[Month, int], _OpenPart] = OrderedDict()
+        self._often: OrderedDict[tuple[Month, int], _OpenPart] = OrderedDict()
         self._lock = Lock()
 
     def meter(self, channel: str, shard: int, meter: int, first: date, last: date, *, quality: bool = True) -> MeterDays:
@@ -134,6 +136,7 @@ class History:
                     progress(1)
         with self._lock:
             self._open.clear()
+            self._often.clear()
         return sorted(made)
 
     def _sources(self, table: str = "validated") -> dict[tuple[date, int], str]:
@@ -169,15 +172,31 @@ class History:
             kept = self._open.get(key)
             if kept is not None and kept.state == state:
                 self._open.move_to_end(key)
+                self._count(key, kept)
                 return kept
         if state is None or (path := self._place.find(name)) is None:
             return None
         part = _OpenPart(path, state)
         with self._lock:
             self._open[key] = part
+            self._often.pop(key, None)
             while len(self._open) > OPEN_FILES:
-                self._open.popitem(last=False)
+                self._often.pop(self._open.popitem(last=False)[0], None)
         return part
+
+    def _count(self, key: tuple[Month, int], part: _OpenPart) -> None:
+        """Of the parts that are asked for often, the last few have their whole footers."""
+        part.asked += 1
+        if part.asked < OFTEN:
+            return
+        if key not in self._often:
+            part.open_whole()
+        self._often[key] = part
+        self._often.move_to_end(key)
+        while len(self._often) > WHOLE_FOOTERS:
+            _, old = self._often.popitem(last=False)
+            old.forget_whole()
+            old.asked = 0
 
     def _state(self, month: Month, name: str) -> object:
         """What changes when a part is written anew; None where there is none. An object store knows times to the second only, so there it is the
@@ -189,33 +208,48 @@ class History:
 
 
 class _OpenPart:
-    """A part with its footer read. A `ParquetFile` serves one reader at a time, hence the lock."""
+    """A part whose row groups are read one at a time, without its footer; one that is asked for often has its whole footer read: answers take half as
+    long, and it takes 20 MB. A `ParquetFile` serves one reader at a time, hence the lock."""
 
     def __init__(self, path: str, state: object) -> None:
-        self.path, self.state = path, state
+        self.path, self.state, self.asked = path, state, 0
+        self._whole: pq.ParquetFile | None = None
+        self._lock = Lock()
         try:
-            self._file = pq.ParquetFile(opened(path), memory_map=True, page_checksum_verification=True)
+            self._groups = GroupFile(path)
+            found = self._groups.metadata.get(ABOUT)
+            if found is None:
+                raise DataError(f"{path} is no part of a history; remove it and run `openami history rebuild`")
+            about = json.loads(found)
+            self.days = [date.fromisoformat(day) for day in about["days"]]
+            self.slots: list[int] = about["slots"]
+            last = self._groups.groups - 1
+            self.meters = last * GROUP_METERS + self._groups.rows(last) // len(self.days)
         except (OSError, pa.ArrowException) as error:
             raise _damaged(path, error) from error
-        found = (self._file.schema_arrow.metadata or {}).get(ABOUT)
-        if found is None:
-            raise DataError(f"{path} is no part of a history; remove it and run `openami history rebuild`")
-        about = json.loads(found)
-        self.days = [date.fromisoformat(day) for day in about["days"]]
-        self.slots: list[int] = about["slots"]
-        self.meters = self._file.metadata.num_rows // len(self.days)
-        self._lock = Lock()
 
     def between(self, first: date, last: date) -> slice | None:
         low, high = bisect_left(self.days, first), bisect_right(self.days, last)
         return slice(low, high) if low < high else None
 
+    def open_whole(self) -> None:
+        try:
+            self._whole = pq.ParquetFile(opened(self.path), memory_map=True, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(self.path, error) from error
+
+    def forget_whole(self) -> None:
+        self._whole = None
+
     def read(self, meter: int, days: slice, with_quality: bool) -> MeterDays:
         group, place = divmod(meter, GROUP_METERS)
-        columns = COLUMNS[: 1 + with_quality]
+        columns, whole = COLUMNS[: 1 + with_quality], self._whole
         try:
-            with self._lock:
-                rows = self._file.read_row_group(group, columns=columns, use_threads=False)
+            if whole is None:
+                rows = self._groups.read(group, columns)
+            else:
+                with self._lock:
+                    rows = whole.read_row_group(group, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise _damaged(self.path, error) from error
         count = len(self.days)
@@ -320,20 +354,19 @@ def _only_marked(offsets: Int32, quality: Int32, days: int) -> pa.Array:
 
 
 def _replace(place: Place, name: str, rows: pa.Table, group_rows: int) -> None:
-    _put(
-        place,
-        name,
-        lambda target: pq.write_table(
+    def write(sink: Any) -> None:
+        pq.write_table(
             rows,
-            target,
+            sink,
             row_group_size=group_rows,
             compression="lz4",
             use_dictionary=False,
             column_encoding={"values.list.element": "BYTE_STREAM_SPLIT", "quality.list.element": "DELTA_BINARY_PACKED"},
             write_statistics=["meter", "day"],
             write_page_checksum=True,
-        ),
-    )
+        )
+
+    _put(place, name, lambda target: write_indexed(target, write))
 
 
 def _put(place: Place, name: str, write: Write) -> None:

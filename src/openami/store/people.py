@@ -120,6 +120,16 @@ class Attempt:
     again_s: int = 0
 
 
+# Built once: they are asked for every page.
+_GRANTS = sa.select(person_grant).where(person_grant.c.name == sa.bindparam("of")).order_by(person_grant.c.kind, person_grant.c.subject)
+_ACCOUNTS_OF = sa.union(
+    sa.select(account_phone.c.account)
+    .join(person, person.c.phone_digest == account_phone.c.phone_digest)
+    .where(person.c.name == sa.bindparam("of")),
+    sa.select(person_grant.c.subject).where(person_grant.c.name == sa.bindparam("of"), person_grant.c.kind == str(GrantKind.ACCOUNT)),
+)
+
+
 class People:
     """Those who may sign in to one deployment. Times are UTC seconds, given by the caller."""
 
@@ -188,9 +198,8 @@ class People:
             connection.execute(person_grant.delete().where(*own))
 
     def grants(self, name: str) -> list[tuple[GrantKind, str]]:
-        query = sa.select(person_grant).where(person_grant.c.name == name).order_by(person_grant.c.kind, person_grant.c.subject)
         with self._rows.begin() as connection:
-            return [(GrantKind(row.kind), row.subject) for row in connection.execute(query)]
+            return [(GrantKind(row.kind), row.subject) for row in connection.execute(_GRANTS, {"of": name})]
 
     def set_division(self, name: str, feeders: list[str]) -> None:
         """A division is a set of feeders; none = there is no such division any more."""
@@ -260,14 +269,8 @@ class People:
 
     def accounts_of(self, name: str) -> list[str]:
         """The accounts of a consumer: those of the phone, as they are now, and those granted."""
-        by_phone = (
-            sa.select(account_phone.c.account)
-            .join(person, person.c.phone_digest == account_phone.c.phone_digest)
-            .where(person.c.name == name)
-        )
-        granted = sa.select(person_grant.c.subject).where(person_grant.c.name == name, person_grant.c.kind == str(GrantKind.ACCOUNT))
         with self._rows.begin() as connection:
-            return sorted({row[0] for row in connection.execute(sa.union(by_phone, granted))})
+            return sorted({row[0] for row in connection.execute(_ACCOUNTS_OF, {"of": name})})
 
     def make_code(self, phone: str, now_s: int) -> str | None:
         """A fresh one-time code for a phone that has an account; None where it has none, or had a code within the last half minute. Nobody but
