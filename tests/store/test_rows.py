@@ -5,16 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from openami.errors import DataError, RequestError, StorageError
 from openami.money import TransferRow
 from openami.registry import Account, Feeder, Meter, NodeKind, PaymentMode, Transformer, UsagePoint
-from openami.store import rows as schema
 from openami.store.rows import Rows
 from openami.store.sql import Database
 
@@ -123,18 +121,6 @@ def test_many_recharges_at_once(rows: Rows) -> None:
     rows.post(many[:700])
     rows.post(many)
     assert rows.transfers(DAY, DAY) == many
-
-
-# Audit
-
-
-def test_the_audit_trail_keeps_every_line(rows: Rows) -> None:
-    at = datetime(2025, 12, 1, 12, tzinfo=UTC)
-    for k in range(2):
-        rows.note(at, "clerk", "edit", f"UP-{k}", "because")
-    with rows.begin() as connection:
-        lines = connection.execute(sa.select(schema.audit.c.who, schema.audit.c.subject).order_by(schema.audit.c.id)).all()
-    assert [tuple(line) for line in lines] == [("clerk", "UP-0"), ("clerk", "UP-1")]
 
 
 # Damage and refusal

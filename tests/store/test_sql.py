@@ -21,6 +21,7 @@ import openami.store
 from openami.errors import DataError, InputError, RequestError, StorageError
 from openami.money import TransferRow
 from openami.store import rows as schema
+from openami.store.audit import AuditTrail, Entry
 from openami.store.deployment import Deployment, Folder
 from openami.store.ledger import Ledger
 from openami.store.rows import Rows
@@ -55,9 +56,17 @@ def test_a_registry_of_the_first_release_is_brought_up_to_date_and_keeps_its_row
         "amount_paise BIGINT NOT NULL)"
     )
     old.execute("INSERT INTO transfer VALUES ('R2', 'A', '2025-12-03', 'recharge', 50), ('R1', 'A', '2025-12-02', 'adjustment', -20)")
+    old.execute(
+        "CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, at_utc DATETIME NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL, "
+        "subject TEXT NOT NULL, why TEXT NOT NULL)"
+    )
+    old.execute("INSERT INTO audit VALUES (1, '2025-12-02 09:30:00.000000', 'clerk', 'edit', 'A', 'a new reading')")
     old.commit()
     old.close()
     rows = Rows(path)
+    trail = AuditTrail(rows)
+    assert trail.latest(10) == [(1, Entry(1_764_667_800, "clerk", "", "edit", "A", "a new reading"))]
+    assert trail.broken_at() is None
     assert [f.name for f in rows.feeders()] == ["F1"]
     assert rows.meters() == []
     first, second = date(2025, 12, 2), date(2025, 12, 3)

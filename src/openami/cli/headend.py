@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from .words import DEMO_FOLDER, DataOption, JsonOption, app, note
+from .words import DEMO_FOLDER, DataOption, JsonOption, app, audited
 
 headend_app = typer.Typer(no_args_is_help=True, help="The head-end: how it stands, its orders, what meters have told.")
 app.add_typer(headend_app, name="headend")
@@ -101,8 +101,6 @@ def order(
     as_json: JsonOption = False,
 ) -> None:
     """Queue an order. The head-end carries it out; a disconnection only if the guard allows it at that moment."""
-    from datetime import UTC
-
     from ..control.order import Order, What
     from ..headend.wishes import read_wish, strangers
     from ..store.deployment import Folder
@@ -125,7 +123,7 @@ def order(
             raise InputError(f"--wish of a {what} order does not know {', '.join(unknown)}; docs/headend.md says what it may say")
         made = Order(order_id or f"o-{secrets.token_hex(6)}", What(what), account, meter, int(time.time()), wish=wish, who=who, why=why)
         asked = OrderBook(rows).ask(made)
-        note(rows, who, f"order {what}", meter, f"{asked.order_id}: {why}")
+        audited(rows, who, f"order {what}", meter, f"{asked.order_id}: {why}")
     finally:
         rows.close()
     if as_json:

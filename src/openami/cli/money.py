@@ -13,7 +13,7 @@ import typer
 from ..errors import InputError
 from ..money import rupees
 from ..registry import PaymentMode
-from .words import DEMO_FOLDER, DataOption, JsonOption, a_day, app, site_at
+from .words import DEMO_FOLDER, DataOption, JsonOption, a_day, app, audited, site_at
 
 ledger_app = typer.Typer(no_args_is_help=True, help="The ledger: an account's money, its chain, totals, conversions.")
 payments_app = typer.Typer(no_args_is_help=True, help="Payments: a gateway's file against the ledger, the poll, a simulated gateway.")
@@ -122,8 +122,6 @@ def convert(
     data: DataOption = DEMO_FOLDER,
 ) -> None:
     """Convert accounts between prepaid and postpaid; what is not settled keeps its mode and is named. Exit code 1 while any is."""
-    from datetime import UTC, datetime
-
     from ..store import ledger_conversion
 
     site = site_at(data)
@@ -131,7 +129,7 @@ def convert(
     done = ledger_conversion.convert(
         database, conversion_id, to, a_day(day, "--day"), int(now.timestamp()), who=who, why=why, numbers=accounts
     )
-    site.rows.note(now, who, f"convert to {to.value}", conversion_id, why)
+    audited(site.rows, who, f"convert to {to.value}", conversion_id, why)
     print(
         f"{done.converted} converted, {done.refused} not; {rupees(done.rupees_before_paise)} before, {rupees(done.rupees_after_paise)} after"
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import InputError
-from .words import DEMO_FOLDER, DataOption, JsonOption, app, site_at
+from .words import DEMO_FOLDER, DataOption, JsonOption, app, audited, site_at
 
 supply_app = typer.Typer(no_args_is_help=True, help="Supply: decisions of the guard, notices, cuts, and payments that become supply again.")
 app.add_typer(supply_app, name="supply")
@@ -158,7 +157,7 @@ def tell(
         raise InputError(f"{fact} is yes or no, not {value!r}")
     told: bool | str = value if fact == "written_notice_on" else value == "yes"
     SupplyRows(site.rows.database).tell(account, fact, told, int(time.time()), who, why)
-    site.rows.note(datetime.now(UTC), who, f"supply {fact} {value}", account, why)
+    audited(site.rows, who, f"supply {fact} {value}", account, why)
     print(f"{account}: {fact} {value}")
 
 
@@ -180,7 +179,7 @@ def propose(
         print("the guard would allow nobody's cut now")
         return
     made = Proposals(site.rows).make(str(What.DISCONNECT), tuple(meters), who, why, now_s)
-    site.rows.note(datetime.now(UTC), who, "propose disconnect", made.id, f"{len(meters)} meters: {why}")
+    audited(site.rows, who, "propose disconnect", made.id, f"{len(meters)} meters: {why}")
     print(f"{made.id}: {len(meters)} meters; another person approves it: openami supply approve {made.id} --who NAME")
 
 
@@ -198,7 +197,7 @@ def approve(
     now_s = int(time.time())
     found = Proposals(site.rows).decide(number, True, who, now_s)
     made = order_proposal(site, found, now_s)
-    site.rows.note(datetime.now(UTC), who, "approve disconnect", number, f"{made} orders")
+    audited(site.rows, who, "approve disconnect", number, f"{made} orders")
     print(f"{made} orders queued")
 
 

@@ -30,6 +30,7 @@ found.py     what the energy audit keeps of closed days, to be read: accounts, o
 found_files.py the same as Parquet or CSV files
 adjust.py    readings that come after the close: reckoned again, charged as adjustments
 books.py     statements and the ledger tied: totals kept, charges brought in, what a balance showed then
+bills.py     closed days billed to postpaid accounts
 closes.py    which day is closed, by which readings
 why.py       why an account's day cost what it did: from registers and intervals to the rupees of its statement
 told.py      what the tables have of one account's day; metered.py: the registers and intervals that it began with

@@ -7,6 +7,7 @@ not tie is named.
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ import sqlalchemy as sa
 
 from ..errors import DataError, RequestError
 from ..readings import Int64
+from ..registry import PaymentMode
 from ..store.ledger import Ledger
 from ..store.ledger_bulk import settle
-from ..store.ledger_tables import control_total
+from ..store.ledger_tables import control_total, payment_mode
 from ..store.rows import account as registry_account
 from ..store.rows import meter, usage_point
 from ..store.sql import among
@@ -74,21 +76,42 @@ def note_totals(
 
 
 def settle_charges(site: Site, through: date, now_s: int | None = None) -> int:
-    """Bring all charges of the statements up to `through` into the ledger; gives how many rows that took. DataError where a day is not closed."""
-    parts = []
+    """Bring the charges of prepaid days up to `through` into the ledger, of accounts that are prepaid then (postpaid days are billed: `bills.py`);
+    gives how many rows that took. DataError where a day is not closed."""
+    parts, prepaid_on = [], _Prepaid(site)
     first = site.deployment.first_day
     for day in (first + timedelta(days=k) for k in range((through - first).days + 1)):
         if not (shards := _shards(site, day)):
             raise DataError(f"{day} is not closed, so its charges are not known; close it first, or settle through an earlier day")
+        prepaid = prepaid_on(day)
         for shard in shards:
             rows = site.lake.read("statements", day, shard, columns=["account", *SUMS])
             charged = pc.subtract(pc.add(rows["opening_paise"], rows["recharges_paise"]), rows["closing_paise"])
-            parts.append(pa.table({"account": rows["account"], "charged": charged}))
+            taken = pc.if_else(pc.is_in(rows["account"], prepaid), charged, 0)
+            parts.append(pa.table({"account": rows["account"], "charged": taken}))
     if not parts:
         raise DataError(f"{through} is before the first day {first}; give a closed day")
     total = pa.concat_tables(parts).group_by("account").aggregate([("charged", "sum")])
+    total = total.filter(pc.is_in(total["account"], prepaid_on(through)))
     charged_paise: Int64 = total["charged_sum"].to_numpy()
     return settle(site.rows.database, through, total["account"].to_pylist(), charged_paise, int(time.time()) if now_s is None else now_s)
+
+
+class _Prepaid:
+    """Which accounts are prepaid on a local day; looked up anew only where a conversion lies between two days."""
+
+    def __init__(self, site: Site) -> None:
+        self._rows = site.rows
+        with site.rows.begin() as connection:
+            self._edges = sorted(connection.execute(sa.select(payment_mode.c.since).distinct()).scalars())
+        self._known: tuple[int, pa.Array] | None = None
+
+    def __call__(self, day: date) -> pa.Array:
+        span = bisect_right(self._edges, day)
+        if self._known is None or self._known[0] != span:
+            held = [a.number for a in self._rows.accounts(day) if a.payment_mode is PaymentMode.PREPAID]
+            self._known = span, pa.array(held, pa.string())
+        return self._known[1]
 
 
 def untied(site: Site, day: date) -> list[Untied]:
