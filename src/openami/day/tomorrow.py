@@ -1,7 +1,8 @@
 """Tomorrow's demand of feeders and transformers, slot by slot, with quantiles: from what their own meters told of the days so far.
 
 What always holds: only measured values are learnt from; a slot of which too little is known is unknown, never invented; what made the forecast is
-named (`classical` from 56 days on, before that `seasonal naive`, before a week nothing).
+named (`classical` from 56 days on, before that `seasonal naive`, before two weeks nothing); quantiles are recalibrated by how the last four weeks
+came out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from ..losses.forecast import MEMORY_DAYS, TRAIN_DAYS_MIN, WEEK, classical, seasonal_naive
+from ..losses.forecast import MEMORY_DAYS, RECENT_DAYS, TRAIN_DAYS_MIN, WEEK, classical, recalibrated, seasonal_naive
 from ..losses.network import Float64
 from ..readings import ESTIMATED_BITS, IMPORT_WH, MISSING
 from ..store.lake import dense_quality
@@ -55,7 +56,11 @@ def tomorrow(site: Site, last: date, node: str | None = None) -> Iterator[Tomorr
 
 def _told(level: str, node: str, day: date, kw: Float64) -> Tomorrow:
     method = "classical" if len(kw) >= TRAIN_DAYS_MIN else "seasonal naive" if len(kw) >= 2 * WEEK else ""
-    told = classical(kw) if method == "classical" else seasonal_naive(kw)
+    tell = classical if method == "classical" else seasonal_naive
+    told = tell(kw)
+    past = range(max(len(kw) - RECENT_DAYS // 2, TRAIN_DAYS_MIN if method == "classical" else 2 * WEEK), len(kw))
+    if len(past):
+        told = recalibrated(told, np.stack([tell(kw[:k]) for k in past]), kw[past.start :])
     return Tomorrow(level, node, day, len(kw), method, told)
 
 

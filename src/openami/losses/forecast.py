@@ -6,6 +6,7 @@ float64 [quantile, slot], never crossing. Issued at midnight: the whole day befo
     seasonal_naive   the same weekday a week ago, spread as its errors were
     classical        a ridge regression per slot on yesterday, a week ago, the last weekdays' mean, and heat and cold; spread likewise
     Boosted          gradient boosting (LightGBM, the extra `suspects`), one model per quantile
+    recalibrated     any of them, its quantiles moved by how its own last days came out: conformal, so that they hold what they say as habits drift
 
 What always holds: a quantile is never below a lower one; a slot of which too little is known is NaN, never invented.
 """
@@ -20,12 +21,14 @@ import numpy as np
 from ..errors import InputError, RequestError
 from .network import Float64
 
-QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 WEEK = 7
 MEMORY_DAYS = 400
 SPREAD_DAYS = 84
 TRAIN_DAYS_MIN = 56
 HELD_OUT_DAYS = 35
+RECENT_DAYS, RECENT_DAYS_MIN, HALF_LIFE_DAYS = 56, 14, 7.0
+"""How far back a method's own errors count when it is recalibrated, how few days are too few, and after how many days an error counts half."""
 COOL_C, WARM_C = 16.0, 24.0
 RIDGE = 1e-3
 
@@ -122,6 +125,34 @@ class Boosted:
         raw = np.sort(np.stack([model.predict(rows) for model in self.models]), axis=0) * self.scale
         middle = raw[len(raw) // 2]
         return np.asarray(middle + self.widen * (raw - middle))
+
+
+def recalibrated(told: Float64, past_told: Float64, past_actual: Float64, quantiles: tuple[float, ...] = QUANTILES) -> Float64:
+    """`told` [quantile, slot], with each quantile moved to where it should have lain on the method's own last days (conformalised quantile regression
+    after Romano, Patterson and Candes, 2019, one-sided for each quantile, with weights that fall with age for a demand that drifts).
+
+    past_told: [day, quantile, slot], as told at the midnight before each day; past_actual: [day, slot], NaN where unknown; both in order, up to the
+    day before. Errors are measured in widths of the band of their slot. Fewer than fourteen known days move nothing. RequestError where they do not
+    fit.
+    """
+    if past_told.shape[1:] != told.shape or past_actual.shape != (len(past_told), told.shape[1]) or len(told) != len(quantiles):
+        raise RequestError(
+            f"told {told.shape}, past {past_told.shape}, actual {past_actual.shape}; give [quantile, slot], [day, quantile, slot], [day, slot]"
+        )
+    past, actual = past_told[-RECENT_DAYS:], past_actual[-RECENT_DAYS:]
+    known = np.isfinite(actual) & np.isfinite(past).all(axis=1)
+    if known.any(axis=1).sum() < RECENT_DAYS_MIN:
+        return told
+    weight = np.broadcast_to(0.5 ** (np.arange(len(actual))[::-1, None] / HALF_LIFE_DAYS), actual.shape)[known]
+    width, now = np.maximum(past[:, -1] - past[:, 0], 1e-9), np.maximum(told[-1] - told[0], 1e-9)
+    moved = [told[k] + now * _weighted_quantile(((actual - past[:, k]) / width)[known], weight, q) for k, q in enumerate(quantiles)]
+    return np.asarray(np.sort(np.stack(moved), axis=0))
+
+
+def _weighted_quantile(values: Float64, weight: Float64, q: float) -> float:
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weight[order])
+    return float(values[order][np.searchsorted(reached, q * reached[-1])])
 
 
 def _widening(raw: Float64, actual: Float64, quantiles: tuple[float, ...]) -> float:

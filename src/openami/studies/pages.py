@@ -213,11 +213,27 @@ def demand_page(seed: int, data: Path | None) -> str:
     if data is None:
         raise InputError("the forecast study needs real loads that are not shipped; give their folder with --data")
     rows = [
-        (t.load, t.method, f"{t.pinball_percent:.2f} %", f"{t.against_naive:.2f}", f"{100 * t.within_80:.0f} %", t.days)
+        (
+            t.load,
+            t.method,
+            f"{t.pinball_percent:.2f} %",
+            f"{t.against_naive:.2f}",
+            f"{100 * t.within_90:.0f} %",
+            f"{100 * t.within_50:.0f} %",
+            t.days,
+        )
         for load in demand.loads(data)
         for t in demand.told(load, seed=seed)
     ]
-    head = ("load", "method", "pinball loss / mean demand", "against seasonal naive", "inside the 80 % band", "days")
+    head = (
+        "load",
+        "method",
+        "pinball loss / mean demand",
+        "against seasonal naive",
+        "inside the 90 % band",
+        "inside the 50 % band",
+        "days",
+    )
     return f"# How good is tomorrow's demand?\n\n{_says(demand.__doc__)}" + _table(head, rows)
 
 
