@@ -21,12 +21,26 @@ GUARD_S = 120
 class Role:
     """`openami serve ...` with its log as JSON. told: the lines of its log so far."""
 
-    def __init__(self, folder: Path, role: str, *more: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, role: str, *more: str) -> None:
+        self._begin(["serve", "--data", str(folder), "--role", role, "--log", "json", *more], None)
+
+    @classmethod
+    def of(cls, words: list[str], environment: dict[str, str]) -> Role:
+        """`openami` with other words."""
+        role = cls.__new__(cls)
+        role._begin(words, environment)
+        return role
+
+    def _begin(self, words: list[str], environment: dict[str, str] | None) -> None:
         self.told: list[str] = []
         self._news = threading.Condition()
-        command = [sys.executable, "-m", "openami", "serve", "--data", str(folder), "--role", role, "--log", "json", *more]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-m", "openami", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
