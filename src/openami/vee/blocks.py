@@ -53,12 +53,13 @@ def run_blocks(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     slots, meters = values.shape
     wv, wq = np.empty((slots, _PITCH), np.int32), np.empty((slots, _PITCH), np.uint32)
-    state, seen = np.empty((10, _PITCH), np.int32), np.zeros((2, 2048), np.int64)
+    state, seen = np.empty((9, _PITCH), np.int32), np.zeros((2, 2048), np.int64)
+    total, empty = np.empty(_PITCH, np.int64), np.empty(_PITCH, np.int32)
     for first in range(0, meters, BLOCK):
         n = min(BLOCK, meters - first)
         _check_block(values, table, conflict, outage, inactive, edited, voltage, export, drift, exchange, first, n, wv, wq, state)
-        _fill_block(table, like, profile, register, usual, first, n, wv, wq, state)
-        _finish_block(table, register, usual, first, n, wv, wq, unfilled)
+        _fill_block(table, like, profile, register, usual, first, n, wv, wq, total, empty)
+        _finish_block(table, register, usual, first, n, wq, total, empty, unfilled)
         _store_block(first, n, wv, wq, validated, quality, seen)
     _count_bits(seen, counts)
 
@@ -67,46 +68,46 @@ def run_blocks(  # type: ignore[no-untyped-def]
 def validate_blocks(values, table, conflict, outage, inactive, edited, voltage, export, drift, exchange, quality):  # type: ignore[no-untyped-def]
     slots, meters = values.shape
     wv, wq = np.empty((slots, _PITCH), np.int32), np.empty((slots, _PITCH), np.uint32)
-    state = np.empty((10, _PITCH), np.int32)
+    state = np.empty((9, _PITCH), np.int32)
     for first in range(0, meters, BLOCK):
         n = min(BLOCK, meters - first)
         _check_block(values, table, conflict, outage, inactive, edited, voltage, export, drift, exchange, first, n, wv, wq, state)
         for t in range(slots):
-            quality[t, first : first + n] = wq[t, :n]
+            _copy(wq[t], quality[t, first : first + n])
 
 
 @_compiled
 def estimate_blocks(values, before, table, like, profile, register, usual, validated, quality, unfilled, counts):  # type: ignore[no-untyped-def]
     slots, meters = values.shape
     wv, wq = np.empty((slots, _PITCH), np.int32), np.empty((slots, _PITCH), np.uint32)
-    state, seen = np.empty((10, _PITCH), np.int32), np.zeros((2, 2048), np.int64)
+    total, empty, seen = np.empty(_PITCH, np.int64), np.empty(_PITCH, np.int32), np.zeros((2, 2048), np.int64)
     for first in range(0, meters, BLOCK):
         n = min(BLOCK, meters - first)
-        state[9, :n] = 0
         for t in range(slots):
             for i in range(n):
                 v, q = values[t, first + i], before[t, first + i]
                 wv[t, i] = np.int32(0) if v == _NONE and q & _OUTAGE else v
                 wq[t, i] = q
-                state[9, i] |= np.int32(q)
-        _fill_block(table, like, profile, register, usual, first, n, wv, wq, state)
-        _finish_block(table, register, usual, first, n, wv, wq, unfilled)
+        _fill_block(table, like, profile, register, usual, first, n, wv, wq, total, empty)
+        _finish_block(table, register, usual, first, n, wq, total, empty, unfilled)
         _store_block(first, n, wv, wq, validated, quality, seen)
     _count_bits(seen, counts)
 
 
 @_compiled
 def _check_block(values, table, conflict, outage, inactive, edited, voltage, export, drift, exchange, first, n, wv, wq, state):  # type: ignore[no-untyped-def]
-    """Copy a block into scratch and run its checks. Leaves in state[9] every bit that a meter has anywhere."""
+    """Copy a block into scratch and run its checks. Rows of `state`: 0-2 the three highest usable values, 3 what stands before the first slot, 4-5
+    the run of equal values and the longest, 6-7 the same of zeros, 8 what excuses a zero in this slot."""
     last = first + n
     low, high = table[_LOW, first:last], table[_HIGH, first:last]
     state[:, :n] = 0
-    state[0:4, :n] = _NONE  # the three highest usable values, and the reading before
+    state[0:4, :n] = _NONE
     for t in range(values.shape[0]):
         _bounds(values[t, first:last], low, high, wv[t], wq[t])
         if conflict.size:
             _mark_where(conflict[t, first:last], wv[t], wq[t], _DUPLICATE)
-        state[8, :n] = 0  # what excuses a zero in this slot
+        if inactive.size or outage.size:
+            state[8, :n] = 0
         if inactive.size:
             _mark_inactive(inactive[t, first:last], table[_INACTIVE_WH, first:last], wv[t], wq[t], state[8])
         if outage.size:
@@ -118,7 +119,8 @@ def _check_block(values, table, conflict, outage, inactive, edited, voltage, exp
         if edited.size:
             _mark_where(edited[t, first:last], wv[t], wq[t], _EDITED)
         _highest(wv[t], wq[t], n, state)
-        _runs(wv[t], n, state, inactive.size + outage.size > 0)
+        _equal_runs(wv[t], wv[t - 1] if t else state[3], n, state[4], state[5])
+        _zero_runs(wv[t], state[8], n, state[6], state[7])
     _mark_meters(table, inactive, drift, exchange, first, n, wv, wq, state)
     if outage.size:
         for t in range(values.shape[0]):
@@ -140,72 +142,63 @@ def _bounds(row, low, high, wv, wq):  # type: ignore[no-untyped-def]
 @_compiled
 def _mark_where(mask, wv, wq, bit):  # type: ignore[no-untyped-def]
     for i in range(mask.size):
-        if mask[i] and wv[i] != _NONE:
-            wq[i] |= bit
+        wq[i] |= bit if mask[i] & (wv[i] != _NONE) else _GOOD
 
 
 @_compiled
 def _mark_inactive(mask, wh_min, wv, wq, excused):  # type: ignore[no-untyped-def]
     for i in range(mask.size):
         excused[i] |= mask[i]
-        if mask[i] and wv[i] > wh_min[i]:
-            wq[i] |= _INACTIVE
+        wq[i] |= _INACTIVE if mask[i] & (wv[i] > wh_min[i]) else _GOOD
 
 
 @_compiled
 def _mark_outage(mask, wv, wq, excused):  # type: ignore[no-untyped-def]
     for i in range(mask.size):
         excused[i] |= mask[i]
-        if mask[i]:
-            wq[i] = (wq[i] & ~_MISSING) | _OUTAGE
+        wq[i] = (wq[i] & ~_MISSING) | _OUTAGE if mask[i] else wq[i]
 
 
 @_compiled
 def _mark_voltage(voltage, cv_max, wh_min, wv, wq):  # type: ignore[no-untyped-def]
     for i in range(voltage.size):
-        if wv[i] > wh_min[i] and voltage[i] != _NONE and voltage[i] < cv_max[i]:
-            wq[i] |= _VOLTAGE
+        wq[i] |= _VOLTAGE if (wv[i] > wh_min[i]) & (voltage[i] != _NONE) & (voltage[i] < cv_max[i]) else _GOOD
 
 
 @_compiled
 def _mark_reverse(export, wh_min, wq):  # type: ignore[no-untyped-def]
     for i in range(export.size):
-        if export[i] > wh_min[i]:
-            wq[i] |= _REVERSE
+        wq[i] |= _REVERSE if export[i] > wh_min[i] else _GOOD
 
 
 @_compiled
 def _highest(wv, wq, n, state):  # type: ignore[no-untyped-def]
-    """The three highest usable values so far, and every bit so far."""
-    top1, top2, top3, seen = state[0], state[1], state[2], state[9]
+    """The three highest usable values so far."""
+    top1, top2, top3 = state[0], state[1], state[2]
     for i in range(n):
-        q = wq[i]
-        v = wv[i] if (q & _UNUSABLE) == 0 else _NONE
+        v = wv[i] if (wq[i] & _UNUSABLE) == 0 else _NONE
         rest = min(top1[i], v)
         top1[i] = max(top1[i], v)
         top3[i] = max(top3[i], min(top2[i], rest))
         top2[i] = max(top2[i], rest)
-        seen[i] |= np.int32(q)
 
 
 @_compiled
-def _runs(wv, n, state, with_excuses):  # type: ignore[no-untyped-def]
-    """Lengths of the runs of equal values and of unexcused zeros, and the longest of each so far."""
-    before, run, longest, zeros, longest_zeros, excused = state[3], state[4], state[5], state[6], state[7], state[8]
+def _equal_runs(wv, before, n, run, longest):  # type: ignore[no-untyped-def]
+    """Lengths of the runs of equal values that are not zero, and the longest of each meter so far."""
     for i in range(n):
         v = wv[i]
         kept = run[i] + np.int32(1) if v == before[i] else np.int32(1)
         run[i] = kept if (v != 0) & (v != _NONE) else np.int32(0)
         longest[i] = max(longest[i], run[i])
-        before[i] = v
-    if with_excuses:
-        for i in range(n):
-            zeros[i] = zeros[i] + np.int32(1) if (wv[i] == 0) & (excused[i] == 0) else np.int32(0)
-            longest_zeros[i] = max(longest_zeros[i], zeros[i])
-    else:
-        for i in range(n):
-            zeros[i] = zeros[i] + np.int32(1) if wv[i] == 0 else np.int32(0)
-            longest_zeros[i] = max(longest_zeros[i], zeros[i])
+
+
+@_compiled
+def _zero_runs(wv, excused, n, zeros, longest):  # type: ignore[no-untyped-def]
+    """The same of zeros that nothing excuses."""
+    for i in range(n):
+        zeros[i] = zeros[i] + np.int32(1) if (wv[i] == 0) & (excused[i] == 0) else np.int32(0)
+        longest[i] = max(longest[i], zeros[i])
 
 
 @_compiled
@@ -220,20 +213,15 @@ def _mark_meters(table, inactive, drift, exchange, first, n, wv, wq, state):  # 
                 v = np.int64(wv[t, i])
                 if not wq[t, i] & _UNUSABLE and (v - third) * 1000 > third * table[_SPIKE_MILLI, m] and v >= table[_SPIKE_MIN, m]:
                     wq[t, i] |= _SPIKE
-            state[9, i] |= np.int32(_SPIKE)
         if state[5, i] >= table[_FROZEN_MIN, m]:
             _mark_runs(wv, wq, i, table[_FROZEN_MIN, m])
-            state[9, i] |= np.int32(_FROZEN)
         if state[7, i] >= table[_ZERO_MIN, m]:
             _mark_zeros(wv, wq, inactive, i, m, table[_ZERO_MIN, m])
-            state[9, i] |= np.int32(_ZERO)
         if drift.size and abs(np.int64(drift[m])) > table[_DRIFT_MAX, m]:
             for t in range(slots):
                 wq[t, i] |= _DRIFT
-            state[9, i] |= np.int32(_DRIFT)
         if exchange.size and 0 <= exchange[m] < slots:
             wq[exchange[m], i] |= _EXCHANGE
-            state[9, i] |= np.int32(_EXCHANGE)
 
 
 @_compiled
@@ -265,38 +253,68 @@ def _mark_zeros(wv, wq, inactive, i, m, run_min):  # type: ignore[no-untyped-def
 
 
 @_compiled
-def _fill_block(table, like, profile, register, usual, first, n, wv, wq, state):  # type: ignore[no-untyped-def]
-    """Estimate what is not usable, meter by meter, and scale the estimates to the register."""
+def _fill_block(table, like, profile, register, usual, first, n, wv, wq, total, empty):  # type: ignore[no-untyped-def]
+    """Estimate what is not usable, meter by meter, and scale the estimates to the register. Leaves in `total` what each meter's day adds up to, in
+    `empty` how many slots have no value."""
     slots = wv.shape[0]
-    gaps, count = np.empty((_PITCH, slots), np.int16), np.zeros(_PITCH, np.int64)
-    sound_wh, holes, scratch = np.zeros(_PITCH, np.int64), np.zeros(_PITCH, np.bool_), np.empty((2, slots), np.int64)
+    words = (slots + 63) // 64
+    unusable, gaps, scratch = np.zeros((words, _PITCH), np.uint64), np.empty(slots, np.int16), np.empty((2, slots), np.int64)
+    total[:n], empty[:n] = 0, 0
     for t in range(slots):
-        _find_gaps(t, table[_BITS, first : first + n], wv[t], wq[t], gaps, count, sound_wh, holes)
+        _find_gaps(table[_BITS, first : first + n], wv[t], wq[t], np.uint64(1) << np.uint64(t % 64), unusable[t // 64])
+        _add_sound(n, wv[t], total, empty)
     for i in range(n):
-        if count[i] == 0:
+        count = _list_gaps(unusable, i, words, gaps)
+        if count == 0:
             continue
-        m, mine, low, high = first + i, gaps[i, : count[i]], table[_LOW, first + i], table[_HIGH, first + i]
+        m, mine, low, high = first + i, gaps[:count], table[_LOW, first + i], table[_HIGH, first + i]
+        holes = empty[i] > count
         _fill_linear(mine, table[_LINEAR_MAX, m], low, high, i, wv, wq)
         if like.size:
             _fill_like(mine, like, low, high, i, m, wv, wq)
         if profile.size:
             _fill_profile(mine, profile, table[_RULE_SET, m], usual[m] if usual.size else MISSING64, high, i, wv, wq)
-        if register.size and register[m] != MISSING64 and not holes[i]:
-            _scale(mine, register[m] - sound_wh[i], high, i, wv, wq, scratch)
+        if register.size and register[m] != MISSING64 and not holes:
+            _scale(mine, register[m] - total[i], high, i, wv, wq, scratch)
+        for t in mine:
+            if wv[t, i] != _NONE:
+                total[i] += wv[t, i]
+                empty[i] -= 1
 
 
 @_compiled
-def _find_gaps(t, bits, wv, wq, gaps, count, sound_wh, holes):  # type: ignore[no-untyped-def]
-    """Add slot t to the gaps of the meters whose value is not used (and take the value away), or the value to their sound energy."""
+def _find_gaps(bits, wv, wq, mark, unusable):  # type: ignore[no-untyped-def]
+    """Mark the meters whose value in this slot is not used, and take the value away."""
     for i in range(bits.size):
-        if wq[i] & np.uint32(bits[i]) and not wq[i] & _EDITED:
-            gaps[i, count[i]] = t
-            count[i] += 1
-            wv[i] = _NONE
-        elif wv[i] == _NONE:
-            holes[i] = True
-        else:
-            sound_wh[i] += wv[i]
+        bad = ((wq[i] & np.uint32(bits[i])) != 0) & ((wq[i] & _EDITED) == 0)
+        unusable[i] |= mark if bad else np.uint64(0)
+        wv[i] = _NONE if bad else wv[i]
+
+
+@_compiled
+def _add_sound(n, wv, total, empty):  # type: ignore[no-untyped-def]
+    for i in range(n):
+        total[i] += np.int64(wv[i]) if wv[i] != _NONE else np.int64(0)
+        empty[i] += np.int32(wv[i] == _NONE)
+
+
+@_compiled
+def _list_gaps(unusable, i, words, gaps):  # type: ignore[no-untyped-def]
+    """A meter's marked slots into `gaps`, rising; gives how many."""
+    count = 0
+    for word in range(words):
+        left, t = unusable[word, i], 64 * word
+        while left:
+            if left & np.uint64(0xFF) == 0:
+                left >>= np.uint64(8)
+                t += 8
+                continue
+            if left & np.uint64(1):
+                gaps[count] = t
+                count += 1
+            left >>= np.uint64(1)
+            t += 1
+    return count
 
 
 @_compiled
@@ -389,15 +407,9 @@ def _scale(gaps, rest, high, i, wv, wq, scratch):  # type: ignore[no-untyped-def
 
 
 @_compiled
-def _finish_block(table, register, usual, first, n, wv, wq, unfilled):  # type: ignore[no-untyped-def]
+def _finish_block(table, register, usual, first, n, wq, total, empty, unfilled):  # type: ignore[no-untyped-def]
     """The finished day: what stayed empty, and its sum against the register and the usual day."""
-    slots = wv.shape[0]
-    total, empty = np.zeros(_PITCH, np.int64), np.zeros(_PITCH, np.int32)
-    for t in range(slots):
-        row = wv[t]
-        for i in range(n):
-            total[i] += np.int64(0) if row[i] == _NONE else np.int64(row[i])
-            empty[i] += np.int32(1) if row[i] == _NONE else np.int32(0)
+    slots = wq.shape[0]
     for i in range(n):
         m = first + i
         unfilled[m] = empty[i]
@@ -419,13 +431,20 @@ def _finish_block(table, register, usual, first, n, wv, wq, unfilled):  # type: 
 def _store_block(first, n, wv, wq, validated, quality, seen):  # type: ignore[no-untyped-def]
     """Copy a block out, and count how often each combination of the low and of the high bits came: `seen` [2, 2048]."""
     for t in range(wv.shape[0]):
-        validated[t, first : first + n] = wv[t, :n]
-        quality[t, first : first + n] = wq[t, :n]
+        _copy(wv[t], validated[t, first : first + n])
+        _copy(wq[t], quality[t, first : first + n])
         for i in range(n):
             q = wq[t, i]
             if q:
                 seen[0, q & np.uint32(0x7FF)] += 1
                 seen[1, q >> np.uint32(11) & np.uint32(0x7FF)] += 1
+
+
+@_compiled
+def _copy(row, out):  # type: ignore[no-untyped-def]
+    """A loop, because an assignment between slices takes four times as long."""
+    for i in range(out.size):
+        out[i] = row[i]
 
 
 @_compiled
