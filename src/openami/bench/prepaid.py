@@ -26,29 +26,32 @@ import sqlalchemy as sa
 from ..billing.charge import charge, segment
 from ..billing.tariff import load_tariffs
 from ..control.order import State, What
+from ..day.site import Site
+from ..fleet.town import HEADEND_TITLE
 from ..payments.desk import PaymentDesk
+from ..payments.event import Event, Kind
 from ..payments.gateways import Gateway
 from ..payments.http import payments_router
-from ..payments.reconnection import Reconnections
 from ..payments.signing import HEADER, sign
-from ..prepaid.recharge import recharge_policy
 from ..prepaid.statement import Statements, daily_statements
 from ..readings import Int64
 from ..registry import Feeder, Meter, NodeKind, PaymentMode, UsagePoint
+from ..store.deployment import Deployment, Folder
 from ..store.lake import Lake
 from ..store.ledger import Ledger
 from ..store.ledger_bulk import open_accounts, settle
 from ..store.ledger_conversion import convert
 from ..store.rows import Rows, account, meter_order
 from ..store.sql import Database, load
-from . import Line, chain, line, memory
+from ..supply.paying import payment_desk
+from . import Line, beside, chain, line, median_seconds, memory
 from .shards import shard_sizes
 
 SIZES = (1_000_000, 10_000_000)
 CONVERTED = 1_000_000
 DAY = date(2026, 1, 20)
 TARIFF = "BR-DS2"
-PAYMENTS_PER_S, PAYMENTS = 200, 3000
+PAYMENTS_PER_S, PAYMENTS, TOGETHER = 200, 3000, 250
 QUERIES = 500
 
 
@@ -79,11 +82,12 @@ def _day(accounts: int, threads: int) -> Iterator[Line]:
         return charge(part, DAY, before, day_wh, load_w, np.ones(size, np.bool_))
 
     with ThreadPoolExecutor(threads) as pool, tempfile.TemporaryDirectory(prefix="openami-bench-") as folder:
-        reckon(sizes[-1])
-        start = time.perf_counter()
         charges = list(pool.map(reckon, sizes))
-        took_s = time.perf_counter() - start
-        yield line("prepaid", "accounts_per_s", accounts / took_s, "accounts/s", accounts, mode="charges")
+        took_s = median_seconds(lambda: list(pool.map(reckon, sizes)), 3)
+        own = line("prepaid", "accounts_per_s", accounts / took_s, "accounts/s", accounts, mode="charges")
+        yield own
+        if find_spec("pandas"):
+            yield from _in_pandas(own, energies[sizes[0]], charges[0])
         numbers = {size: pa.array([f"{k:012d}" for k in range(size)]) for size in set(sizes)}
         lake = Lake(Path(folder) / "lake")
         start = time.perf_counter()
@@ -97,6 +101,26 @@ def _day(accounts: int, threads: int) -> Iterator[Line]:
         took_s = time.perf_counter() - start
         written = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet"))
         yield line("prepaid", "statements_per_s", accounts / took_s, "statements/s", accounts, bytes_per_statement=written / accounts)
+
+
+def _in_pandas(own: Line, energies: tuple[Int64, Int64, Int64], charged: Any) -> Iterator[Line]:
+    """The first shard's energy, subsidy, discount and duty, two of each, as one writes them with pandas, on one thread."""
+    import pandas as pd  # type: ignore[import-untyped]
+
+    before, day_wh, _ = energies
+    frame = pd.DataFrame({"before": before.sum(axis=0), "to_date": (before + day_wh).sum(axis=0)})
+
+    def bill(wh: Any) -> Any:
+        low, high = wh.clip(upper=100_000), (wh - 100_000).clip(lower=0)
+        lines = {"energy": low * 742_000 + high * 895_000, "subsidy": low * -330_000 + high * -343_000, "discount": wh * -25_000}
+        lines = {name: np.sign(micro) * ((micro.abs() + 500_000) // 1_000_000) for name, micro in lines.items()}
+        return pd.DataFrame(lines | {"duty": (lines["energy"] * 6 + 50) // 100})
+
+    found = bill(frame["to_date"]) - bill(frame["before"])
+    took_s = median_seconds(lambda: bill(frame["to_date"]) - bill(frame["before"]), 3)
+    if int(found["energy"].sum()) != int(charged.amount_paise[list(charged.lines).index("energy")].sum()):
+        raise RuntimeError("pandas charges other energy than OpenAMI: the comparison is not of the same work")
+    yield from beside(own, f"pandas {pd.__version__}, 4 of 7 lines, one thread", len(frame) / took_s)
 
 
 def _energies(accounts: int, periods: int) -> tuple[Int64, Int64, Int64]:
@@ -123,22 +147,42 @@ def _statements(numbers: Any, charged: Any) -> pa.Table:
 def _payments(name: str, database: Database, payments: int) -> Iterator[Line]:
     """Signed webhooks over the router at a steady rate, each of which brings a cut account its reconnection order: the time from when a payment
     was due to be told until its answer, when posting and order are committed."""
-    _cut_town(database, payments)
-    secret = b"a secret of the bench"
-
-    desk = PaymentDesk(
-        database,
-        "Asia/Kolkata",
-        after_posting=Reconnections(database, recharge_policy("BR"), lambda connection, numbers: dict.fromkeys(numbers, 0)),
-    )
-    waits = asyncio.run(_tell(desk, Gateway("upi", "", (secret,)), payments))
+    with tempfile.TemporaryDirectory(prefix="openami-bench-") as folder:
+        site = _cut_town(Path(folder), database, payments)
+        desk = payment_desk(site)
+        waits = asyncio.run(_tell(desk, Gateway("upi", "", (b"a secret of the bench",)), payments))
     with database.begin() as connection:
         query = sa.select(sa.func.count()).where(meter_order.c.what == str(What.CONNECT))
         if (orders := connection.execute(query).scalar_one()) != payments:
             raise RuntimeError(f"{payments} payments brought {orders} orders: the measurement is not of the work that it claims")
     for metric, share in (("recharge_to_order_p50", 0.5), ("recharge_to_order_p99", 0.99)):
         yield line("prepaid", metric, float(np.quantile(waits, share)), "s", payments, mode=name, payments_per_s=PAYMENTS_PER_S)
+    yield from _all_at_once(name, database, desk, payments)
     database.close()
+
+
+def _all_at_once(name: str, database: Database, desk: PaymentDesk, payments: int) -> Iterator[Line]:
+    """As many payments again, as quickly as the desk takes them, a few hundred to a commit; beside double entry as one writes it by hand, a commit
+    a payment, without chain, events or orders."""
+    now_s, start = int(time.time()), time.perf_counter()
+    told = [Event("upi", f"again{k}", f"again{k}", Kind.PAID, f"{k:010d}", 10_000, now_s) for k in range(payments)]
+    for at in range(0, payments, TOGETHER):
+        desk.take_all(told[at : at + TOGETHER])
+    own = line("prepaid", "payments_per_s", payments / (time.perf_counter() - start), "payments/s", payments, mode=name)
+    yield own
+    mark = "?" if database.is_sqlite else "%s"
+    with database.begin(writing=True) as connection:
+        connection.exec_driver_sql("CREATE TABLE plain_entry (payment TEXT, account TEXT, paise BIGINT, PRIMARY KEY (payment, account))")
+        connection.exec_driver_sql("CREATE TABLE plain_balance (account TEXT PRIMARY KEY, paise BIGINT)")
+        connection.exec_driver_sql("INSERT INTO plain_balance SELECT number, 0 FROM account")
+    few, start = max(1, payments // 10), time.perf_counter()
+    for k in range(few):
+        with database.begin(writing=True) as connection:
+            for account, paise in ((f"{k:010d}", 10_000), ("gateway", -10_000)):
+                connection.exec_driver_sql(f"INSERT INTO plain_entry VALUES ({mark}, {mark}, {mark})", (f"P{k}", account, paise))  # noqa: S608 - a parameter's mark
+            change = f"UPDATE plain_balance SET paise = paise + {mark} WHERE account = {mark}"  # noqa: S608 - a parameter's mark
+            connection.exec_driver_sql(change, (10_000, f"{k:010d}"))
+    yield from beside(own, f"plain double entry, {name}", few / (time.perf_counter() - start))
 
 
 async def _tell(desk: PaymentDesk, gateway: Gateway, payments: int) -> list[float]:
@@ -167,8 +211,8 @@ async def _tell(desk: PaymentDesk, gateway: Gateway, payments: int) -> list[floa
     return waits
 
 
-def _cut_town(database: Database, accounts: int) -> None:
-    """As many prepaid accounts, each with a meter whose supply was cut."""
+def _cut_town(folder: Path, database: Database, accounts: int) -> Site:
+    """As many prepaid accounts, each below zero by the last closed day's statement, and with a meter whose supply was cut."""
     rows, since = Rows(database), date(2025, 12, 1)
     names = [f"{k:010d}" for k in range(accounts)]
     meters = [Meter(f"M{n}", n.encode(), "XMA", "XMA-1P", 0, k, 0x20, 1) for k, n in enumerate(names)]
@@ -187,6 +231,10 @@ def _cut_town(database: Database, accounts: int) -> None:
     with database.begin(writing=True) as connection:
         _load_accounts(connection, names)
         load(connection, meter_order, orders | dict.fromkeys(("requested_s", "attempts", "not_before_s"), [0] * accounts))
+    town = Deployment("bench", "Asia/Kolkata", 30, since, (DAY - since).days + 1, "BR", HEADEND_TITLE.hex())
+    site = Site(Folder(folder), town, rows, Lake(folder / "lake"))
+    site.lake.replace("statements", DAY, 0, pa.table({"account": names, "closing_paise": np.full(accounts, -5_000, np.int64)}))
+    return site
 
 
 # -- a million accounts in SQL ------------------------------------------------------------------------------------------------------
