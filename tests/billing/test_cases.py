@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from openami.billing import bill, load_tariffs, segment
+from openami.billing.netting import net
 
 CASES = sorted((Path(__file__).parent.parent / "cases" / "billing").glob("*/case.toml"))
 
@@ -19,9 +20,12 @@ def test_a_bill_calculated_by_hand(path):
     case = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
     part = segment(load_tariffs(), case["tariff"], case["day"])
     demands = {key: np.array([case[key]]) for key in ("demand_va", "contract_va") if key in case}
+    energy_wh = np.array(case["wh"])[:, None]
+    if "export_wh" in case:
+        energy_wh = net(part.tariff.net_metering, energy_wh, *(np.array(case[key])[:, None] for key in ("export_wh", "bank_wh"))).billed_wh
     result = bill(
         part.tariff,
-        np.array(case["wh"])[:, None],
+        energy_wh,
         part.days_to(case["day"]),
         part.days_in_period,
         np.array([case["connected_load_w"]]),

@@ -58,6 +58,34 @@ SHAPES = {
         [ENERGY, line("wheeling", "per_unit", "rs = 1.40"), line("fuel", "percent", 'percent = 10\nof = ["energy"]')],
         [100], 2, True, {"energy": 500, "wheeling": 140, "fuel": 50},
     ),
+    "fuel surcharge as percent": ([ENERGY, line("fuel", "percent", 'percent = 12.5\nof = ["energy"]')], [100], 2, True, {"fuel": 62.5}),
+    "duty on energy": (
+        [ENERGY, line("fuel", "per_unit", "rs = 1"), line("duty", "percent", 'percent = 6\nof = ["energy"]')], [100], 2, True, {"duty": 30},
+    ),
+    "duty inside the rate: taken out of it, so that the bill can show it": (
+        [
+            line("energy", "per_unit", "rs = 5.30"),
+            line("inside", "per_unit", "rs = -0.30"),
+            line("duty", "per_unit", "rs = 0.30"),
+        ],
+        [100], 2, True, {"energy": 530, "inside": -30, "duty": 30},
+    ),
+    "time of use as multiplier": (
+        [
+            ENERGY,
+            line("hours", "time_of_use", 'of = ["energy"]\nperiods = [{ name = "a", times = 0.8 }, { name = "b", times = 1.2 }]\n'
+                 'slots = [{ from = "00:00", to = "18:00", period = "a" }, { from = "18:00", to = "24:00", period = "b" }]'),
+        ],
+        [40, 60], 2, True, {"energy": 500, "hours": 20},
+    ),
+    "time of use as adder": (
+        [
+            ENERGY,
+            line("hours", "time_of_use", 'of = ["energy"]\nperiods = [{ name = "a", add_rs = -0.60 }, { name = "b", add_rs = 0.30 }]\n'
+                 'slots = [{ from = "11:00", to = "17:00", period = "a" }, { from = "17:00", to = "11:00", period = "b" }]'),
+        ],
+        [10, 90], 2, True, {"hours": -6 + 27},
+    ),
     "fuel surcharge per unit, negative": ([ENERGY, line("fuel", "per_unit", "rs = -0.35")], [100], 2, True, {"fuel": -35}),
     "duty on the total with surcharge": (
         [ENERGY, line("fuel", "per_unit", "rs = 1"), line("duty", "percent", 'percent = 6\nof = ["energy", "fuel"]')], [100], 2, True, {"duty": 36},
@@ -126,6 +154,14 @@ def test_slabs_of_two_months(tmp_path):
     assert part.days_to(date(2025, 7, 31)) == 61
     result = bill(part.tariff, np.array([[120_000]]), 61, part.days_in_period, np.array([1000]), np.array([False]))
     assert result.total_paise.tolist() == [420_00]
+
+
+def test_slabs_of_three_months(tmp_path):
+    lines = [line("energy", "per_unit", 'slab_rule = "telescopic"\nslabs = [{ up_to = 150, rs = 3 }, { rs = 6 }]')]
+    part = segment(book(tmp_path, lines, months=3), "T", date(2025, 6, 30))
+    assert (part.first, part.until, part.days_in_period) == (date(2025, 4, 1), date(2025, 7, 1), 91)
+    result = bill(part.tariff, np.array([[200_000]]), 91, 91, np.array([1000]), np.array([False]))
+    assert result.total_paise.tolist() == [150 * 300 + 50 * 600]
 
 
 def test_a_dated_surcharge_splits_the_month(tmp_path):

@@ -145,15 +145,17 @@ def test_a_policy_file_that_cannot_be_used_is_refused(tmp_path, find, put, messa
     assert find in SHIPPED
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "BR.toml").write_text(SHIPPED.replace(find, put, 1), "utf-8")
+    (tmp_path / "holidays").mkdir()
+    (tmp_path / "holidays" / "BR.toml").write_text("", "utf-8")
     with pytest.raises(InputError, match=message):
         load_policies(tmp_path)
 
 
-def test_a_missing_holiday_file_refuses_by_name_of_the_rule(tmp_path):
+def test_a_missing_holiday_file_is_refused_by_name(tmp_path):
     (tmp_path / "policies").mkdir()
     (tmp_path / "policies" / "BR.toml").write_text(SHIPPED, "utf-8")
-    decision = decide(load_policies(tmp_path).on("BR", date(2025, 10, 8)), in_order(), at("2025-10-08"))
-    assert [(reason.code, reason.ok) for reason in decision.against] == [("holiday", None)]
+    with pytest.raises(InputError, match=r"BR.toml, version 1, rule holiday: there is no holiday file holidays/BR.toml"):
+        load_policies(tmp_path)
 
 
 def test_a_folder_without_policies_is_refused(tmp_path):

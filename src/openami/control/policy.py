@@ -137,7 +137,11 @@ def _version(file: str, raw: dict[str, Any], index: int, texts: dict[str, Any], 
         raise InputError(f"{where}: {why}; a policy sets every rule, none can be left out")
     rules = {code: _rule(f"{where}, rule {code}", code, table[code]) for code in RULES}
     calendar = rules["holiday"].values["calendar"]
-    days, years, verify = holidays.get(calendar, ({}, frozenset(), ""))
+    if calendar not in holidays:
+        raise InputError(
+            f"{where}, rule holiday: there is no holiday file holidays/{calendar}.toml; write it, with a [[year]] for each year"
+        )
+    days, years, verify = holidays[calendar]
     return Policy(
         name=raw["policy"],
         title_en=raw.get("title_en", raw["policy"]),
