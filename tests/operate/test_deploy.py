@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import typer.main
 import yaml
@@ -22,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = [one for one in yaml.safe_load_all((DEPLOY / "kubernetes" / "openami.yaml").read_text("utf-8")) if one]
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
+SERVERS = yaml.safe_load((DEPLOY / "compose.servers.yaml").read_text("utf-8"))
+KUBERNETES_VERSION = "1.31"
 ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text("utf-8"))
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "openami.json").read_text("utf-8"))
 PODS = {one["metadata"]["name"]: one for one in KUBERNETES if one["kind"] in ("Deployment", "StatefulSet")}
@@ -57,6 +62,46 @@ def test_every_command_has_only_options_that_there_are(words: list[str]) -> None
         command, at = command.commands[words[at]], at + 1
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words[at:] if word.startswith("--")} - known == set()
+
+
+@pytest.mark.parametrize("one", KUBERNETES, ids=lambda one: f"{one['kind']} {one['metadata']['name']}")
+def test_kubernetes_knows_every_word(one: dict[str, Any]) -> None:
+    """By the schemas of Kubernetes itself; a word that they do not know is refused."""
+    kubernetes_validate.validate(one, KUBERNETES_VERSION, strict=True)
+
+
+@pytest.mark.parametrize("words", [["check", "rules", "alerts.yaml"], ["check", "config", "prometheus.yaml"]], ids=" ".join)
+def test_prometheus_takes_its_files(words: list[str]) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed; Debian's package prometheus brings it")
+    checked = subprocess.run([promtool, *words], cwd=DEPLOY / "prometheus", capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_what_the_compose_files_mount_is_there() -> None:
+    for services in (COMPOSE["services"], SERVERS["services"]):
+        for service in services.values():
+            for volume in service.get("volumes", []):
+                if volume.startswith("./"):
+                    assert any((DEPLOY / volume.split(":")[0]).iterdir()), volume
+
+
+def test_the_servers_beside_it_are_reached_by_the_names_that_they_have() -> None:
+    said = json.dumps(SERVERS["x-stores"]["environment"])
+    assert set(re.findall(r"(?:@|//)([a-z]+):\d+", said)) == {"postgres", "nats"} <= SERVERS["services"].keys()
+    for name in ("headend", "worker", "web"):
+        assert SERVERS["services"][name] == SERVERS["x-stores"]
+    config = (DEPLOY / "nats" / "nats.conf").read_text("utf-8")
+    assert "port: 4222" in config
+    assert "sync_interval: always" in config
+    assert set(re.findall(r"\$(\w+)", config)) == SERVERS["services"]["nats"]["environment"].keys()
+
+
+def test_health_checks_need_no_quotes() -> None:
+    """Compose implementations differ in how they put words together again: a plain line means the same everywhere."""
+    checks = [one["healthcheck"]["test"] for one in (COMPOSE["x-openami"], SERVERS["services"]["postgres"], SERVERS["services"]["nats"])]
+    assert [check for check in checks if not isinstance(check, str) or set(check) & set("\"'$")] == []
 
 
 def test_the_roles_are_all_there() -> None:
