@@ -8,7 +8,8 @@
     rollup.py    demand per slot of transformers, feeders, divisions and the company, from Parquet
     losses.py    the energy account of every transformer and feeder, with intervals
     history.py   one meter's year
-    day.py       the whole close, at one and ten million meters; steady.py: with three like days to read, as from the fourth day on
+    day.py       the whole close, at one and ten million meters; steady.py: with three like days to read, as from the fourth day on;
+                 day_peers.py: its first third by others
     prepaid.py   a day's charges and statements, payments to orders, accounts converted; chain.py: payment to light
     scale.py     the journals, a shard's grid out of them, the close on Spark; accounts.py: a million accounts in SQL; servers.py: the
                  real servers that it takes
@@ -30,8 +31,10 @@ import importlib
 import os
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from ..errors import InputError
@@ -59,6 +62,14 @@ def beside(own: Line, peer: str, value: float, **more: Any) -> Iterator[Line]:
     theirs = {**own, **more, "value": value, "peer": peer}
     yield theirs
     yield {**theirs, "metric": "times_as_fast", "value": own["value"] / value, "unit": "x"}
+
+
+def is_there(peer: str) -> bool:
+    """Whether a peer's package is installed; where it is not, that is said beside the lines, on standard error."""
+    if find_spec(peer) is None:
+        print(f"{peer} is not installed here, so nothing is measured beside it; pip install {peer}", file=sys.stderr)
+        return False
+    return True
 
 
 def memory(bench: str, n: int) -> Line:

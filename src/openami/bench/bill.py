@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from ..billing.tariff import load_tariffs
 from ..billing.tou import fold_columns, tou_index
 from ..readings import IMPORT_WH, Calendar, Int64
 from ..store.blocks import BlockFile, slot_names
-from . import Line, beside, line, median_seconds, memory
+from . import Line, beside, is_there, line, median_seconds, memory
 from .shards import DAY, empty_lake, fill, validated_shards
 
 METERS = 1_048_576
@@ -60,7 +59,7 @@ def bill_file(path: str | Path, part: Segment, tou: Int64) -> list[Bill]:
 
 def _peers(own: Line, files: list[str], tou: Int64, totals: tuple[int, ...]) -> Iterator[Line]:
     for name, way in (("duckdb", _duckdb), ("polars", _polars), ("chdb", _chdb)):
-        if find_spec(name):
+        if is_there(name):
             version, job = way(files, tou)
             if (found := tuple(int(total) for total in job())) != totals:
                 raise RuntimeError(f"{name} bills {found} paise, OpenAMI {totals}: the comparison is not of the same work")

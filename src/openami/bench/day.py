@@ -27,6 +27,7 @@ from ..store.deployment import Deployment, Folder
 from ..store.lake import Lake
 from ..store.rows import Rows
 from . import Line, line, memory
+from .day_peers import beside_the_close
 from .days import bench_day
 from .shards import SHARD_METERS
 
@@ -39,9 +40,11 @@ KINDS = 4
 
 
 def run(meters: int | None = None, threads: int = 2) -> Iterator[Line]:
-    """`meters`, or both sizes of the claim."""
+    """`meters`, or both sizes of the claim, and what others do of it beside the last."""
     for size in SIZES if meters is None else (meters,):
-        yield from close_last("day", size, threads, 2)
+        lines = list(close_last("day", size, threads, 2))
+        yield from lines
+    yield from beside_the_close(lines[0], size)
 
 
 def close_last(bench: str, meters: int, threads: int, days: int) -> Iterator[Line]:

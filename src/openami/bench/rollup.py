@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from ..losses.rollup import Rollup, rollup_columns, together
 from ..readings import IMPORT_WH
 from ..store.blocks import BlockFile, slot_names
-from . import Line, beside, line, median_seconds, memory
+from . import Line, beside, is_there, line, median_seconds, memory
 from .shards import SHARD_METERS, empty_lake, fill, validated_shards
 
 METERS = 1_048_576
@@ -67,7 +66,7 @@ def _over(level: Rollup, each: int) -> Rollup:
 
 def _peers(own: Line, files: list[str], peaks_wh: int) -> Iterator[Line]:
     for name, way in (("duckdb", _duckdb), ("polars", _polars), ("chdb", _chdb)):
-        if find_spec(name):
+        if is_there(name):
             version, job = way(files)
             if (found := job()) != peaks_wh:
                 raise RuntimeError(f"{name} finds peaks of {found} Wh, OpenAMI {peaks_wh}: the comparison is not of the same work")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import pyarrow as pa
 from ..readings import DayBlock
 from ..store.blocks import block_to_table
 from ..store.lake import Lake
-from . import Line, beside, line, median_seconds, memory
+from . import Line, beside, is_there, line, median_seconds, memory
 from .shards import DAY, empty_lake, validated_shards
 
 METERS = 1_048_576
@@ -52,7 +51,7 @@ def _peers(own: Line, block: DayBlock, folder: Path) -> Iterator[Line]:
     wide = block_to_table(part).drop_columns("channel")
     path = folder / "peer.parquet"
     ways: dict[str, tuple[str, Callable[[], object]]] = {}
-    if find_spec("duckdb"):
+    if is_there("duckdb"):
         import duckdb
 
         connection = duckdb.connect()
@@ -61,7 +60,7 @@ def _peers(own: Line, block: DayBlock, folder: Path) -> Iterator[Line]:
         copy = f"copy (select * from {{}}) to '{path}' (format parquet, compression zstd)"  # noqa: S608
         ways[f"duckdb {duckdb.__version__}"] = "a column per slot", lambda: connection.execute(copy.format("wide"))
         ways[f"duckdb  {duckdb.__version__}"] = "long rows", lambda: connection.execute(copy.format("long"))
-    if find_spec("polars"):
+    if is_there("polars"):
         import polars as pl
 
         frame = pl.DataFrame(pl.from_arrow(wide))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import pyarrow as pa
 from ..readings import MISSING, Quality
 from ..vee import MeterLimits, RuleSet, VeeResult, load_rules, meter_limits
 from ..vee import run as vee_run
-from . import Line, line, median_seconds, memory
+from . import Line, beside, is_there, line, median_seconds, memory
 from .days import BenchDay, bench_day
 
 METERS = 1_000_000
@@ -40,10 +39,11 @@ def run(meters: int, threads: int = 2, peers: bool = True) -> Iterator[Line]:
         took_s = median_seconds(lambda: list(pool.map(whole_rule_set, shards, limits)))
         yield line("vee", "readings_per_s", readings / took_s, "readings/s", readings, mode="every check")
         took_s = median_seconds(lambda: list(pool.map(usual_inputs, shards, limits)))
-        yield line("vee", "readings_per_s", readings / took_s, "readings/s", readings, mode="import readings, registers and like days only")
+        own = line("vee", "readings_per_s", readings / took_s, "readings/s", readings, mode="import readings, registers and like days only")
+        yield own
     yield memory("vee", readings)
     if peers:
-        yield from _peers(min(meters, PEER_METERS), rules)
+        yield from _peers(own, min(meters, PEER_METERS), rules)
 
 
 def whole_rule_set(day: BenchDay, limits: MeterLimits) -> VeeResult:
@@ -69,20 +69,20 @@ def usual_inputs(day: BenchDay, limits: MeterLimits) -> VeeResult:
     return vee_run(day.wh, limits, like_day=day.like_wh, register_wh=day.register_wh, usual_wh=day.usual_wh)
 
 
-def _peers(meters: int, rules: RuleSet) -> Iterator[Line]:
+def _peers(own: Line, meters: int, rules: RuleSet) -> Iterator[Line]:
     day = bench_day(meters, 0)
     limits = meter_limits(rules, day.load_w, 30)
     ours = vee_run(day.wh, limits)
     bad = int(((ours.quality & np.uint32(Quality.MISSING | Quality.PLAUSIBILITY | Quality.FROZEN)) != 0).sum())
     rows = long_rows(day)
     for name, work in (("duckdb", _duckdb), ("polars", _polars)):
-        if find_spec(name):
+        if is_there(name):
             version, job = work(rows, rules)
             found = job()
             if found != bad:
                 raise RuntimeError(f"{name} finds {found} readings to estimate, OpenAMI {bad}: the comparison is not of the same work")
             took_s = median_seconds(job, 3)
-            yield line("vee", "readings_per_s", day.wh.size / took_s, "readings/s", day.wh.size, peer=f"{name} {version}", mode=PEER_CHECKS)
+            yield from beside(own, f"{name} {version}", day.wh.size / took_s, n=day.wh.size, mode=PEER_CHECKS)
 
 
 def long_rows(day: BenchDay) -> pa.Table:
@@ -101,7 +101,7 @@ def long_rows(day: BenchDay) -> pa.Table:
     )
 
 
-_SQL = """
+FILLED_SQL = """
 with marked as (
   select *, wh is null as missing, wh < 0 or wh > limit_wh as implausible,
          case when wh = lag(wh) over day then 0 else 1 end as step
@@ -119,10 +119,11 @@ filled as (
   select *, sum(case when bad then 0 else wh end) over (partition by meter) as good,
          sum(case when bad then like_wh else 0 end) over (partition by meter) as estimated
   from usable)
-select count(*) filter (bad), count(*) filter (spike),
-       sum(case when not bad then wh when estimated > 0 and register_wh >= good then like_wh * (register_wh - good) / estimated else like_wh end)
-from filled
 """
+VALIDATED_SQL = (
+    "case when not bad then wh when estimated > 0 and register_wh >= good then like_wh * (register_wh - good) / estimated else like_wh end"
+)
+_SQL = f"{FILLED_SQL} select count(*) filter (bad), count(*) filter (spike), sum({VALIDATED_SQL}) from filled"  # noqa: S608
 
 
 def _duckdb(rows: pa.Table, rules: RuleSet) -> tuple[str, Any]:
@@ -131,19 +132,30 @@ def _duckdb(rows: pa.Table, rules: RuleSet) -> tuple[str, Any]:
     connection = duckdb.connect()
     connection.register("arrow_rows", rows)
     connection.execute("create table readings as select * from arrow_rows")
-    values = {"frozen": rules.frozen_run_min, "spike": rules.spike_tolerance, "least": rules.spike_wh_min}
-    return duckdb.__version__, lambda: connection.execute(_SQL, values).fetchall()[0][0]
+    return duckdb.__version__, lambda: connection.execute(_SQL, sql_values(rules)).fetchall()[0][0]
+
+
+def sql_values(rules: RuleSet) -> dict[str, float]:
+    """What `FILLED_SQL` asks of the rules."""
+    return {"frozen": rules.frozen_run_min, "spike": rules.spike_tolerance, "least": rules.spike_wh_min}
 
 
 def _polars(rows: pa.Table, rules: RuleSet) -> tuple[str, Any]:
     import polars as pl
 
     frame = pl.DataFrame(pl.from_arrow(rows))
+    plan = filled_frame(frame.lazy(), rules).select(pl.col("bad").sum(), pl.col("spike").sum(), pl.col("validated").sum())
+    return pl.__version__, lambda: int(plan.collect()["bad"][0])
+
+
+def filled_frame(rows: Any, rules: RuleSet) -> Any:
+    """The same as `FILLED_SQL` of a lazy frame of Polars, with the column `validated`."""
+    import polars as pl
+
     wh, like, register = pl.col("wh"), pl.col("like_wh"), pl.col("register_wh")
     bad, good, estimated = pl.col("bad"), pl.col("good"), pl.col("estimated")
-    plan = (
-        frame.lazy()
-        .with_columns(
+    return (
+        rows.with_columns(
             missing=wh.is_null(), implausible=((wh < 0) | (wh > pl.col("limit_wh"))).fill_null(False), run=wh.rle_id().over("meter")
         )
         .with_columns(
@@ -164,6 +176,4 @@ def _polars(rows: pa.Table, rules: RuleSet) -> tuple[str, Any]:
             .then(like * (register - good) / estimated)
             .otherwise(like)
         )
-        .select(bad.sum(), pl.col("spike").sum(), pl.col("validated").sum())
     )
-    return pl.__version__, lambda: int(plan.collect()["bad"][0])
