@@ -79,7 +79,8 @@ def test_a_killed_leader_under_load_loses_nothing(start_nats: Start, tmp_path: P
             journal.close()
 
 
-def test_a_server_killed_and_started_again_has_everything(one: NatsServers, tmp_path: Path) -> None:
+def test_a_server_killed_and_started_again_has_everything(one: NatsServers, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "openami.journal")
     journal = journal_at(one, tmp_path)
     kept = many(2000, seed=1)
     journal.store(kept, 0)
@@ -88,6 +89,7 @@ def test_a_server_killed_and_started_again_has_everything(one: NatsServers, tmp_
     journal.store(many(10, seed=2), 0)
     assert {*kept} <= {octets for batch in journal.batches() for octets in batch.frames}
     journal.close()
+    assert f"is reached by way of 127.0.0.1:{one.each[0].port} now" in caplog.text
 
 
 def test_a_store_waits_for_servers_that_are_away_and_says_so_once(

@@ -329,7 +329,7 @@ def test_stopping_remembers_how_far_frames_are_judged(journal: Journal) -> None:
 
 @pytest.mark.parametrize(("frames", "octets"), [(5, 10**9), (10**9, 700)])
 def test_a_full_inbox_stops_reading_and_an_emptied_one_resumes(
-    gated: Gated, monkeypatch: pytest.MonkeyPatch, frames: int, octets: int
+    gated: Gated, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, frames: int, octets: int
 ) -> None:
     monkeypatch.setattr(module, "INBOX_FRAMES", frames)
     monkeypatch.setattr(module, "INBOX_BYTES", octets)
@@ -351,6 +351,9 @@ def test_a_full_inbox_stops_reading_and_an_emptied_one_resumes(
         assert len(stored(gated)) == 30
 
     run(scenario)
+    said = [record.getMessage() for record in caplog.records if "wait for the journal" in record.getMessage()]
+    assert len(said) == 1, "once a minute, however often the inbox fills"
+    assert "senders are slowed until it has them, none is lost" in said[0]
 
 
 def test_what_was_confirmed_until_the_stop_is_stored(journal: Journal) -> None:

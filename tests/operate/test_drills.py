@@ -434,14 +434,16 @@ def test_shards_of_the_embedded_journal_are_not_divided(folder: Folder) -> None:
 # -- duplicates, and a backlog -------------------------------------------------------------------------------------------------------
 
 
-def test_frames_delivered_three_times_make_the_same_days(tmp_path: Path, town, undisturbed) -> None:
+def test_frames_delivered_three_times_make_the_same_days(tmp_path: Path, town, undisturbed, caplog) -> None:
     frames = pushes(town)
     site = make_site(tmp_path / "data", town, [*frames, *frames, *reversed(frames)])
-    causes = collect(site)
-    close_all(site)
+    progress = Progress()
+    with caplog.at_level("WARNING", "openami.worker"):
+        one_round(site.folder, Task(), progress, town.calendar.day_start(FIRST) + DAYS * 86_400 + AFTER_S)
+        one_round(site.folder, Task(), progress, town.calendar.day_start(FIRST) + DAYS * 86_400 + AFTER_S)
     site.rows.close()
     assert told_of(site) == undisturbed
-    assert causes["replayed_counter"] == 2 * len(frames)
+    assert [record.getMessage() for record in caplog.records] == [f"refused, and kept in quarantine: {2 * len(frames)} replayed_counter"]
 
 
 def test_days_of_backlog_at_once_are_taken_confirmed_and_closed_in_one_round(folder: Folder, town, undisturbed) -> None:

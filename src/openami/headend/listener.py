@@ -11,7 +11,9 @@ frames are in the journal; if the journal cannot be written the listener stops, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +27,12 @@ from .admission import Admission, Verdict
 from .gate import Allowance
 from .intake import SETTLE_EVERY_S, Intake, Notes, Tally
 
+log = logging.getLogger("openami.headend")
 MAX_APDU_BYTES = 16_384
 INBOX_FRAMES = 20_000
 INBOX_BYTES = 32 * 2**20
 BACKLOG = 4096
+SAY_EVERY_S = 60.0
 
 
 class PushListener:
@@ -50,6 +54,7 @@ class PushListener:
         self._inbox: list[tuple[_Connection | _Datagram, bytes]] = []
         self._inbox_bytes = 0
         self._paused = False
+        self._crowded_said = float("-inf")
         self._datagrams: asyncio.DatagramTransport | None = None
         self._leaving: list[_Connection] = []
         self._connections: set[_Connection] = set()
@@ -130,7 +135,14 @@ class PushListener:
         self._inbox_bytes += len(octets)
         if self.crowded and not self._paused:
             self._pause()
+            self._say_crowded()
         self._wake.set()
+
+    def _say_crowded(self) -> None:
+        """Once a minute at most: behind a backlog it is so again and again."""
+        if time.monotonic() - self._crowded_said > SAY_EVERY_S:
+            self._crowded_said = time.monotonic()
+            log.warning("%d frames wait for the journal: senders are slowed until it has them, none is lost", len(self._inbox))
 
     def _pause(self) -> None:
         self._paused = True

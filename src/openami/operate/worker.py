@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -42,7 +43,8 @@ class Task:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a worker is. last_round_s: UTC seconds; lag_frames: frames that the journal had more than were read, None = not known."""
+    """How far a worker is. last_round_s: UTC seconds; lag_frames: frames that the journal had more than were read, None = not known;
+    refused: by cause, of all frames read."""
 
     rounds: int = 0
     failed: int = 0
@@ -57,6 +59,7 @@ class Progress:
     why: str = "no round has ended yet"
     beat: float = field(default_factory=time.monotonic)
     busy_s: dict[str, float] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
 
 
 def work(
@@ -103,7 +106,7 @@ def one_round(folder: Folder, task: Task, progress: Progress, now_s: float, *, a
             progress.lag_frames = 0
             return 0
         with _timed(progress, "collect"), span("worker.collect"):
-            collect(site, tick, shards=task.shards, worker=task.name)
+            _tell_refused(progress, collect(site, tick, shards=task.shards, worker=task.name))
         progress.lag_frames = max(0, site.journal_frames() - held) if held is not None else None
         days = due_days(site, now_s, task.close_after_s)
         new = [day for day in days for shard in own if site.lake.has("raw", day, shard) and not is_closed(site.lake, day, shard)]
@@ -126,6 +129,13 @@ def one_round(folder: Folder, task: Task, progress: Progress, now_s: float, *, a
         return int(done["closed"])
     finally:
         site.rows.close()
+
+
+def _tell_refused(progress: Progress, causes: Counter[str]) -> None:
+    """What was refused since the last round: of the first, since the journal began."""
+    fresh, progress.refused = causes - progress.refused, causes
+    if fresh:
+        log.warning("refused, and kept in quarantine: %s", ", ".join(f"{count} {cause}" for cause, count in sorted(fresh.items())))
 
 
 def due_days(site: Site, now_s: float, close_after_s: int) -> list[date]:

@@ -185,6 +185,7 @@ class NatsStream:
                 await nc.connect(
                     list(self.address.servers),
                     error_cb=_nothing,
+                    reconnected_cb=self._reconnected,
                     name="openami",
                     tls=tls,
                     user=os.environ.get(USER),
@@ -205,6 +206,9 @@ class NatsStream:
         config = await self._stream_config(create)
         if create and config.num_replicas < 3:
             await self._prove_sync()
+
+    async def _reconnected(self) -> None:
+        log.info("the journal %s is reached by way of %s now", self.address, self._nc.connected_url.netloc)
 
     async def _leave(self) -> None:
         """Close the connection, and end what the client has left running where it had lost it."""
