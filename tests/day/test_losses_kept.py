@@ -61,6 +61,23 @@ def test_wires_lose_a_part_of_what_is_lost_and_its_interval_holds_it(closed):
     assert rows[0].of(2 * rows[0].in_wh)[0] == pytest.approx(2 * rows[0].technical_wh)
 
 
+def test_heat_is_told_where_the_air_is_known_and_phases_and_classes_always(site):
+    assert {(row.hot_spot_c, row.ageing) for row in Found(site.lake).loading(SECOND)} == {(None, None)}
+    (row,) = Found(site.lake).loading(SECOND)
+    assert 0 <= row.unbalance <= 2
+    assert sum(json.loads(row.peak_by_class).values()) == pytest.approx(1, abs=1e-3)
+    folder = site.folder.root / FOLDER
+    folder.mkdir()
+    air = [f"{day},{hour},{celsius}" for day, celsius in ((FIRST, 20), (SECOND, 40)) for hour in range(24)]
+    (folder / "temperature.csv").write_text("\n".join(["day,hour,celsius", *air]) + "\n")
+    look_back(site, SECOND, 0)
+    (warm,) = Found(site.lake).loading(SECOND)
+    assert 40 < warm.hot_spot_c < 160
+    (folder / "temperature.csv").write_text("day,hour,celsius\n2025-12-01,noon,20\n")
+    with pytest.raises(InputError, match=r"temperature\.csv, line 2"):
+        look_back(site, SECOND, 0)
+
+
 def test_books_are_the_statements_own(closed):
     days = [FIRST, SECOND]
     books = feeder_books(closed, days)

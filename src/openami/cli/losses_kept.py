@@ -69,7 +69,8 @@ def _loading(row: Any) -> str:
     spare = "-" if row.spare_kw is None else f"{row.spare_kw:.0f} kW"
     return (
         f"{row.transformer:16s} peak {_share(row.peak_share)}, mean {_share(row.mean_share)} of its rating; power factor "
-        f"{_share(row.power_factor)}; low volts {_share(row.low_volts)}; room {spare}"
+        f"{_share(row.power_factor)}; unbalance {_share(row.unbalance)}; low volts {_share(row.low_volts)}; room {spare}"
+        + (f"; hot spot {row.hot_spot_c:.0f} degrees" if row.hot_spot_c is not None else "")
     )
 
 

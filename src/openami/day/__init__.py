@@ -22,7 +22,7 @@ meter_errors.py how far each meter may be off, and how doubtful its place is
 outages.py   what meters told of their supply made into outages, and facts for VEE
 audit.py     the energy account of closed days, with intervals, when it is asked for
 findings.py  the energy audit written down behind the close
-suspected.py looking back over the last days: suspects, true places, loading; technical.py: what wires lose
+suspected.py looking back over the last days: suspects, true places; technical.py: what wires lose; loaded.py: how transformers fare
 span.py      a few feeders' measured values over days; signs.py: what speaks about each consumer of them
 sold.py      what each feeder took in, sold and was paid: the books of AT&C loss; tomorrow.py: the next day's demand
 inspected.py what inspections found, and the suspicions that learn from it

@@ -17,6 +17,7 @@ from datetime import date, datetime
 from math import sqrt
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..losses.account import NORMAL_90, Part
@@ -156,7 +157,8 @@ class TechnicalRow:
 @dataclass(frozen=True, slots=True)
 class LoadingRow:
     """A transformer over `days` days. Shares are of its rating; None where the rating or its meter is not known. low_volts, high_volts: share of its
-    consumers' known slots outside the limits; solar_kw, vehicle_kw, spare_kw: what could still be added."""
+    consumers' known slots outside the limits; solar_kw, vehicle_kw, spare_kw: what could still be added; hot_spot_c, ageing: where the air's temperature
+    is told; unbalance: of the busiest slots, the largest deviation of a phase; peak_by_class: JSON, share by consumer category."""
 
     transformer: str
     feeder: str
@@ -173,6 +175,10 @@ class LoadingRow:
     spare_kw: float | None
     coverage: float
     days: int
+    hot_spot_c: float | None = None
+    ageing: float | None = None
+    unbalance: float | None = None
+    peak_by_class: str | None = None
 
 
 class Found:
@@ -185,11 +191,16 @@ class Found:
         """The days that have findings, in order."""
         return self._lake.days("loss_account")
 
-    def accounts(self, first: date, last: date | None = None, *, feeders: Set[str] | None = None) -> list[NodeAccount]:
+    def accounts(
+        self, first: date, last: date | None = None, *, feeders: Set[str] | None = None, nodes: Set[str] | None = None
+    ) -> list[NodeAccount]:
         """Every node's account over the days first to last (both included; last None = first alone), feeders first, by name. Days without findings
-        count as if they were not there: ask `days` for them."""
+        count as if they were not there: ask `days` for them. nodes: these alone."""
         by_node: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for _, _, row in self._rows("loss_account", first, last, feeders, pc.field("hour").is_null()):
+        asked = pc.field("hour").is_null()
+        if nodes is not None:
+            asked &= pc.field("node").isin(sorted(nodes))
+        for _, _, row in self._rows("loss_account", first, last, feeders, asked):
             by_node.setdefault((row["level"], row["node"]), []).append(row)
         return [_joined(by_node[key]) for key in sorted(by_node, key=lambda k: (k[0] != "feeder", k[1]))]
 
@@ -226,13 +237,26 @@ class Found:
 
     def suspects(self, day: date | None = None, *, feeders: Set[str] | None = None, limit: int | None = None) -> list[SuspectRow]:
         """Whom to visit first, as known with `day` closed (None = the last day that has findings)."""
-        rows = [row for _, _, row in self._latest("suspects", day, feeders)]
-        rows.sort(key=lambda row: (-row["worth_wh"], row["serial"]))
-        return [_suspect(rank, row) for rank, row in enumerate(rows[:limit], start=1)]
+        rows = self._ranked(day, feeders)
+        return [_suspect(rank, row) for rank, row in enumerate(rows.slice(0, limit).to_pylist(), start=1)] if rows else []
+
+    def _ranked(self, day: date | None, feeders: Set[str] | None) -> pa.Table | None:
+        """Rows of `suspects`, the visit that is worth most first, not unfolded yet; None where the day has none."""
+        known = self._lake.days("suspects")
+        asked = day or (known[-1] if known else None)
+        files = self._lake.files("suspects", asked) if asked and known else {}
+        held = [self._lake.read("suspects", asked, shard) for shard in sorted(files)] if asked else []
+        if not held:
+            return None
+        rows = pa.concat_tables(held)
+        rows = rows if feeders is None else rows.filter(pc.field("feeder").isin(sorted(feeders)))
+        return rows.sort_by([("worth_wh", "descending"), ("serial", "ascending")])
 
     def suspect(self, serial: str, day: date | None = None) -> SuspectRow | None:
         """One meter's row, with its rank among all; None where it is not suspected."""
-        return next((row for row in self.suspects(day) if row.serial == serial), None)
+        rows = self._ranked(day, None)
+        at = pc.index(rows["serial"], serial).as_py() if rows else -1
+        return None if rows is None or at < 0 else _suspect(at + 1, rows.slice(at, 1).to_pylist()[0])
 
     def proposals(self, day: date | None = None, *, feeders: Set[str] | None = None) -> list[ProposalRow]:
         """Meters that seem to hang elsewhere, the surest first. A person accepts them (the registry is changed there, never here)."""
@@ -268,9 +292,10 @@ class Found:
         for day, shard in sorted(places):
             if first <= day <= (last or first):
                 held = self._lake.read(table, day, shard)
-                for row in (held if only is None else held.filter(only)).to_pylist():
-                    if feeders is None or row["feeder"] in feeders:
-                        yield day, shard, row
+                held = held if only is None else held.filter(only)
+                held = held if feeders is None else held.filter(pc.field("feeder").isin(sorted(feeders)))
+                for row in held.to_pylist():
+                    yield day, shard, row
 
 
 def _joined(rows: list[dict[str, Any]]) -> NodeAccount:

@@ -24,17 +24,21 @@ CHANNELS = (IMPORT_WH, EXPORT_WH, IMPORT_VAH, VOLTAGE_V, CURRENT_A)
 @dataclass(frozen=True, slots=True)
 class Span:
     """Measured values of whole days, [slot, meter] in the order of `index` (the last day's, of these feeders alone), MISSING where there is none
-    or an estimate; None = no such channel. days: how many; feeders: names."""
+    or an estimate; None = no such channel. days: how many, dates: which; feeders: names."""
 
     index: ShardIndex
     feeders: tuple[str, ...]
-    days: int
+    dates: tuple[date, ...]
     slots_per_day: int
     wh: Int32
     export_wh: Int32 | None
     vah: Int32 | None
     volts: Int32 | None
     amps: Int32 | None
+
+    @property
+    def days(self) -> int:
+        return len(self.dates)
 
     def groups(self) -> Iterator[Group]:
         """Its feeders that have both consumers and transformers."""
@@ -67,7 +71,7 @@ def spans(site: Site, last: date, shard: int, span_days: int, only: str | None =
         rest = (grids.get(channel.name) for channel in CHANNELS[1:])
         if IMPORT_WH.name in grids:
             names = tuple(index.feeders[f] for f in feeders)
-            yield Span(_only(index, columns), names, len(days), per_day, grids[IMPORT_WH.name], *rest)
+            yield Span(_only(index, columns), names, tuple(days), per_day, grids[IMPORT_WH.name], *rest)
 
 
 def _batches(index: ShardIndex, only: str | None) -> Iterator[list[int]]:

@@ -13,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from ..losses.features import Features
-from ..losses.loading import headroom, loading, outside_limits
 from ..losses.mapping import Proposal
 from ..losses.suspects import EVIDENCE, Model, Suspect, contributions, suspects
-from ..readings import MISSING, MISSING64
 from .inspected import learnt
+from .loaded import LOADING, Around, loading_rows
 from .signs import known_features, signs_of, tampers, whereabouts
 from .site import Site
 from .span import SPAN_DAYS, Group, spans
@@ -26,7 +25,6 @@ from .technical import TECHNICAL, technical_rows
 LISTED, LISTED_SHARE = 20, 0.02
 PROBABLE = 0.05
 """A feeder's suspects: the first twenty, or 2 % of its consumers where that is more, of those with evidence and at least this probability."""
-NOMINAL_V = 230.0
 DAYS_MIN = 2
 
 
@@ -34,8 +32,7 @@ def look_back(site: Site, last: date, shard: int, span_days: int = SPAN_DAYS) ->
     """Write `suspects`, `mapping_proposals`, `mapping_doubts`, `technical` and `loading` of (last, shard), from up to `span_days` closed days
     that end with it. By one day nobody is suspected: a table without rows says that it was looked."""
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in SCHEMAS}
-    ratings = {t.name: float(t.rating_kva) for t in site.rows.transformers()}
-    model, interval_s = learnt(site), site.calendar.interval_s
+    model, around, interval_s = learnt(site), Around.of(site, last), site.calendar.interval_s
     for span in spans(site, last, shard, span_days):
         tamper = tampers(site, span, last, span_days)
         for group in span.groups():
@@ -45,7 +42,7 @@ def look_back(site: Site, last: date, shard: int, span_days: int = SPAN_DAYS) ->
             if span.days >= DAYS_MIN:
                 rows["suspects"] += _suspects(group, model, signs_of(group, tamper, where.doubts))
             rows["technical"] += technical_rows(group, interval_s)
-            rows["loading"] += _loading(group, ratings, interval_s)
+            rows["loading"] += loading_rows(group, around, interval_s)
     rows["suspects"].sort(key=lambda row: (-float(str(row["worth_wh"])), str(row["serial"])))
     for rank, row in enumerate(rows["suspects"], start=1):
         row["rank"] = rank
@@ -88,37 +85,6 @@ def _row(group: Group, s: Suspect, log_odds: dict[str, float], values: np.ndarra
     }  # fmt: skip
 
 
-def _loading(group: Group, ratings: dict[str, float], interval_s: int) -> list[dict[str, object]]:
-    """Rows of `loading`. A rating that is not above 0 tells no shares (the audit names it)."""
-    span = group.span
-    rating = np.array([ratings.get(group.name(k), np.nan) for k in range(group.dts.size)])
-    rating = np.where(rating > 0, rating, np.nan)
-    wh = np.where(group.of_dt(span.wh) != MISSING, group.of_dt(span.wh), MISSING64).astype(np.int64)
-    vah = np.where(group.of_dt(span.vah) != MISSING, group.of_dt(span.vah), MISSING64).astype(np.int64)
-    found, room = loading(wh, vah, rating, interval_s), headroom(wh, rating, span.slots_per_day)
-    known = wh != MISSING64
-    peak = np.where(known.any(axis=0), np.where(known, wh, 0).max(axis=0) * 3600 / interval_s / 1e3, np.nan)
-    low, high = outside_limits(span.volts[:, group.members], NOMINAL_V) if span.volts is not None else (None, None)
-    rows = []
-    for k in range(group.dts.size):
-        own = group.at == k
-        row = {
-            "rating_kva": rating[k], "peak_kw": peak[k], "peak_share": found.peak_share[k], "mean_share": found.mean_share[k],
-            "over_hours": found.over_hours[k], "power_factor": found.power_factor[k], "solar_kw": room.solar_kw[k],
-            "vehicle_kw": room.vehicle_kw[k], "spare_kw": room.day_kw[k],
-            "low_volts": _mean(low, own), "high_volts": _mean(high, own),
-        }  # fmt: skip
-        told: dict[str, object] = {name: float(v) if np.isfinite(v) else None for name, v in row.items()}
-        share = float(known[:, k].mean())
-        rows.append({"transformer": group.name(k), "feeder": group.feeder, **told, "coverage": share, "days": span.days})
-    return rows
-
-
-def _mean(values: np.ndarray | None, own: np.ndarray) -> float:
-    some = values[own & np.isfinite(values)] if values is not None else np.zeros(0)
-    return float(some.mean()) if some.size else np.nan
-
-
 SUSPECTS = pa.schema(
     [
         ("rank", pa.int32()), ("serial", pa.string()), ("transformer", pa.string()), ("feeder", pa.string()), ("probability", pa.float64()),
@@ -130,10 +96,5 @@ PROPOSALS = pa.schema(
     [("serial", pa.string()), ("feeder", pa.string()), ("now", pa.string()), ("to", pa.string()), ("confidence", pa.float64()),
      ("voltage", pa.float64()), ("energy", pa.float64()), ("days", pa.int32())]
 )  # fmt: skip
-_SHARES = ("rating_kva", "peak_kw", "peak_share", "mean_share", "over_hours", "power_factor", "low_volts", "high_volts", "solar_kw", "vehicle_kw",
-           "spare_kw", "coverage")  # fmt: skip
-LOADING = pa.schema(
-    [("transformer", pa.string()), ("feeder", pa.string()), *((name, pa.float64()) for name in _SHARES), ("days", pa.int32())]
-)
 DOUBTS = pa.schema([("serial", pa.string()), ("doubt", pa.float64())])
 SCHEMAS = {"suspects": SUSPECTS, "mapping_proposals": PROPOSALS, "mapping_doubts": DOUBTS, "technical": TECHNICAL, "loading": LOADING}
