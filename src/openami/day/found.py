@@ -157,8 +157,8 @@ class TechnicalRow:
 @dataclass(frozen=True, slots=True)
 class LoadingRow:
     """A transformer over `days` days. Shares are of its rating; None where the rating or its meter is not known. low_volts, high_volts: share of its
-    consumers' known slots outside the limits; solar_kw, vehicle_kw, spare_kw: what could still be added; hot_spot_c, ageing: where the air's temperature
-    is told; unbalance: of the busiest slots, the largest deviation of a phase; peak_by_class: JSON, share by consumer category."""
+    consumers' known slots outside the limits; solar_kw, vehicle_kw, spare_kw: what could still be added; hot_spot_c, ageing: where the air's
+    temperature is told; unbalance: of the busiest slots, the largest deviation of a phase; peak_by_class: JSON, share by consumer category."""
 
     transformer: str
     feeder: str

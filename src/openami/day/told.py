@@ -56,14 +56,10 @@ class Told:
         if account is None:
             raise InputError(f"there is no account {number}; see its number")
         for serial, shard, column, load_w in _places(site, account, day):
-            if not site.lake.has("statements", day, shard):
+            statement = site.lake.row("statements", day, shard, number, None)
+            if statement is None:
                 continue
-            at = pc.index(site.lake.read("statements", day, shard, columns=["account"])["account"], number).as_py()
-            if at < 0:
-                continue
-            statement, usage, charges = (
-                site.lake.read(t, day, shard).slice(at, 1).to_pylist()[0] for t in ("statements", "usage", "charges")
-            )
+            usage, charges = (site.lake.row(t, day, shard, number, None, beside="statements") or {} for t in ("usage", "charges"))
             lines = {name.removesuffix(PAISE): paise for name, paise in charges.items() if name.endswith(PAISE) and paise is not None}
             lines.pop(TO_DATE)
             tariff = load_tariffs().on(usage["tariff"], day)

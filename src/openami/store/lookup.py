@@ -88,9 +88,9 @@ class Lookup:
 
     def meters(self, reach: Reach, after: str, limit: int, *, on_feeder: str = "", under: str = "") -> list[dict[str, Any]]:
         """Meters with the usage point at which they hang now, in order of serial, from behind `after`."""
-        wanted = [meter.c.serial > after, _points(reach)]
+        wanted = [usage_point.c.meter > after, _points(reach)]
         wanted += [c == v for c, v in ((usage_point.c.feeder, on_feeder), (usage_point.c.transformer, under)) if v]
-        return self._all(_METERS.where(*wanted).order_by(meter.c.serial).limit(limit))
+        return self._all(_METERS.where(*wanted).order_by(usage_point.c.meter).limit(limit))  # the indexes of points stand in this order
 
     def meter(self, reach: Reach, serial: str) -> dict[str, Any] | None:
         found = self._first(_METER, key=serial)

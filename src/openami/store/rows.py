@@ -66,6 +66,8 @@ usage_point = sa.Table(
     sa.Column("since", sa.Date, nullable=False),
     sa.Column("until", sa.Date),
     sa.PrimaryKeyConstraint("name", "since"),
+    sa.Index("ix_usage_point_feeder_meter", "feeder", "meter"),
+    sa.Index("ix_usage_point_transformer_meter", "transformer", "meter"),
 )
 account = sa.Table(
     "account",

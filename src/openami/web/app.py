@@ -26,6 +26,7 @@ from ..registry import NodeKind
 from . import sign_in, tables
 from .access import STAFF, Right, Role, Who
 from .api.words import NOTHING_THERE, Refused, problem
+from .control_room.names import SAYERS
 from .gate import SAFE_METHODS, ForeignForm, Gate, NotAllowed, NotSignedIn, needs
 from .limits import Limit
 from .packing import Packed
@@ -52,6 +53,8 @@ STATIC_TYPES = {
     "consumer.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
+SAYS = {"evidence_says": SAYERS["evidence_says"]}
+"""How a suspect's evidence is told, in the reader's language."""
 READ = ["GET", "HEAD"]
 PAGE_ROWS = 50
 MOST = 12, 24
@@ -101,7 +104,7 @@ def _town_pages(app: FastAPI, town: TownReader, console: Console) -> None:
         if not town.days():
             return console.page(request, "empty.html", None)
         asked = console.day(day)
-        return console.page(request, "overview.html", asked, town=town.overview(asked, _feeders(who)), most=MOST)
+        return console.page(request, "overview.html", asked, town=town.overview(asked, _feeders(who)), most=MOST, **SAYS)
 
     @app.api_route("/transformers/{name}", methods=READ, response_model=None)
     def transformer(request: Request, who: SeesTown, name: Name, day: Day = "", lang: Lang = "") -> Response:
@@ -109,7 +112,7 @@ def _town_pages(app: FastAPI, town: TownReader, console: Console) -> None:
         found = town.transformer(name, asked)
         if found is None or not who.sees_feeder(found.node.feeder):
             raise NotThere("transformer", name)
-        return console.page(request, "transformer.html", asked, it=found)
+        return console.page(request, "transformer.html", asked, it=found, **SAYS)
 
     @app.api_route("/transformers/{name}/hours.csv", methods=READ, response_model=None)
     def transformer_csv(who: SeesTown, name: Name, day: Day = "") -> Response:
@@ -184,7 +187,7 @@ def _meter_pages(app: FastAPI, town: TownReader, console: Console) -> None:
         found = _own_meter(who, town.meter(serial, asked), asked)
         if found is None:
             raise NotThere("meter", serial)
-        return console.page(request, "meter.html", asked, it=found)
+        return console.page(request, "meter.html", asked, it=found, **SAYS)
 
     @app.api_route("/meters/{serial}/day.csv", methods=READ, response_model=None)
     def meter_csv(who: SeesMeters, serial: Name, day: Day = "") -> Response:

@@ -100,6 +100,12 @@ class ClosedDay:
         at = int(own.transformer[index])
         return KINDS[own.kind[index]], None if at < 0 else self.transformer_names[at], self.names[own.feeder[index]]
 
+    def shards_of(self, kind: NodeKind, name: str) -> list[int]:
+        """Where a feeder or transformer has its meters."""
+        names = self.names if kind is NodeKind.FEEDER else self.transformer_names
+        at = names.index(name) if name in names else -2
+        return [k for k, own in sorted(self.shards.items()) if ((own.feeder if kind is NodeKind.FEEDER else own.transformer) == at).any()]
+
     @property
     def intervals(self) -> tb.Intervals:
         whole = [sum(getattr(one, name) for one in self.feeders) for name in ("expected", "metered", "estimated", "missing")]
@@ -310,3 +316,13 @@ def _money(site: Site, day: date, shards: list[int]) -> tb.Money:
         low=whole["low"],
         due=whole["due"],
     )
+
+
+def node_hours(site: Site, found: ClosedDay, kind: NodeKind, name: str) -> list[dict[str, Any]]:
+    """A node's rows of the day's balance by hour, in order. DataError where a file is damaged."""
+    rows: list[dict[str, Any]] = []
+    for shard in found.shards_of(kind, name):
+        held = site.lake.read("balance", found.day, shard, coded=["kind", "node"])
+        own = (pc.field("node") == name) & (pc.field("kind") == str(kind)) & pc.field("hour").is_valid()
+        rows += held.filter(own).to_pylist()
+    return sorted(rows, key=lambda row: row["hour"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,7 @@ from ..store.journal_at import open_journal
 from ..store.keys import MasterKey, load_master_key
 from ..store.rows import account, meter, usage_point
 from . import townbook as tb
-from .closed_days import KINDS, ClosedDay, ClosedDays, ShardDay
+from .closed_days import KINDS, ClosedDay, ClosedDays, ShardDay, node_hours
 from .one_account import OneAccount, last_heard, withheld
 from .one_meter import channels_of, day_column
 
@@ -241,7 +240,7 @@ class OpenedTown:
                 own = measuring[0].serial if measuring else own
                 below += self._rows(found, shard, here[columns.kind[here] == KINDS.index(NodeKind.CONSUMER)].tolist())
         suspicions = tuple(one for one in self._suspicions(day, frozenset({node.feeder})) if name in (one.transformer, one.to_transformer))
-        return tb.TransformerDay(node, day, own, self._hours(day, "transformer", name), tuple(below), suspicions)
+        return tb.TransformerDay(node, day, own, self._hours(day, NodeKind.TRANSFORMER, name), tuple(below), suspicions)
 
     def feeder(self, name: str, day: date) -> tb.FeederDay | None:
         found = self._closed.on(day)
@@ -252,11 +251,11 @@ class OpenedTown:
         for shard, columns in found.shards.items():
             measuring = np.flatnonzero((columns.feeder == at) & (columns.kind == KINDS.index(NodeKind.FEEDER)))
             own = next((who.serial for who in self._named(shard, measuring[:1].tolist())), own)
-        return tb.FeederDay(node, day, own, self._hours(day, "feeder", name))
+        return tb.FeederDay(node, day, own, self._hours(day, NodeKind.FEEDER, name))
 
-    def _hours(self, day: date, kind: str, name: str) -> tuple[tb.HourFigures, ...]:
+    def _hours(self, day: date, kind: NodeKind, name: str) -> tuple[tb.HourFigures, ...]:
         start = self.calendar.day_start(day)
-        rows = self._closed.reading(day, lambda: node_hours(self.site, day, kind, name))
+        rows = self._closed.reading(day, lambda: node_hours(self.site, self._closed.on(day), kind, name))
         return tuple(
             tb.HourFigures(
                 self.calendar.local(start + 3600 * (row["hour"] + 1)),
@@ -414,16 +413,6 @@ def _meter_row(found: ClosedDay, who: _Who) -> tb.MeterRow:
         int(own.flagged[k]),
         None if missing == found.slots else int(own.wh[k]),
     )
-
-
-def node_hours(site: Site, day: date, kind: str, name: str) -> list[dict[str, Any]]:
-    """A node's rows of the day's balance by hour, in order. DataError where a file is damaged."""
-    found: list[dict[str, Any]] = []
-    for shard in sorted(site.lake.files("balance", day)):
-        rows = site.lake.read("balance", day, shard, coded=["kind", "node"])
-        own = pc.and_(pc.equal(rows["node"], name), pc.and_(pc.equal(rows["kind"], kind), pc.is_valid(rows["hour"])))
-        found += rows.filter(own).to_pylist()
-    return sorted(found, key=lambda row: row["hour"])
 
 
 def _seems_elsewhere(one: ProposalRow) -> tb.Suspicion:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from heapq import nsmallest
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -171,13 +172,13 @@ def losses(
     asked = day or days[-1]
     after = key_of(cursor, str, str)
     own = [feeder for feeder in town.overview(asked).feeders if who.sees_feeder(feeder.name)]
-    rows = [_balance("feeder", f, f.name, asked) for f in own]
-    rows += [_balance("transformer", t, f.name, asked) for f in own for t in f.transformers]
-    wanted = sorted((r for r in rows if kind in (None, r.kind)), key=lambda r: (r.kind, r.name))
-    behind = [r for r in wanted if after is None or (r.kind, r.name) > after]
-    kept, onward = page_of(behind[: limit + 1], limit, lambda r: (r.kind, r.name))
+    nodes: list[tuple[str, str, str, FeederNode | TransformerNode]] = [("feeder", f.name, f.name, f) for f in own]
+    nodes += [("transformer", t.name, f.name, t) for f in own for t in f.transformers]
+    behind = (node for node in nodes if kind in (None, node[0]) and (after is None or node[:2] > after))
+    listed = nsmallest(limit + 1, behind, key=lambda node: node[:2])
+    kept, onward = page_of([_balance(kind, node, at, asked) for kind, _, at, node in listed], limit, lambda r: (r.kind, r.name))
     found = Found(site_of(request).lake)
-    accounts = {(a.level, a.node): a for a in found.accounts(asked)}
+    accounts = {(a.level, a.node): a for a in found.accounts(asked, nodes={row.name for row in kept})}
     technical = {(t.level, t.node): t for t in found.technical(asked)}
     return Page(items=[_audited(row, accounts.get((row.kind, row.name)), technical.get((row.kind, row.name))) for row in kept], next=onward)
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from ...day import Site
 from ...readings import CHECK_BITS, IMPORT_WH, MISSING, Quality
+from ...registry import NodeKind
 from ...store.facts import edits_of
 from ...store.heard import register_reading
 from ...store.lookup import Lookup
@@ -25,7 +25,7 @@ from ...store.proposals import PROPOSAL_LIVES_S, Proposal
 from ...store.rows import account, association_key, contact, meter, meter_key, usage_point
 from ...store.supply_rows import SupplyRows, supply_decision
 from ..access import Who
-from ..closed_days import ClosedDay
+from ..closed_days import ClosedDay, node_hours
 from ..gate import Gate
 from ..one_meter import day_column
 
@@ -181,14 +181,10 @@ class Demand:
     peak_hour: int | None
 
 
-def demand(site: Site, day: date, kind: str, name: str) -> Demand:
+def demand(site: Site, stands: ClosedDay, kind: NodeKind, name: str) -> Demand:
     """Out of the day's balance, only the node's own rows."""
-    found: list[dict[str, Any]] = []
-    for shard in sorted(site.lake.files("balance", day)):
-        rows = site.lake.read("balance", day, shard)
-        own = rows.filter(pc.and_(pc.equal(rows["kind"], kind), pc.equal(rows["node"], name)))
-        found += [row for row in own.to_pylist() if row["hour"] is not None]
-    hours = tuple((r["hour"], r["in_wh"], r["out_wh"], r["coverage"]) for r in sorted(found, key=lambda r: r["hour"]))
+    found = node_hours(site, stands, kind, name)
+    hours = tuple((r["hour"], r["in_wh"], r["out_wh"], r["coverage"]) for r in found)
     known = [(wh, hour) for hour, wh, _, _ in hours if wh is not None]
     top = max(known, default=None)
     return Demand(hours, None if top is None else top[0] / 1000, None if top is None else top[1])

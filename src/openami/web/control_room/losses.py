@@ -95,7 +95,7 @@ def transformer(request: Request, who: Sees, name: Name, day: Day = "", lang: La
     if not feeder or not who.sees_feeder(feeder):
         raise NotThere("transformer", name)
     hours = found.hours(asked, name)
-    whole = next((one for one in found.accounts(asked) if one.node == name), None)
+    whole = next(iter(found.accounts(asked, nodes={name})), None)
     figures = next((t.figures for t in stands.transformers.values() if t.name == name), None)
     figures = figures or next(f.figures for f in stands.feeders if f.name == name)
     answer: dict[str, Any] = {

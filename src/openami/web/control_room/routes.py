@@ -17,6 +17,7 @@ from fastapi.responses import RedirectResponse
 from ...control.order import State
 from ...day import Site
 from ...readings import CHECKS
+from ...registry import NodeKind
 from ...store.supply_rows import SupplyRows
 from ..access import Right, Who
 from ..api.words import CURSOR, Refused, key_of, page_of
@@ -147,20 +148,21 @@ def feeder(request: Request, who: Sees, feeder: Name, day: Day = "", lang: Lang 
         raise NotThere("feeder", feeder)
     node = stands.node(feeder)
     below = node.transformers if node else ()
-    return page(request, "feeder.html", asked, it=own, below=below, demand=lists.demand(room.site(), asked, "feeder", feeder))
+    return page(request, "feeder.html", asked, it=own, below=below, demand=lists.demand(room.site(), stands, NodeKind.FEEDER, feeder))
 
 
 @router.get("/transformers/{name}", response_model=None)
 def transformer(request: Request, who: Sees, name: Name, day: Day = "", cursor: Cursor = None, lang: Lang = "") -> Response:
     """A transformer's demand against its rating, and its meters."""
     asked, room = closed_day(request, day), room_of(request)
-    own = room.town.closed(asked).transformers.get(name)
+    stands = room.town.closed(asked)
+    own = stands.transformers.get(name)
     if own is None or not who.sees_feeder(own.feeder):
         raise NotThere("transformer", name)
     after = key_of(cursor, str)
     rows = gate_of(request).lookup.meters(who.reach, after[0] if after else "", ROWS + 1, under=name)
     kept, onward = page_of(rows, ROWS, lambda row: (row["serial"],))
-    demand = lists.demand(room.site(), asked, "transformer", name)
+    demand = lists.demand(room.site(), stands, NodeKind.TRANSFORMER, name)
     return page(request, "transformer.html", asked, it=own, demand=demand, rows=kept, onward=onward)
 
 
