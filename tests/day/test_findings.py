@@ -177,6 +177,11 @@ def test_records_that_contradict_themselves_are_named_and_the_rest_is_told(whole
     rows = [json.loads(line) for line in result.output.splitlines()]
     assert any(sentence.format(**words) in row.get("doubt", "") for row in rows)
     assert any(row.get("loss_wh") is not None for row in rows)
+    if case == "meter missing":
+        own = {row["node"]: row for row in rows if "node" in row}
+        assert (own[words["dt"]]["loss_wh"], own[words["dt"]]["coverage"]) == (None, 0.0)
+        whole = next(account for account in Found(site.lake).accounts(SECOND) if account.level == "feeder")
+        assert own[whole.node]["coverage"] < whole.coverage
 
 
 def test_a_file_that_cannot_be_read_names_its_line(tmp_path):
