@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from ..errors import DataError
 from ..readings import MISSING, DayBlock, Int32
 from .pages import OwnPages
-from .places import opened
+from .places import opened, parquet_file
 
 PAGE_ROWS = 131_072
 RISING = ("meter", "slot")
@@ -105,7 +105,7 @@ def read_rows(path: str | Path, columns: Sequence[str] | None = None, coded: Seq
     """The rows of one file of the lake, without its partition columns; of `columns` those that the file has, None = all; those named in `coded`
     as dictionaries. DataError where it is damaged. One thread: whoever reads many files does so from threads of its own."""
     try:
-        with pq.ParquetFile(opened(path), memory_map=True, page_checksum_verification=True, read_dictionary=list(coded)) as file:
+        with parquet_file(opened(path), coded) as file:
             own = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
             rows = file.read(own, use_threads=False)
             return pa.Table.from_arrays(rows.columns, schema=_nullable(rows.schema, [True] * rows.num_columns))
@@ -175,7 +175,7 @@ class BlockFile:
         self.path = path
         try:
             source = opened(path)
-            self._file = pq.ParquetFile(source, memory_map=True, page_checksum_verification=True)
+            self._file = parquet_file(source)
             self._own = OwnPages.of(source, self._file.metadata)
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(error) from error

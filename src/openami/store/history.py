@@ -35,7 +35,7 @@ from ..readings import MISSING, Int32, UInt32
 from .blocks import BlockFile, Part, read_rows, to_numbers
 from .groups import GroupFile, write_indexed
 from .lake import Lake
-from .places import Local, Place, Write, opened
+from .places import Local, Place, Write, opened, parquet_file
 
 PART_METERS = 16_384
 GROUP_METERS = 4
@@ -234,7 +234,7 @@ class _OpenPart:
 
     def open_whole(self) -> None:
         try:
-            self._whole = pq.ParquetFile(opened(self.path), memory_map=True, page_checksum_verification=True)
+            self._whole = parquet_file(opened(self.path))
         except (OSError, pa.ArrowException) as error:
             raise _damaged(self.path, error) from error
 
