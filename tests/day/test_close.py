@@ -18,9 +18,10 @@ import pytest
 import openami
 from openami.day import Site, close, close_all, collect
 from openami.day.lines import charge_lines, usage_by_period
+from openami.day.meter_day import meter_day
 from openami.errors import DataError
 from openami.fleet.town import Town
-from openami.readings import ESTIMATED_BITS, Quality
+from openami.readings import ESTIMATED_BITS, IMPORT_WH, MISSING, Quality
 from openami.store.deployment import Folder
 
 from .sites import DAYS, FIRST, device, make_site, make_town, pushes, send
@@ -29,7 +30,7 @@ SECOND = FIRST + timedelta(days=1)
 MUTE, LATE = 3, 4
 """Meter MUTE is never heard on the first day; of meter LATE one reading comes only after that day was closed."""
 LATE_SLOT = 30
-TABLES = ("validated", "validated_quality", "usage", "charges", "statements", "notices", "due", "balance")
+TABLES = ("validated", "validated_quality", "usage", "charges", "statements", "notices", "due", "balance", "meter_day")
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +243,24 @@ def test_a_shard_in_which_nobody_has_an_account_yet_is_closed(tmp_path: Path) ->
     assert statements(site, FIRST) == {}
     assert len(statements(site, SECOND)) == len(town.accounts)
     assert site.lake.read("balance", FIRST, 0).num_rows > 0
+
+
+def test_a_day_counts_each_meter_as_its_readings_say(site: Site) -> None:
+    day = site.deployment.open_days[-1]
+    for shard in site.rows.shards():
+        rows, raw = meter_day(site, day, shard), site.lake.read_blocks("raw", day, shard)[IMPORT_WH.name].values
+        block, index = site.lake.read_blocks("validated", day, shard)[IMPORT_WH.name], site.rows.shard_index(shard, day)
+        assert rows["received"].to_pylist() == (raw != MISSING).sum(axis=0).tolist()
+        assert rows["estimated"].to_pylist() == ((block.quality & ESTIMATED_BITS) != 0).sum(axis=0).tolist()
+        wh = np.where(block.values == MISSING, 0, block.values).sum(axis=0, dtype=np.int64)
+        assert [value or 0 for value in rows["wh"].to_pylist()] == wh.tolist()
+        assert rows["feeder"].to_pylist() == [index.feeders[k] for k in index.feeder.tolist()]
+        assert rows["transformer"].to_pylist() == [index.transformers[k] if k >= 0 else None for k in index.transformer.tolist()]
+
+
+def test_a_day_that_was_closed_before_meters_were_counted_is_counted_when_it_is_asked_for(site: Site) -> None:
+    day, shard = site.deployment.open_days[-1], site.rows.shards()[0]
+    kept = meter_day(site, day, shard)
+    shutil.rmtree(site.lake.root / "meter_day")
+    again = meter_day(Site.open(site.folder), day, shard)
+    assert again.to_pylist() == kept.to_pylist()

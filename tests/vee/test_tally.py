@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from openami.readings import ESTIMATED_BITS, MISSING, Quality
+from openami.readings import CHECK_BITS, ESTIMATED_BITS, MISSING, Quality
 from openami.vee.estimate import like_day
-from openami.vee.tally import mean_meters, mean_of_days, tally
+from openami.vee.tally import marks, mean_meters, mean_of_days, tally
 
 BITS = [0, int(Quality.SPIKE), int(Quality.ESTIMATED_LIKE_DAY), int(Quality.ESTIMATED_CLASS_PROFILE | Quality.SCALED_TO_REGISTER)]
 
@@ -32,9 +32,30 @@ def test_a_day_is_tallied_as_by_hand(shape: tuple[int, int], data: st.DataObject
         assert found.last_metered[m] == (metered[-1] if metered else -1)
 
 
+@settings(max_examples=60)
+@given(shape=hnp.array_shapes(min_dims=2, max_dims=2, max_side=6), data=st.data())
+def test_a_day_is_marked_as_by_hand(shape: tuple[int, int], data: st.DataObject) -> None:
+    missed = [int(Quality.MISSING), int(Quality.MISSING | Quality.ESTIMATED_LINEAR)]
+    values = data.draw(hnp.arrays(np.int32, shape, elements=st.sampled_from([int(MISSING), 0, 250])))
+    quality = data.draw(hnp.arrays(np.uint32, shape, elements=st.sampled_from([*BITS, *missed])))
+    found = marks(values, quality)
+    failed = int(CHECK_BITS) & ~int(Quality.MISSING)
+    for m in range(shape[1]):
+        bits = quality[:, m].tolist()
+        sent = [t for t, q in enumerate(bits) if not q & Quality.MISSING]
+        assert found.received[m] == len(sent)
+        assert found.last_received[m] == (sent[-1] if sent else -1)
+        assert found.missing[m] == int((values[:, m] == MISSING).sum())
+        assert found.estimated[m] == sum(bool(q & int(ESTIMATED_BITS)) for q in bits)
+        assert found.flagged[m] == sum(bool(q & failed) for q in bits)
+        assert found.bits[m] == np.bitwise_or.reduce(quality[:, m])
+
+
 def test_values_and_quality_of_different_days_are_refused() -> None:
     with pytest.raises(ValueError, match="one day block"):
         tally(np.zeros((4, 3), np.int32), np.zeros((4, 2), np.uint32))
+    with pytest.raises(ValueError, match="one day block"):
+        marks(np.zeros((4, 3), np.int32), np.zeros((4, 2), np.uint32))
 
 
 @settings(max_examples=40)
