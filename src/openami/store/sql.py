@@ -37,6 +37,8 @@ LINE = {"client_encoding": "utf8", "tcp_user_timeout": 10_000, "keepalives_idle"
 """When a server counts as lost whose packets are lost (ms, s, s, times): the system's own patience is a quarter of an hour and more."""
 CHUNK = 50_000
 CACHE_KIB = 32_768  # SQLite's own 2 MiB are too few for a million accounts: pages would be written and read again
+READERS = 40
+"""So many threads answer requests at once, and each may read a SQLite file."""
 OUT_OF_ORDER = ("readonly", "full", "unable to open", "disk I/O", "locked", "closed", "connect")
 
 
@@ -292,7 +294,7 @@ def configured(setting: str | None, file: Path) -> sa.URL:
 
 def _engine(url: sa.URL) -> sa.Engine:
     if url.get_backend_name() == "sqlite":
-        engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+        engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, max_overflow=READERS)
 
         @sa.event.listens_for(engine, "connect")
         def prepare(connection: Any, _: Any) -> None:

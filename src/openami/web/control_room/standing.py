@@ -33,19 +33,25 @@ class Kept(Generic[T]):
 
     def __init__(self, renew_s: float = RENEW_S, most: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
         self._renew_s, self._most, self._clock = renew_s, most, clock
-        self._lock, self._held = threading.Lock(), dict[Hashable, tuple[float, T]]()
+        self._lock, self._first, self._held = threading.Lock(), threading.Lock(), dict[Hashable, tuple[float, T]]()
         self._renewing: set[Hashable] = set()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="standing")
 
     def get(self, key: Hashable, reckon: Callable[[], T]) -> T:
+        held = self._kept(key, reckon)
+        if held is None:
+            with self._first:  # many who come at once, as after a start, wait for one answer instead of each asking for its own
+                held = self._kept(key, reckon)
+                return held[1] if held is not None else self._put(key, reckon())
+        return held[1]
+
+    def _kept(self, key: Hashable, reckon: Callable[[], T]) -> tuple[float, T] | None:
         with self._lock:
             held = self._held.get(key)
-            if held is not None:
-                if self._clock() - held[0] >= self._renew_s and key not in self._renewing:
-                    self._renewing.add(key)
-                    self._pool.submit(self._renew, key, reckon)
-                return held[1]
-        return self._put(key, reckon())
+            if held is not None and self._clock() - held[0] >= self._renew_s and key not in self._renewing:
+                self._renewing.add(key)
+                self._pool.submit(self._renew, key, reckon)
+            return held
 
     def _renew(self, key: Hashable, reckon: Callable[[], T]) -> None:
         try:
