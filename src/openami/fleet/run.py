@@ -82,7 +82,8 @@ class _Pusher:
         self._frames = WrapperReader()
         self._captured: dict[int, bytes] = {}
         town = fleet.town
-        self._source = min(number, len(town.meters) - 1)
+        source = min(number, len(town.meters) - 1)
+        self._values = {name: block[source].tolist() for name, block in town.channels.items()}
         self._replayed = {s.slot for s in fleet.plan.sends[number] if s.kind is Kind.REPLAY}
 
     async def run(self) -> None:
@@ -109,7 +110,8 @@ class _Pusher:
                 if send.kind not in CONFIRMED:
                     await self._writer.drain()
                     return
-                await asyncio.wait_for(self._confirmation(invoke), self._fleet.timeout_s)
+                async with asyncio.timeout(self._fleet.timeout_s):
+                    await self._confirmation(invoke)
                 outcome.confirmed.add((self._number, at))
                 return
             except (OSError, TimeoutError, asyncio.IncompleteReadError):
@@ -129,7 +131,7 @@ class _Pusher:
             if send.stamp_slot is None
             else town.calendar.day_start(town.first_day) + 900 * (send.stamp_slot + 1)
         )
-        values = {name: int(block[self._source, send.slot]) for name, block in town.channels.items()}
+        values = {name: of_slots[send.slot] for name, of_slots in self._values.items()}
         invoke = meter.counter & 0xFFFFFF
         frame = meter.push(stamp + 5, stamp, values)
         if send.kind is Kind.MALFORMED:
