@@ -136,7 +136,7 @@ def test_a_phone_with_several_accounts_gets_a_code_that_works_once(house: House,
     assert browser.post("/sign-in/code", data=sent).status_code == 303
     mine = browser.get("/me?lang=en").text
     assert house.own["account"] in mine
-    assert mine.count("/consumers/") == 2
+    assert mine.count("/my/") == 2
     assert house.browser().post("/sign-in/code", data=sent).status_code == 403  # another browser's form
     late = house.browser()
     form = FORM.search(late.get("/sign-in/phone").text)[1]
