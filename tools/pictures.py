@@ -13,9 +13,9 @@ from playwright.sync_api import Browser, StorageState, sync_playwright
 DOCS = Path(__file__).parent.parent / "docs"
 DESKTOP, PHONE = (1280, 800), (360, 640)
 PHONES = [
-    ("pictures/phone-home-hindi.png", "/my?lang=hi", PHONE, "light", 1100),
-    ("pictures/phone-use-hindi.png", "/my/2000000001/usage?lang=hi", PHONE, "dark", 1100),
-    ("pictures/phone-why.png", "/my/2000000001/days/2025-12-03?lang=en", PHONE, "light", 1200),
+    ("pictures/phone-home-hindi.png", "/my/2000000012?lang=hi", PHONE, "light", 1100),
+    ("pictures/phone-use-hindi.png", "/my/2000000005/usage?lang=hi", PHONE, "dark", 1100),
+    ("pictures/phone-why.png", "/my/2000000012/days/2025-12-03?lang=en", PHONE, "light", 1200),
 ]
 """As the demo's consumer sees them; the others as its operator does."""
 PICTURES = [
