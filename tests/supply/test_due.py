@@ -54,6 +54,20 @@ def test_who_was_told_in_time_is_ordered_to_be_cut(site: Site, town: Town) -> No
     assert all(one.allowed for one in (SupplyRows(site.rows.database).decisions(a)[0] for a in owing(town)))
 
 
+def test_many_are_asked_for_as_each_one_alone(site: Site, town: Town) -> None:
+    """Accounts that are known and in every sort of trouble, one without its meter's name, and one that is nobody's."""
+    in_order(site, at(site, FIRST, "08:00"))
+    cut_s = play(site, Phones())
+    SupplyRows(site.rows.database).tell(owing(town)[0], "life_support", True, cut_s, "asha", "an oxygen concentrator")
+    points = {point.name: point.meter for point in town.points}
+    orders = [Order(f"x{a.number}", What.DISCONNECT, a.number, points[a.usage_point], cut_s, who="asha") for a in town.accounts]
+    orders += [replace(orders[0], order_id="y", meter=""), replace(orders[0], order_id="z", account="0"), replace(orders[1], account="")]
+    guard = SupplyGuard(site)
+    together = guard.ask_all(orders, cut_s)
+    assert together == [guard.ask(order, cut_s) for order in orders]
+    assert len({decision.allowed for decision, _ in together}) == 2
+
+
 def test_nobody_is_told_twice_of_one_fall(site: Site, town: Town) -> None:
     in_order(site, at(site, FIRST, "08:00"))
     phones = Phones()
