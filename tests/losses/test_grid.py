@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from openami.losses.fitted import beyond, fit, technical_w
 from openami.losses.grid import buses_below, flow, voltages
 from openami.losses.opendss import read_opendss
 from openami.losses.pandapower_grid import grid_of
-from openami.studies.physics import circuit_audit, metered_loss_kwh, simbench_year
+from openami.studies.physics import circuit_audit, european_circuit, metered_loss_kwh, simbench_year
+
+EUROPEAN = Path(__file__).parents[3] / "shared/data/ieee_european_lv_feeder/lvtestcase_opendss.zip"
 
 MASTER = """
 ! two homes behind a transformer and 100 m of cable
@@ -125,6 +128,18 @@ def test_perfect_meters_find_the_power_flows_loss_opendss(small):
 @pytest.fixture(scope="module")
 def rural3() -> tuple[Any, Any, Any]:
     return simbench_year("1-LV-rural3")
+
+
+@pytest.mark.skipif(not EUROPEAN.exists(), reason="the IEEE European LV feeder's OpenDSS files are not there")
+def test_the_real_european_feeder_is_read_and_its_loss_found():
+    """55 loads on 906 buses; an evening's hour in minutes."""
+    circuit = european_circuit(EUROPEAN)
+    power, reactive = circuit.power()
+    assert power.shape == (1440, 55)
+    hour = slice(18 * 60, 19 * 60)
+    told = circuit_audit("IEEE European LV", circuit.grid, power[hour], reactive[hour], 60)
+    assert abs(told.audit_against_flow) < 1e-3
+    assert 0.1 < told.percent < 3
 
 
 def test_perfect_meters_find_the_power_flows_loss_simbench(rural3):
