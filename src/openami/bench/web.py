@@ -1,17 +1,26 @@
 """`web`: pages of a town of a million accounts with 1,000 closed days behind it (`web_town.py` says how it is made), from a server of one process
 beside the load generator: the consumer's home at 200 requests a second, each of an account of its own; the meter page with a year of curves; the
-wall. A latency is from when a request was due until its last byte: one that had to wait for others has waited. Without peers.
+wall; and every list and page of the control room, a few times each. A latency is from when a request was due until its last byte: one that had to
+wait for others has waited. `cpu_s` is the server's CPU for one of them.
+
+Peers, at the same rate: FastAPI alone with a page of one line, and with one row of the same registry by its key.
 """
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import socket
+import sqlite3
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +33,43 @@ from .web_town import DAYS, make_town
 METERS = 1_010_000
 """Meters of the network included: some 990,000 accounts to a million of meters."""
 RATE_PER_S, HOME_S, OTHER_PER_S, OTHERS, CONSUMERS, WARM = 200, 15, 5, 100, 400, 60
+PAGES_PER_S, PAGE_TIMES = 2.0, 8
+PAGES = (
+    "/room/network",
+    "/room/network/{feeder}",
+    "/room/transformers/{transformer}",
+    "/room/meters",
+    "/room/meters?text={meter}",
+    "/room/meters?feeder={feeder}",
+    "/room/meters/{meter}?span=all",
+    "/room/orders",
+    "/room/events",
+    "/room/exceptions",
+    "/room/exceptions?check=spike",
+    "/room/exceptions/{meter}",
+    "/room/losses",
+    "/room/losses/{transformer}",
+    "/room/suspects",
+    "/room/mapping",
+    "/room/outages",
+    "/",
+    "/meters",
+    "/meters?state=silent",
+    "/meters?text={account}",
+    "/meters/{meter}",
+    "/transformers/{transformer}",
+    "/feeders/{feeder}",
+    "/due",
+    "/consumers/{account}",
+    "/api/v1/usage-points",
+    "/api/v1/meters?feeder={feeder}",
+    "/api/v1/meters?transformer={transformer}",
+    "/api/v1/meters/{meter}/readings?from=2025-12-01",
+    "/api/v1/accounts",
+    "/api/v1/accounts/{account}",
+    "/api/v1/accounts/{account}/statements",
+    "/api/v1/losses",
+)
 
 
 def run(meters: int, home_s: int = HOME_S) -> Iterator[Line]:
@@ -32,30 +78,65 @@ def run(meters: int, home_s: int = HOME_S) -> Iterator[Line]:
         root.mkdir()
         numbers = make_town(root, meters)
         yield line("web", "town_made", time.perf_counter() - start, "s", meters, accounts=len(numbers), days=DAYS)
-        port, ready = _free_port(), multiprocessing.get_context("spawn").Queue()
-        server = multiprocessing.get_context("spawn").Process(target=_serve, args=(root, port, numbers, ready), daemon=True)
-        server.start()
-        try:
-            operator, consumers, serials = ready.get(timeout=600)
-            base = f"http://127.0.0.1:{port}"
-            for metric, asked, per_s, seconds in (
-                ("wall", [(operator, "/room")] * OTHERS, OTHER_PER_S, 0),
-                ("meter_page", [(operator, f"/room/meters/{serial}?span=year") for serial in serials], OTHER_PER_S, 0),
-                ("consumer_home", consumers, RATE_PER_S, home_s),
-            ):
-                count = seconds * per_s or len(asked)
-                wanted = [asked[k % len(asked)] for k in range(count)]
-                asyncio.run(_ask(base, [asked[k % len(asked)] for k in range(WARM)], 2.0 if metric != "consumer_home" else 50.0))
-                times, octets = asyncio.run(_ask(base, wanted, per_s))
-                for name, share in (("p50", 0.5), ("p99", 0.99)):
-                    value = float(np.quantile(times, share))
-                    yield line(
-                        "web", f"{metric}_{name}", value, "s", len(times), accounts=len(numbers), days=DAYS, per_s=per_s, octets=octets
-                    )
-        finally:
-            server.terminate()
-            server.join()
+        yield from ask_town(root, numbers, home_s)
+        yield from ask_peers(root, home_s)
         yield memory("web", meters)
+
+
+def ask_town(root: Path, numbers: list[str], home_s: int = HOME_S) -> Iterator[Line]:
+    """Lines about a town that is there."""
+    with _server(_serve, root, numbers) as (pid, base, (operator, consumers, serials, named)):
+        year = [(operator, f"/room/meters/{serial}?span=year") for serial in serials]
+        for metric, asked, per_s, count in (
+            ("wall", [(operator, "/room")] * OTHERS, OTHER_PER_S, OTHERS),
+            ("meter_page", year, OTHER_PER_S, len(year)),
+            ("consumer_home", consumers, RATE_PER_S, home_s * RATE_PER_S),
+        ):
+            asyncio.run(_ask(base, [asked[k % len(asked)] for k in range(WARM)], 2.0 if metric != "consumer_home" else 50.0))
+            yield from _asked(metric, base, pid, [asked[k % len(asked)] for k in range(count)], per_s, accounts=len(numbers), days=DAYS)
+        for path in [page.format(**named) for page in PAGES]:
+            asyncio.run(_ask(base, [(operator, path)], PAGES_PER_S))
+            yield from _asked("page", base, pid, [(operator, path)] * PAGE_TIMES, PAGES_PER_S, path=path, accounts=len(numbers))
+
+
+def ask_peers(root: Path, seconds: int = HOME_S) -> Iterator[Line]:
+    """What a page costs that says nothing, and one that looks a row up."""
+    with _server(_serve_bare, root, []) as (pid, base, serial):
+        for peer, path in ((f"fastapi {version('fastapi')}, one line", "/"), ("fastapi and sqlite3, one row by key", f"/meters/{serial}")):
+            asyncio.run(_ask(base, [("", path)] * WARM, 50.0))
+            yield from _asked("consumer_home", base, pid, [("", path)] * (seconds * RATE_PER_S), RATE_PER_S, peer=peer)
+
+
+def _asked(metric: str, base: str, pid: int, wanted: list[tuple[str, str]], per_s: float, **about: object) -> Iterator[Line]:
+    before = _cpu_s(pid)
+    times, octets = asyncio.run(_ask(base, wanted, per_s))
+    cpu_s = (_cpu_s(pid) - before) / len(times)
+    for name, share in (("p50", 0.5), ("p99", 0.99)):
+        value = float(np.quantile(times, share))
+        yield line("web", f"{metric}_{name}", value, "s", len(times), per_s=per_s, octets=octets, cpu_s=round(cpu_s, 5), **about)
+
+
+@contextmanager
+def _server(serve: Callable[..., None], root: Path, numbers: list[str]) -> Iterator[tuple[int, str, Any]]:
+    """(process, address, what it told) of a server of its own."""
+    port, ready = _free_port(), multiprocessing.get_context("spawn").Queue()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(root, port, numbers, ready), daemon=True)
+    server.start()
+    try:
+        told = ready.get(timeout=600)
+        yield int(server.pid or 0), f"http://127.0.0.1:{port}", told
+    finally:
+        server.terminate()
+        server.join()
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far, of all its threads; 0 where the system does not say."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _free_port() -> int:
@@ -89,7 +170,34 @@ def _serve(root: Path, port: int, numbers: list[str], ready: multiprocessing.Que
     ]
     found = [gate.lookup.meters(Reach(everything=True), begin, 1) for begin in begins]
     serials = [rows[0]["serial"] for rows in found if rows]
-    ready.put((gate.sessions.begin("bench-operator", now_s, "127.0.0.1"), consumers, serials))
+    own = next(row for row in (gate.lookup.meter(Reach(everything=True), serial) for serial in serials) if row and row["account"])
+    named = {"meter": own["serial"], "account": own["account"], "transformer": own["transformer"], "feeder": own["feeder"]}
+    ready.put((gate.sessions.begin("bench-operator", now_s, "127.0.0.1"), consumers, serials, named))
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False)
+
+
+def _serve_bare(root: Path, port: int, numbers: list[str], ready: multiprocessing.Queue[object]) -> None:
+    """The peers' process: no sign-in, no session, no packing, no template."""
+    import uvicorn
+    from fastapi import FastAPI
+    from fastapi.responses import HTMLResponse
+
+    app, local = FastAPI(), threading.local()
+
+    @app.get("/health")
+    @app.get("/")
+    def hello() -> HTMLResponse:
+        return HTMLResponse("<p>hello</p>")
+
+    @app.get("/meters/{serial}")
+    def row(serial: str) -> HTMLResponse:
+        if not hasattr(local, "registry"):
+            local.registry = sqlite3.connect(Folder(root).rows)
+        found = local.registry.execute("SELECT serial, maker, model, shard FROM meter WHERE serial = ?", (serial,)).fetchone()
+        return HTMLResponse(f"<p>{found}</p>")
+
+    with sqlite3.connect(Folder(root).rows) as registry:
+        ready.put(registry.execute("SELECT serial FROM meter LIMIT 1").fetchone()[0])
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False)
 
 

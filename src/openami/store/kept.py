@@ -22,7 +22,7 @@ from .blocks import read_rows
 
 KEPT_BYTES = 2**30
 """A week's statements, charges and notices of a million accounts are 0.4 GB of columns."""
-ORDERS_KEPT = 64
+ORDERS_KEPT, PLACES_KEPT = 64, 65_536
 ORDER = b"roll"
 
 
@@ -33,19 +33,33 @@ class KeptRows:
         self._most, self._held = most_bytes, 0
         self._files: OrderedDict[str, _File] = OrderedDict()
         self._keys: OrderedDict[tuple[str, str], _Keys] = OrderedDict()
+        self._places: OrderedDict[tuple[str, str, str], int] = OrderedDict()
         self._lock = threading.Lock()
 
     def row(self, path: str, key: str, value: str, columns: Sequence[str] | None) -> dict[str, Any] | None:
         """`columns` (None = all) of the first row of a file whose column `key` (text) is `value`, of those that the file has; None = there is no such
         row. DataError where it is damaged."""
         file = self._file(path, columns)
-        at = self._keys_of(path, file, key).place(value)
+        at = self._place(path, file, key, value)
         return None if at < 0 else _row(file, at, columns)
 
     def row_beside(self, path: str, other: str, key: str, value: str, columns: Sequence[str] | None) -> dict[str, Any] | None:
         """As `row`, of a file without that key, whose rows stand in the order of the file `other`."""
-        at = self._keys_of(other, self._file(other, ()), key).place(value)
+        at = self._place(other, self._file(other, ()), key, value)
         return None if at < 0 else _row(self._file(path, columns), at, columns)
+
+    def _place(self, path: str, file: _File, key: str, value: str) -> int:
+        """Where in the file's order `value` stands, -1 = nowhere; somebody who was asked for is asked for again, of the days before."""
+        asked = file.order, key, value
+        with self._lock:
+            known = self._places.get(asked)
+        if known is None:
+            known = self._keys_of(path, file, key).place(value)
+            with self._lock:
+                self._places[asked] = known
+                while len(self._places) > PLACES_KEPT:
+                    self._places.popitem(last=False)
+        return known
 
     def _file(self, path: str, columns: Sequence[str] | None) -> _File:
         """The file with at least these columns read, None = all."""
