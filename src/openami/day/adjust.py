@@ -19,10 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..readings import IMPORT_WH, DayBlock
-from ..registry import ShardIndex
-from ..store.lake import Draft
+from ..readings import IMPORT_WH
 from ..vee import load_rules
+from ..vee.tally import tally
 from .balance import balance_rows
 from .buffers import Buffers
 from .charge import charge_rows, doubt_of, reckon, usage_rows
@@ -65,12 +64,15 @@ def _again(site: Site, day: date, shard: int, buffers: Buffers, changed: set[dat
     index, roll = site.registry_of(shard, day)
     like_days = load_rules().on(day, "domestic").like_day_days
     with site.lake.draft(day) as draft:
-        if any(day - timedelta(days=back) in changed for back in range(like_days + 1)):
-            validated = validate(site, day, index, roll, buffers)
-            _write_energy(site, draft, index, validated)
-        else:
-            validated = site.lake.read_blocks("validated", day, shard)
-        money = reckon(site, roll, validated, doubt_of(roll, validated[IMPORT_WH.name]).held)
+        anew = any(day - timedelta(days=back) in changed for back in range(like_days + 1))
+        validated = validate(site, day, index, roll, buffers) if anew else site.lake.read_blocks("validated", day, shard)
+        energy = validated[IMPORT_WH.name]
+        counted = tally(energy.values, energy.quality)
+        if anew:
+            draft.write_blocks("validated", list(validated.values()))
+            draft.write("balance", shard, balance_rows(site, index, energy))
+            draft.write(METER_DAY, shard, meter_rows(index, energy, counted))
+        money = reckon(site, roll, validated, doubt_of(roll, energy, counted).held)
         draft.write("usage", shard, usage_rows(roll, money))
         draft.commit()
     due = pa.concat_tables([_difference(site, day, shard, roll, charge_rows(roll, money)), _negated(_posted_for(site, day, shard))])
@@ -83,12 +85,6 @@ def _again(site: Site, day: date, shard: int, buffers: Buffers, changed: set[dat
         .append_column("revision", pa.array(np.full(len(summed), number, np.int32)))
         .cast(ADJUSTMENTS)
     )
-
-
-def _write_energy(site: Site, draft: Draft, index: ShardIndex, validated: dict[str, DayBlock]) -> None:
-    draft.write_blocks("validated", list(validated.values()))
-    draft.write("balance", index.shard, balance_rows(site, index, validated[IMPORT_WH.name]))
-    draft.write(METER_DAY, index.shard, meter_rows(index, validated[IMPORT_WH.name]))
 
 
 def _difference(site: Site, day: date, shard: int, roll: Roll, now: pa.Table) -> pa.Table:

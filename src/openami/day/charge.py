@@ -30,7 +30,7 @@ from ..errors import DataError, InputError
 from ..prepaid.statement import daily_statements
 from ..readings import IMPORT_WH, Bool, DayBlock, Int32, Int64
 from ..vee import load_rules
-from ..vee.tally import tally
+from ..vee.tally import Tally
 from .quantities import DEMAND, WH, Quantities, carried, quantities
 from .roll import EPOCH, Before, Roll
 from .site import Site
@@ -49,12 +49,13 @@ class Charged:
     statements: pa.Table
 
 
-def charge_day(site: Site, roll: Roll, validated: dict[str, DayBlock]) -> Charged:
-    """Charge every account of a shard for one validated day, given by channel name (a tariff says which channel it prices). Reads the usage
-    and statements of the day before. DataError where a tariff's channel was never read, or the day before is open and not closed."""
+def charge_day(site: Site, roll: Roll, validated: dict[str, DayBlock], counted: Tally) -> Charged:
+    """Charge every account of a shard for one validated day, given by channel name (a tariff says which channel it prices), and `counted`, the tally
+    of its imported energy. Reads the usage and statements of the day before. DataError where a tariff's channel was never read, or the day before
+    is open and not closed."""
     energy = validated[IMPORT_WH.name]
     day, shard = energy.day, energy.shard
-    doubt = doubt_of(roll, energy)
+    doubt = doubt_of(roll, energy, counted)
     money = reckon(site, roll, validated, doubt.held)
     before = Before.of(site.lake, "statements", day - timedelta(days=1), shard, roll, CARRIED)
     statements = _statements(site, roll, day, shard, money, before)
@@ -85,12 +86,12 @@ class Doubt:
     held: Bool
 
 
-def doubt_of(roll: Roll, energy: DayBlock) -> Doubt:
+def doubt_of(roll: Roll, energy: DayBlock, counted: Tally) -> Doubt:
     """What is known and not known of each account's day."""
     missing_share_max = load_rules().on(energy.day, "domestic").billing_missing_share_max
-    found, meter = tally(energy.values, energy.quality), roll.meter
-    held = found.unfounded[meter] > missing_share_max * energy.values.shape[0]
-    return Doubt(found.wh[meter], found.estimated_wh[meter], found.missing[meter], found.last_metered[meter], np.asarray(held, np.bool_))
+    meter = roll.meter
+    held = np.asarray(counted.unfounded[meter] > missing_share_max * energy.values.shape[0], np.bool_)
+    return Doubt(counted.wh[meter], counted.estimated_wh[meter], counted.missing[meter], counted.last_metered[meter], held)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from itertools import chain
 from ..errors import DataError
 from ..readings import IMPORT_WH
 from ..store.lake import Draft
+from ..vee.tally import tally
 from .adjust import reclose
 from .balance import balance_rows
 from .books import note_totals, totals_of
@@ -118,15 +119,17 @@ def close_shard(site: Site, draft: Draft, day: date, shard: int) -> dict[str, in
     raw = goes_by(site.lake, day, shard)
     validated = validate(site, day, index, roll, _buffers())
     draft.write_blocks("validated", list(validated.values()))
-    charged = charge_day(site, roll, validated)
+    energy = validated[IMPORT_WH.name]
+    counted = tally(energy.values, energy.quality)
+    charged = charge_day(site, roll, validated, counted)
     draft.write("usage", shard, charged.usage)
     draft.write("charges", shard, charged.charges)
     draft.write("statements", shard, charged.statements)
     told = tell(site, day, shard, roll, charged.statements)
     draft.write("notices", shard, told.notices)
     draft.write("due", shard, told.due)
-    draft.write("balance", shard, balance_rows(site, index, validated[IMPORT_WH.name]))
-    draft.write(METER_DAY, shard, meter_rows(index, validated[IMPORT_WH.name]))
+    draft.write("balance", shard, balance_rows(site, index, energy))
+    draft.write(METER_DAY, shard, meter_rows(index, energy, counted))
     draft.write("closes", shard, closes_rows(raw, 0))
     return totals_of(charged.statements)
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from ..readings import IMPORT_WH, MISSING, DayBlock, Int32, Quality
 from ..registry import NodeKind, ShardIndex
-from ..vee.tally import marks, tally
+from ..vee.tally import Tally, marks, tally
 from .site import Site
 
 TABLE = "meter_day"
@@ -26,9 +26,9 @@ WORDS = ("kind", "feeder", "transformer")
 """Columns of words; read as dictionaries they are numbers."""
 
 
-def meter_rows(index: ShardIndex, energy: DayBlock) -> pa.Table:
-    """The rows of a validated day of import_wh."""
-    found, counted = marks(energy.values, energy.quality), tally(energy.values, energy.quality)
+def meter_rows(index: ShardIndex, energy: DayBlock, counted: Tally) -> pa.Table:
+    """The rows of a validated day of import_wh, whose tally is `counted`."""
+    found = marks(energy.values, energy.quality)
     kind = np.select([index.is_consumer, index.is_transformer, index.is_feeder], [0, 1, 2], -1).astype(np.int32)
     return pa.table(
         {
@@ -65,4 +65,4 @@ def meter_day(site: Site, day: date, shard: int) -> pa.Table:
     lacking = ((0, 0), (0, index.meters - block.values.shape[1]))  # meters that came since
     values = np.pad(block.values, lacking, constant_values=MISSING)
     quality = np.pad(block.quality, lacking, constant_values=np.uint32(Quality.MISSING))
-    return meter_rows(index, DayBlock(day, shard, IMPORT_WH, values, quality))
+    return meter_rows(index, DayBlock(day, shard, IMPORT_WH, values, quality), tally(values, quality))
