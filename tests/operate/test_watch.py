@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from day.sites import device, make_town
+from openami.cli import app
 from openami.control.guard import Decision
 from openami.control.order import Order, What
 from openami.demo.run import found
@@ -90,6 +92,18 @@ def test_not_ready_says_why() -> None:
     with Watch(("127.0.0.1", 0), registry_of("test"), list, lambda: ["the database does not answer"]) as watch:
         assert get(watch.port, "/ready") == (503, '{"ok": false, "against": ["the database does not answer"]}')
         assert get(watch.port, "/live")[0] == 200
+
+
+def test_openami_health_is_silent_or_says_why() -> None:
+    ask = CliRunner().invoke
+    with Watch(("127.0.0.1", 0), registry_of("test"), list, lambda: ["the database does not answer"]) as watch:
+        where = ["health", "--watch", f"127.0.0.1:{watch.port}"]
+        alive, ready = ask(app, where), ask(app, [*where, "--ready"])
+    assert (alive.exit_code, alive.output) == (0, "")
+    assert (ready.exit_code, ready.output) == (1, "the database does not answer\n")
+    nobody = ask(app, where)
+    assert nobody.exit_code == 1
+    assert "nothing that is ours answers" in nobody.output
 
 
 @pytest.mark.parametrize("text", ["", "here", "127.0.0.1:", "127.0.0.1:99999"])

@@ -7,7 +7,8 @@
                               first and last seconds (registry and keys; `raw` written), which are in `collect_seconds`
     accounts_loaded_per_s     a million accounts in SQLite and in PostgreSQL, and what asks for them: accounts.py
     close_seconds             the product's close of the same shards embedded, on Spark with one worker and with two; `speed_up` from one worker
-                              to two, `overhead_s` a task = what Spark with two workers takes longer than two threads. Each has run once before
+                              to two, `overhead_s` a task = what Spark with two workers takes longer than two threads. Each has run once before;
+                              cpu_s: of all processes but Spark's driver machine (Java)
 
 Servers, writers and readers share the machine: on machines of their own each has more. Without nats-server, PostgreSQL, or Java and pyspark,
 their lines are left out, and standard error says so.
@@ -20,7 +21,7 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -205,43 +206,44 @@ def _pushes() -> Iterator[bytes]:
 def _close(meters: int) -> Iterator[Line]:
     """The second day of the same shards, closed by each engine in a folder of its own; the first day, closed before, has started everything."""
     sizes = [meters // CLOSE_SHARDS] * CLOSE_SHARDS
-    seconds = {"embedded, 2 threads": _timed(sizes, None)}
+    took = {"embedded, 2 threads": _timed(sizes, None, time.process_time)}
     try:
         for workers in (1, 2):
-            seconds[f"spark, {workers} of 1 core"] = _on_spark(sizes, workers)
+            took[f"spark, {workers} of 1 core"] = _on_spark(sizes, workers)
     except InputError as error:
         log.warning("no lines about Spark: %s", error)
     readings = 48 * sum(sizes)
-    for mode, took_s in seconds.items():
-        yield line("scale", "close_seconds", took_s, "s", readings, mode=mode, tasks=CLOSE_SHARDS, **_load())
-    if len(seconds) == 3:
-        embedded, one, two = seconds.values()
-        yield line("scale", "speed_up", one / two, "x", readings, mode="spark, one to two workers")
-        yield line("scale", "overhead_s", (two - embedded) / CLOSE_SHARDS, "s", readings, mode="spark against embedded, a task")
+    for mode, (took_s, cpu_s) in took.items():
+        yield line("scale", "close_seconds", took_s, "s", readings, mode=mode, tasks=CLOSE_SHARDS, cpu_s=cpu_s, **_load())
+    if len(took) == 3:
+        embedded, one, two = took.values()
+        yield line("scale", "speed_up", one[0] / two[0], "x", readings, mode="spark, one to two workers", **_load())
+        overhead = {"mode": "spark against embedded, a task", "cpu_s": (two[1] - embedded[1]) / CLOSE_SHARDS}
+        yield line("scale", "overhead_s", (two[0] - embedded[0]) / CLOSE_SHARDS, "s", readings, **overhead, **_load())
 
 
-def _on_spark(sizes: list[int], workers: int) -> float:
+def _on_spark(sizes: list[int], workers: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(prefix="openami-bench-") as name:
         cluster = SparkCluster(Path(name), workers)
         cluster.start()
         try:
             with Spark(cluster.master, {"spark.executor.memory": "512m", "spark.driver.memory": "512m"}) as engine:
-                return _timed(sizes, engine)
+                return _timed(sizes, engine, lambda: time.process_time() + cluster.cpu_s())
         finally:
             cluster.stop()
 
 
-def _timed(sizes: list[int], engine: Spark | None) -> float:
-    """Seconds to close the second day."""
+def _timed(sizes: list[int], engine: Spark | None, spent_s: Callable[[], float]) -> tuple[float, float]:
+    """Seconds to close the second day, and of processors."""
     with tempfile.TemporaryDirectory(prefix="openami-bench-") as name:
         site = bench_site(Folder(Path(name)), sizes)
         stage = CloseStage(OpenBench(Path(name), tuple(sizes)))
         elsewhere = None if engine is None else partial(engine.run, stage)
         shards = range(len(sizes))
         close_all(site, days=[FIRST], shards=shards, elsewhere=elsewhere)
-        begun = time.perf_counter()
+        begun, before_s = time.perf_counter(), spent_s()
         close_all(site, days=[SECOND], shards=shards, elsewhere=elsewhere)
-        return time.perf_counter() - begun
+        return time.perf_counter() - begun, spent_s() - before_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class NatsServer:
         """Processor time that it has used."""
         if self.process is None:
             return 0.0
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        fields = _stat(self.process.pid)
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
@@ -191,6 +191,22 @@ class SparkCluster:
             size = ["--cores", "1", "--memory", self._memory, "--webui-port", "0", "-d", str(self._folder / f"work{k}")]
             self._run(f"worker{k}", "org.apache.spark.deploy.worker.Worker", "--host", host, *size, self.master)
 
+    def cpu_s(self) -> float:
+        """Processor time of master, workers, their executors and the Pythons below those, of what has ended there too."""
+        spent: dict[int, float] = {}
+        above: dict[int, int] = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                fields = _stat(int(entry.name))
+            except OSError:
+                continue  # it has just ended
+            above[int(entry.name)] = int(fields[1])
+            spent[int(entry.name)] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        own = {process.pid for process in self._processes}
+        while more := {pid for pid, parent in above.items() if parent in own and pid not in own}:
+            own |= more
+        return sum(spent.get(pid, 0.0) for pid in own)
+
     def stop(self) -> None:
         for process in reversed(self._processes):
             process.kill()
@@ -212,6 +228,11 @@ class SparkCluster:
         with (self._folder / f"{name}.log").open("wb") as log:
             command = [str(home / "bin" / "spark-class"), program, *arguments]
             self._processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self._folder))  # noqa: S603
+
+
+def _stat(pid: int) -> list[str]:
+    """What /proc says of a process, from its state on (proc(5): field 3)."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
 
 
 def _listens(port: int) -> None:
