@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from ...day import Site
@@ -146,7 +147,9 @@ def at_risk(site: Site, gate: Gate, who: Who) -> list[AtRisk]:
     if rows is None or not rows.num_rows:
         return []
     found = []
-    for row in rows.sort_by("balance_paise").slice(0, AT_RISK if who.reach.everything else 10 * AT_RISK).to_pylist():
+    most = AT_RISK if who.reach.everything else 10 * AT_RISK
+    poorest = pc.select_k_unstable(rows, most, sort_keys=[("balance_paise", "ascending"), ("account", "ascending")])
+    for row in rows.take(poorest).to_pylist():  # sorting all of it would carry every account's reasons about
         held = gate.lookup.account(who.reach, row["account"])
         if held is None:
             continue
