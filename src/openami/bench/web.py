@@ -173,7 +173,7 @@ def _serve(root: Path, port: int, numbers: list[str], ready: multiprocessing.Que
     own = next(row for row in (gate.lookup.meter(Reach(everything=True), serial) for serial in serials) if row and row["account"])
     named = {"meter": own["serial"], "account": own["account"], "transformer": own["transformer"], "feeder": own["feeder"]}
     ready.put((gate.sessions.begin("bench-operator", now_s, "127.0.0.1"), consumers, serials, named))
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False)
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False, timeout_keep_alive=120)
 
 
 def _serve_bare(root: Path, port: int, numbers: list[str], ready: multiprocessing.Queue[object]) -> None:
@@ -198,7 +198,7 @@ def _serve_bare(root: Path, port: int, numbers: list[str], ready: multiprocessin
 
     with sqlite3.connect(Folder(root).rows) as registry:
         ready.put(registry.execute("SELECT serial FROM meter LIMIT 1").fetchone()[0])
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False)
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False, timeout_keep_alive=120)
 
 
 async def _ask(base: str, wanted: list[tuple[str, str]], per_s: float) -> tuple[list[float], int]:
