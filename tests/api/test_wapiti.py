@@ -42,7 +42,7 @@ def test_a_scanner_finds_nothing_above_informational(house: House, wapiti: Path,
         command += ["-x", f"{address}/sign-out", "-f", "json", "-o", report, "--scope", "folder", "-d", "3", "--max-links-per-page", "30"]
         command += [
             "--max-scan-time",
-            "600",
+            str(SCAN_S),
             "--flush-session",
             "--no-bugreport",
             "--store-session",
