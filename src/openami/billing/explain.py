@@ -60,8 +60,8 @@ def explain_day(part: Segment, day: date, account: Account) -> Node:
         old_part = replace(old, amount_paise=-old.amount_paise, children=tuple(_negative(child) for child in old.children))
         children = (
             *why_applied(part, line, account, sum(now_wh)),
-            replace(new, code=f"{new.code}.to_date", en=f"{new.en}, to the end of {day}", hi=f"{new.hi}, {day} के अंत तक"),
-            replace(old_part, code=f"{old.code}.posted", en=f"{old.en}, less what was charged before {day}", hi=f"{old.hi}, {day} से पहले लिया गया घटाकर"),
+            _said(new, "to_date", f"to the end of {day}", f"{day} के अंत तक"),
+            _said(old_part, "posted", f"less what was charged before {day}", f"{day} से पहले लिया गया घटाकर"),
         )
         lines.append(replace(new, amount_paise=new.amount_paise - old.amount_paise, children=children, quantities=()))
     notes = (*readings(part.tariff, account), *netted, *crossings(part, sum(before_wh), sum(now_wh)))
@@ -286,6 +286,10 @@ class _Step:
                 case Percent(percent_milli=percent, of=of):
                     free[line.name] = round_half_up(sum(free[name] for name in of) * percent, 100_000)
         return free
+
+
+def _said(node: Node, code: str, en: str, hi: str) -> Node:
+    return replace(node, code=f"{node.code}.{code}", en=f"{node.en}, {en}", hi=f"{node.hi}, {hi}")
 
 
 def _negative(node: Node) -> Node:
