@@ -18,7 +18,7 @@ def upgrade() -> None:
     trail = sa.table(
         "audit_trail", *(sa.column(name) for name in ("at_s", "who", "role", "action", "subject", "why", "address", "outcome"))
     )
-    trail.append_column(sa.column("chain", sa.LargeBinary))  # type: ignore[arg-type]
+    trail.append_column(sa.column("chain", sa.LargeBinary))
     old = sa.table(
         "audit",
         sa.column("id", sa.Integer),
