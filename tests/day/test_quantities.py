@@ -15,7 +15,7 @@ from openami.day import Site, close_all
 from openami.day.adjust import reclose
 from openami.day.buffers import Buffers
 from openami.errors import DataError
-from openami.readings import MISSING
+from openami.readings import MISSING, Quality
 
 from .homes import SLOTS, Home, even, read, site_of, told
 
@@ -72,6 +72,15 @@ def test_the_days_add_up_to_the_bill_with_what_was_paid_out(odisha: Site) -> Non
 
 def test_reckoned_again_from_the_same_readings_nothing_is_posted(odisha: Site) -> None:
     assert reclose(odisha, DAYS[0], 0, Buffers()).num_rows == 0
+
+
+def test_an_export_is_a_fault_only_where_nobody_agreed_to_it(tmp_path: Path) -> None:
+    site = site_of(tmp_path / "data", [Home("OD-DOM", 3000), Home("BR-DS2", 3000), Home("BR-DS2", 3000)], MARCH, 1)
+    read(site, MARCH, {"import_wh": even(100, 100, 100), "export_wh": even(200, 200, 0)})
+    close_all(site)
+    quality = site.lake.read_blocks("validated", MARCH, 0)["import_wh"].quality
+    assert ((quality & np.uint32(Quality.REVERSE)) != 0).mean(axis=0).tolist() == [0.0, 1.0, 0.0]
+    assert site.lake.read("meter_day", MARCH, 0)["flagged"].to_pylist() == [0, SLOTS, 0]
 
 
 def test_a_shop_per_kvah_and_an_industry_with_its_maximum_demand_are_charged(tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def rules_of(book: RuleBook, day: date, index: ShardIndex, roll: Roll) -> tuple[
     return sets, rule_of_meter
 
 
+def net_metered_of(roll: Roll, day: date) -> Int64:
+    """The meters of the accounts whose tariff sets exports off on that day. Import and export have registers of their own there, so that neither
+    may be negative, but an export is no fault."""
+    book = load_tariffs()
+    held = [any(t.net_metering is not None and t.since <= day < t.until for t in book.tariffs.get(name, ())) for name in roll.tariffs]
+    return roll.meter[np.array(held, np.bool_)[roll.tariff]]
+
+
 def told_of(lake: Lake, day: date, shard: int, channel: str, raw: dict[str, Int32]) -> tuple[Int32, dict[str, Any]]:
     """The raw values of a channel with people's edits in them, and what else `vee.run` takes of what is known: `edited`, the facts, and for
     imported energy the exported and the usual day's."""

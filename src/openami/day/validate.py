@@ -22,9 +22,12 @@ from ..vee import run as vee_run
 from ..vee.rules import Row
 from ..vee.tally import mean_meters, mean_of_days
 from .buffers import Buffers
-from .known import NETWORK, rules_of, told_of
+from .known import NETWORK, net_metered_of, rules_of, told_of
 from .roll import Roll
 from .site import Site
+
+NO_REVERSE = np.int32(2**31 - 1)
+"""An export that no meter reaches in an interval: where it is metered by agreement, energy that flows out is no fault."""
 
 
 def validate(site: Site, day: date, index: ShardIndex, roll: Roll, buffers: Buffers) -> dict[str, DayBlock]:
@@ -32,6 +35,7 @@ def validate(site: Site, day: date, index: ShardIndex, roll: Roll, buffers: Buff
     raw readings."""
     sets, rule_of_meter = rules_of(load_rules(), day, index, roll)
     limits = meter_limits(sets, index.connected_load_w, site.deployment.interval_minutes, rule_of_meter=rule_of_meter)
+    limits.table[Row.REVERSE_WH_MIN, net_metered_of(roll, day)] = NO_REVERSE
     profiles = _by_class_and_feeder(limits, index, rule_of_meter, len(sets))
     raw, marks = _raw(site, day, index.shard, buffers)
     validated = {}
