@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from openami.cosem import hdlc
 from openami.cosem.hdlc import Address, Frame, HdlcReader, check
+from openami.cosem.hdlc_push import HdlcPushReader
 from openami.cosem.links import Happened, HdlcLink, HdlcParameters, LinkState, push_frame
+from openami.cosem.wrapper import wrap
 from openami.errors import MeterError, RequestError
 
 ADDRESS = st.one_of(
@@ -192,3 +194,74 @@ def test_links_are_only_opened_and_closed_in_their_state():
     link.open()
     with pytest.raises(RequestError):
         link.open()
+
+
+def pieces_of(octets):
+    """A push as the segments of UI frames of one station."""
+    return [
+        Frame(Address(16), Address(1, 17, 2), 0x13, octets[at : at + 20], at + 20 < len(octets)).encode()
+        for at in range(0, len(octets), 20)
+    ]
+
+
+def told_by(reader, stream, size):
+    """The pushes and the complaints, in order, of a stream cut into pieces."""
+    told = []
+    for at in range(0, len(stream), size):
+        chunk = stream[at : at + size]
+        while True:
+            try:
+                pushes = reader.feed(chunk)
+            except MeterError as error:
+                told.append("refused" if error.octets else "refused without its bytes")
+            else:
+                told += [push.apdu for push in pushes]
+                if not pushes:
+                    break
+            chunk = b""
+    return told
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_pushes_are_put_together_however_the_stream_is_cut(size):
+    apdu = b"\x0f" + bytes(range(100)) + b"\x7e\x7d"
+    stream = b"\x7e\x7e".join(pieces_of(b"\xe6\xe7\x00" + apdu)) + push_frame(Address(1), Address(16), b"\x0fabc")
+    reader = HdlcPushReader()
+    assert told_by(reader, stream, size) == [apdu, b"\x0fabc"]
+    reader.end()
+
+
+def test_a_push_whose_end_was_lost_and_other_frames_cost_only_themselves():
+    lost = pieces_of(b"\xe6\xe7\x00\x0f" + bytes(60))[:-1]
+    rr, good = Frame(Address(16), Address(1), 0x11).encode(), push_frame(Address(1), Address(16), b"\x0fabc")
+    headless = Frame(Address(16), Address(1), 0x13, b"no LLC").encode()
+    reader = HdlcPushReader()
+    assert told_by(reader, b"".join((*lost, good, rr, good, headless, good)), 9) == [
+        b"\x0fabc",
+        "refused",
+        b"\x0fabc",
+        "refused",
+        b"\x0fabc",
+    ]
+
+
+def test_a_push_without_end_is_refused_and_memory_is_bounded():
+    endless = Frame(Address(16), Address(1), 0x13, bytes(100), True).encode()
+    reader = HdlcPushReader(max_apdu_bytes=1000)
+    assert "refused" in told_by(reader, endless * 12, 10_000)
+    assert told_by(reader, b"\x7e" * 100_000, 10_000) == []
+    assert len(reader._seen) <= 1000
+
+
+def test_a_stream_that_ends_inside_a_frame_says_so():
+    reader = HdlcPushReader()
+    assert reader.feed(push_frame(Address(1), Address(16), b"\x0fabc")[:-4]) == []
+    with pytest.raises(MeterError, match="ended inside"):
+        reader.end()
+
+
+def test_an_answer_finds_its_way_back():
+    reader = HdlcPushReader()
+    (push,) = reader.feed(push_frame(Address(1, 17, 4), Address(64), b"\x0fabc"))
+    (frame,) = HdlcReader().feed(reader.answer(wrap(push.destination, push.source, b"\x10xyz")))
+    assert (frame.destination, frame.source, frame.information) == (Address(1, 17, 4), Address(64), b"\xe6\xe6\x00\x10xyz")

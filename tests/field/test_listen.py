@@ -15,11 +15,13 @@ import pytest
 from field.commands import Commands
 from headend.meters import AUTHENTICATED, ENCRYPTED, KEYS, OTHER, push
 from openami.cosem.axdr import Data, Tag
-from openami.cosem.ciphering import Keys
+from openami.cosem.ciphering import Keys, open_sealed, parse_sealed
 from openami.cosem.clock import CosemDateTime
+from openami.cosem.hdlc import Address, Frame, HdlcReader
+from openami.cosem.notification import DataNotificationConfirm
 from openami.cosem.push import obis_bytes
 from openami.cosem.wrapper import unwrap
-from openami.field.listen import load_meters, meaning
+from openami.field.listen import UNPROTECTED, load_meters, meaning
 from openami.registry import Meter
 
 
@@ -48,7 +50,7 @@ class Listener:
 
     def line(self):
         while b"\n" not in self.unread:
-            ready, _, _ = select.select([self.process.stdout], [], [], 20)
+            ready, _, _ = select.select([self.process.stdout], [], [], 60)
             assert ready, "no line came"
             self.unread += os.read(self.process.stdout.fileno(), 65_536)
         line, self.unread = self.unread.split(b"\n", 1)
@@ -56,7 +58,7 @@ class Listener:
 
     def send(self, *frames):
         """Over TCP; gives what came back for the last."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(b"".join(frames))
             return connection.recv(4096)
 
@@ -95,7 +97,7 @@ def test_refused_pushes_are_told_with_their_cause_and_no_key(meters):
         listener.send(push(AUTHENTICATED, 100))
         lines = [listener.line()]
         for cause, octets in (*frames.items(), ("replayed_counter", push(AUTHENTICATED, 100))):
-            with socket.create_connection(("127.0.0.1", listener.port), timeout=20) as connection:
+            with socket.create_connection(("127.0.0.1", listener.port), timeout=60) as connection:
                 connection.sendall(octets)
                 lines.append(listener.line())
             said = json.loads(lines[-1])
@@ -103,6 +105,53 @@ def test_refused_pushes_are_told_with_their_cause_and_no_key(meters):
             assert said["octets"] == octets.hex()
         everything = "\n".join(lines)
     assert all(key.hex() not in everything for keys in KEYS.values() for key in (keys.ek, keys.ak))
+
+
+KAIFA_I = bytes.fromhex("7ea027010201105a87e6e7000f40000000090c07e4020f06011922ff8000000201060000157eea5e7e")
+"""A recorded push in an I frame, with a flag's byte inside (tests/cases/cosem, amshan_kaifa_kamstrup_hdlc.json: MIT)."""
+
+
+def in_hdlc(octets, size=2030, control=0x13):
+    """A wrapper push as a meter at station 1/17 sends it over HDLC, in segments of `size` bytes."""
+    information = b"\xe6\xe7\x00" + unwrap(octets)[0].apdu
+    pieces = [information[at : at + size] for at in range(0, len(information), size)]
+    return b"".join(Frame(Address(64), Address(1, 17, 2), control, piece, k < len(pieces) - 1).encode() for k, piece in enumerate(pieces))
+
+
+@pytest.mark.parametrize(("size", "control"), [(2030, 0x13), (40, 0x13), (40, 0x10)], ids=["UI", "UI in segments", "I in segments"])
+def test_pushes_in_hdlc_frames_are_told_and_confirmed(meters, size, control):
+    with Listener(meters, "--json") as listener:
+        (frame,) = HdlcReader().feed(listener.send(b"\x7e\x7e" + in_hdlc(push(AUTHENTICATED, 100), size, control)))
+        said = json.loads(listener.line())
+        assert (said["serial"], said["confirmed"]) == ("XMB0000002", True)
+        assert (frame.destination, frame.source, frame.control) == (Address(1, 17, 2), Address(64), 0x13)
+        sealed = parse_sealed(frame.information[3:])
+        assert DataNotificationConfirm.decode(open_sealed(sealed, KEYS["XMB0000002"])).confirmed
+        wrapped = listener.send(push(ENCRYPTED, 100))
+    assert len(unwrap(wrapped)) == 1
+
+
+def test_what_is_wrong_in_hdlc_is_told_and_costs_only_itself(meters):
+    good = in_hdlc(push(ENCRYPTED, 100))
+    damaged = bytearray(in_hdlc(push(ENCRYPTED, 101)))
+    damaged[40] ^= 1
+    no_push = Frame(Address(64), Address(1), 0x93).encode()
+    cut = in_hdlc(push(ENCRYPTED, 102))[:50]
+    with Listener(meters, "--json") as listener, socket.create_connection(("127.0.0.1", listener.port), timeout=60) as connection:
+        connection.sendall(no_push + KAIFA_I)
+        said = [json.loads(listener.line()) for _ in range(2)]
+        connection.sendall(bytes(damaged))
+        said.append(json.loads(listener.line()))
+        connection.sendall(good)
+        said.append(json.loads(listener.line()))
+        connection.sendall(cut)
+        connection.shutdown(socket.SHUT_WR)
+        said.append(json.loads(listener.line()))
+    assert [one.get("refused") for one in said] == ["malformed", "malformed", "malformed", None, "malformed"]
+    assert said[0]["why"] == "an HDLC frame that carries no push"
+    assert (said[1]["body"], said[1]["why"]) == ([5502], UNPROTECTED)
+    assert said[2]["why"] == "an HDLC frame check does not hold"
+    assert said[3]["serial"] == "XMA0000001"
 
 
 def test_many_pushes_at_once_are_all_told(meters):
@@ -118,7 +167,7 @@ def test_ctrl_c_ends_it_in_peace_and_its_journal_refuses_replays(meters, tmp_pat
         listener.send(push(ENCRYPTED, 100))
         assert listener.line().startswith("push")
         listener.process.send_signal(signal.SIGINT)
-        assert listener.process.wait(timeout=30) == 0
+        assert listener.process.wait(timeout=60) == 0
     with Listener(meters, "--journal", str(journal)) as listener, socket.create_connection(("127.0.0.1", listener.port)) as connection:
         connection.sendall(push(ENCRYPTED, 100))
         assert listener.line().startswith("refused  replayed_counter  XMA0000001")

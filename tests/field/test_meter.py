@@ -85,7 +85,7 @@ def test_the_relay_obeys_the_utility_and_nobody_else(running):
 def test_ctrl_c_ends_it_in_peace(running):
     _, process = running
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_sigterm_ends_a_meter_that_a_script_put_into_the_background():
     )
     process.stdout.readline()
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (143, "openami: stopped; nothing was half-written\n")
 
 

@@ -122,7 +122,7 @@ def listen(
     journal: Annotated[Path | None, typer.Option(help="Keep the frames in this journal file; left out = forget them at the end.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take meters' pushes and print one line for each: decoded, or refused with its cause."""
+    """Take meters' pushes, in wrapper frames or over TCP also in HDLC frames, and print one line for each: decoded, or refused with its cause."""
     from ..field import listen as field_listen
 
     def tell(push: dict[str, object]) -> None:
@@ -194,7 +194,8 @@ def meter(
 
 def _line(push: dict[str, object]) -> str:
     if "refused" in push:
-        return f"refused  {push['refused']}  {push['serial'] or '-'}  {push['why']}"
+        said = f"  {push['body']}" if "body" in push else ""
+        return f"refused  {push['refused']}  {push['serial'] or '-'}  {push['why']}{said}"
     bits = push.get("status")
     status = f"  [{', '.join(map(str, bits)) or 'all clear'}]" if isinstance(bits, list) else ""
     return f"push     {push['serial']}  {push.get('kind') or 'push'}{status}  {push['body']}"

@@ -11,6 +11,7 @@ The chapters, from the wire upwards:
     wrapper.py        TCP/UDP wrapper frames (IEC 62056-47)
     hdlc.py           HDLC frames, their checks and addresses (IEC 62056-46)
     links.py          whole APDUs over wrapper or HDLC: windows, segments, recovery
+    hdlc_push.py      pushes in a stream of HDLC frames, as wrapper frames
     axdr.py           A-XDR: typed data, all types, compact arrays (IEC 62056-6-2, IEC 61334-6)
     clock.py          COSEM date-time, with every "not specified" form
     ciphering.py      AES-GCM protection of APDUs: glo-, ded-, general-glo-, general-ded-ciphering

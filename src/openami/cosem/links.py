@@ -166,7 +166,7 @@ class HdlcLink:
         self._reader = HdlcReader()
         self._out: list[bytes] = []
         self._frames: deque[Frame] = deque()
-        self._pushed_so_far = bytearray()
+        self._unasked = Unasked(max_apdu_bytes)
         self._happened: list[LinkEvent] = []
         self._reset()
 
@@ -346,25 +346,12 @@ class HdlcLink:
         return self._apdu(frame, information)
 
     def _pushed(self, frame: Frame) -> list[LinkEvent]:
-        """A UI frame stands outside the numbered ones, so its segments are put together apart; a new beginning forgets a lost end."""
-        if frame.information[:3] in (hdlc.LLC_COMMAND, hdlc.LLC_RESPONSE):
-            self._pushed_so_far.clear()
-        self._pushed_so_far += frame.information
-        if len(self._pushed_so_far) > self._limit + 3:
-            self._pushed_so_far.clear()
-            raise MeterError(f"the peer's segments make an APDU of more than {self._limit} bytes")
-        if frame.segmented:
-            return []
-        information = bytes(self._pushed_so_far)
-        self._pushed_so_far.clear()
-        if information[:1] == GENERAL_BLOCK:  # no LLC header behind the first block: see data/quirks.toml
-            information = hdlc.LLC_RESPONSE + information
-        return self._apdu(frame, information)
+        """A UI frame stands outside the numbered ones, so its segments are put together apart."""
+        information = self._unasked.take(frame)
+        return [] if information is None else self._apdu(frame, information)
 
     def _apdu(self, frame: Frame, information: bytes) -> list[LinkEvent]:
-        if information[:3] not in (hdlc.LLC_COMMAND, hdlc.LLC_RESPONSE):
-            raise MeterError("an HDLC frame's information does not begin with the DLMS LLC header", octets=information)
-        return [LinkEvent(Happened.APDU, information[3:], frame.source.upper, frame.destination.upper)]
+        return [LinkEvent(Happened.APDU, without_llc(information), frame.source.upper, frame.destination.upper)]
 
     def _transmit(self) -> None:
         """Uses the turn: repeats what was not acknowledged, fills the window, and gives the turn to the peer with the last frame."""
@@ -394,6 +381,39 @@ class HdlcLink:
 Link = WrapperLink | HdlcLink
 
 
-def push_frame(own: Address, peer: Address, apdu: bytes) -> bytes:
-    """An unconfirmed push as one HDLC UI frame, as meters send it on a local port."""
-    return Frame(peer, own, hdlc.UI | hdlc.POLL_FINAL, hdlc.LLC_RESPONSE + apdu).encode()
+class Unasked:
+    """Frames that a meter sends without being asked, put together: segments of one station, one behind the other."""
+
+    def __init__(self, max_apdu_bytes: int = MAX_APDU_BYTES) -> None:
+        self._limit = max_apdu_bytes
+        self._so_far = bytearray()
+        self._source: Address | None = None
+
+    def take(self, frame: Frame) -> bytes | None:
+        """The whole information, None = more of it follows; a new beginning, or another station, forgets a lost end. MeterError if too long."""
+        if frame.source != self._source or frame.information[:3] in (hdlc.LLC_COMMAND, hdlc.LLC_RESPONSE):
+            self._so_far.clear()
+        self._source = frame.source
+        self._so_far += frame.information
+        if len(self._so_far) > self._limit + 3:
+            self._so_far.clear()
+            raise MeterError(f"the peer's segments make an APDU of more than {self._limit} bytes", octets=frame.encode())
+        if frame.segmented:
+            return None
+        information = bytes(self._so_far)
+        self._so_far.clear()
+        if information[:1] == GENERAL_BLOCK:  # no LLC header behind the first block: see data/quirks.toml
+            information = hdlc.LLC_RESPONSE + information
+        return information
+
+
+def without_llc(information: bytes) -> bytes:
+    """The APDU behind the LLC header (IEC 62056-46, 5.4). MeterError where there is no header."""
+    if information[:3] not in (hdlc.LLC_COMMAND, hdlc.LLC_RESPONSE):
+        raise MeterError("an HDLC frame's information does not begin with the DLMS LLC header", octets=information)
+    return information[3:]
+
+
+def push_frame(own: Address, peer: Address, apdu: bytes, llc: bytes = hdlc.LLC_RESPONSE) -> bytes:
+    """An APDU that nobody asked for as one HDLC UI frame, as meters push on a local port; llc: LLC_COMMAND from the head-end's side."""
+    return Frame(peer, own, hdlc.UI | hdlc.POLL_FINAL, llc + apdu).encode()

@@ -18,17 +18,22 @@ from typing import Any
 from ..cosem.axdr import Data, Tag
 from ..cosem.ciphering import Keys
 from ..cosem.is15959 import read_status_word
+from ..cosem.notification import TAG as NOTIFICATION_TAG
+from ..cosem.notification import DataNotification
 from ..cosem.register_push import Key, Value, push_kind, push_object_of, read_registers, register_layout_for
+from ..cosem.wrapper import unwrap
 from ..errors import InputError, MeterError
 from ..headend.admission import Admission, Correspondent, Verdict
 from ..headend.listener import PushListener
 from ..headend.reader import plain
 from ..registry import Meter
 from ..store.journal import Journal
+from .framing import hdlc_pieces
 
 LISTENER_TITLE = b"OAM\x00LSTN"
 FIELDS = ("serial", "system_title", "ek", "ak")
 STATUS_BITS = 128
+UNPROTECTED = "not protected: a data-notification in the clear, nobody knows from whom"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ def _correspondent(path: Path, number: int, row: Any) -> Correspondent:
 
 
 def run(known: dict[bytes, Correspondent], listening: Listening, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Listen over TCP and UDP until Ctrl-C. `tell` gets one object a push."""
+    """Listen over TCP (wrapper or HDLC frames) and UDP until Ctrl-C. `tell` gets one object a push."""
     with tempfile.TemporaryDirectory(prefix="openami-listen-") as folder:
         journal = Journal(listening.journal or Path(folder) / "journal.db", create=True)
         try:
@@ -98,7 +103,7 @@ async def _listen(
     known: dict[bytes, Correspondent], listening: Listening, journal: Journal, tell: Callable[[dict[str, Any]], None]
 ) -> None:
     admission = Admission(known, LISTENER_TITLE, journal.counters())
-    listener = PushListener(journal, admission, lambda octets, verdict: tell(describe(octets, verdict)))
+    listener = PushListener(journal, admission, lambda octets, verdict: tell(describe(octets, verdict)), hdlc=True)
     try:
         port = await listener.start(listening.host, listening.port, udp=True)
     except (OSError, OverflowError) as error:
@@ -121,9 +126,16 @@ async def _listen(
 
 
 def describe(octets: bytes, verdict: Verdict) -> dict[str, Any]:
-    """One push as an object: whose it is and its body as plain values, or why it was refused; never a key."""
+    """One push as an object: whose it is and its body as plain values, or why it was refused; never a key. What came in the clear is refused, as
+    nobody can say who sent it, and shown all the same."""
     if verdict.cause is not None:
-        return {"refused": verdict.cause, "why": verdict.detail, "serial": verdict.serial, "octets": octets.hex()}
+        refused = {"refused": verdict.cause, "why": verdict.detail, "serial": verdict.serial, "octets": octets.hex()}
+        if (bare := _in_the_clear(octets)) is not None:
+            return refused | {"why": UNPROTECTED, **meaning(bare.body, None), "body": plain(bare.body)}
+        if b"\x7e" in octets and octets[:2] != b"\x00\x01":
+            problems = [piece.problem for piece in hdlc_pieces(octets) if piece.problem]
+            refused["why"] = "; ".join(problems) or "an HDLC frame that carries no push"
+        return refused
     push = verdict.notification
     assert push is not None
     return {
@@ -134,6 +146,15 @@ def describe(octets: bytes, verdict: Verdict) -> dict[str, Any]:
         **meaning(push.body, verdict.meter),
         "body": plain(push.body),
     }
+
+
+def _in_the_clear(octets: bytes) -> DataNotification | None:
+    """The push in a wrapper frame that carries it unprotected."""
+    try:
+        frames = unwrap(octets)
+        return DataNotification.decode(frames[0].apdu) if len(frames) == 1 and frames[0].apdu[0] == NOTIFICATION_TAG else None
+    except MeterError:
+        return None
 
 
 def meaning(body: Data, meter: Meter | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The push listener: an asyncio server for wrapper frames over TCP and UDP, IPv4 and IPv6.
+"""The push listener: an asyncio server for wrapper frames over TCP and UDP, IPv4 and IPv6; where asked, for HDLC frames over TCP too.
 
 Frames of all connections gather in one inbox. A single flusher writes what has gathered as one journal batch (one sync for all), then judges it,
 then sends the confirmations: the more meters push at once, the larger the batches. While one batch is on its way to the disk the next gathers.
@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
+from ..cosem.hdlc import FLAG
+from ..cosem.hdlc_push import HdlcPushReader
 from ..cosem.wrapper import WrapperReader, wrap
 from ..errors import MeterError, OpenAMIError
 from ..store.journal import FrameJournal
@@ -46,9 +48,12 @@ class PushListener:
         notes: Notes | None = None,
         allowance: Allowance | None = None,
         remembers: bool = True,
+        hdlc: bool = False,
     ) -> None:
         """watch: told of every frame and its verdict, on the journal's thread, after the frame is stored. notes: where what is said is noted.
-        allowance: how much of what is refused is stored; remembers: as `Intake`."""
+        allowance: how much of what is refused is stored; remembers: as `Intake`. hdlc: a connection whose first byte is a flag carries HDLC frames;
+        its pushes are stored as wrapper frames."""
+        self.hdlc = hdlc
         self.intake = Intake(journal, admission, notes, watch, allowance, remembers)
         self.failed: OpenAMIError | None = None
         self._inbox: list[tuple[_Connection | _Datagram, bytes]] = []
@@ -237,7 +242,8 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, listener: PushListener) -> None:
         self._listener = listener
-        self._frames = WrapperReader(MAX_APDU_BYTES)
+        self._frames: WrapperReader | HdlcPushReader = WrapperReader(MAX_APDU_BYTES)
+        self._begun = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -247,13 +253,17 @@ class _Connection(asyncio.Protocol):
 
     def reply(self, octets: bytes) -> None:
         if not self.transport.is_closing():
-            self.transport.write(octets)
+            self.transport.write(self._frames.answer(octets) if isinstance(self._frames, HdlcPushReader) else octets)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._listener._connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        if not self._frames.waiting_bytes and _one_frame(data):
+        if not self._begun:
+            self._begun = True
+            if self._listener.hdlc and data[0] == FLAG:
+                self._frames = HdlcPushReader(MAX_APDU_BYTES)
+        if isinstance(self._frames, WrapperReader) and not self._frames.waiting_bytes and _one_frame(data):
             self._listener.take(self, data)
             return
         while True:
