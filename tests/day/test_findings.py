@@ -159,6 +159,14 @@ WRONG = {
     "orphan": ({"edges.csv": ["child,parent,since,until", "{home},NOWHERE,,"]}, "{home} hangs on NOWHERE"),
     "two parents": ({"nodes.csv": ["name,level,rating_kva", "T9,transformer,63"],
                      "edges.csv": ["child,parent,since,until", "{home},T9,,", "{home},{dt},,"]}, "meter {home} hangs on"),
+    "transformers in a ring": ({"nodes.csv": ["name,level,rating_kva", "T9,transformer,63"],
+                                "edges.csv": ["child,parent,since,until", "{dt},T9,,", "T9,{dt},,"]}, "{dt} feeds itself"),
+    "transformer with two parents": ({"nodes.csv": ["name,level,rating_kva", "F9,feeder,"],
+                                      "edges.csv": ["child,parent,since,until", "{dt},F9,,", "{dt},{feeder},,"]}, "{dt} is fed from F9 and"),
+    "transformer fed from nowhere": ({"edges.csv": ["child,parent,since,until", "{dt},{feeder},2020-01-01,2021-01-01"]},
+                                     "{dt} is fed from nowhere on"),
+    "meter of two nodes": ({"nodes.csv": ["name,level,rating_kva", "T9,transformer,63"],
+                           "meters.csv": ["meter,node,since,until", "{own},{dt},,", "{own},T9,,"]}, "meter {own} measures {dt} and T9"),
     "rating": ({"nodes.csv": ["name,level,rating_kva", "{dt},transformer,-100"]}, "{dt} is rated -100 kVA"),
     "meter missing": ({"meters.csv": ["meter,node,since,until", "NO-SUCH,{dt},,"]}, "transformer {dt} has no meter"),
 }  # fmt: skip
@@ -168,7 +176,12 @@ WRONG = {
 def test_records_that_contradict_themselves_are_named_and_the_rest_is_told(whole, tmp_path, case):
     site = copy_of(whole[0], tmp_path)
     index = site.rows.shard_index(0, SECOND)
-    words = {"home": index.serials[int(np.flatnonzero(index.is_consumer)[0])], "dt": index.transformers[0]}
+    words = {
+        "home": index.serials[int(np.flatnonzero(index.is_consumer)[0])],
+        "own": index.serials[int(np.flatnonzero(index.is_transformer)[0])],
+        "dt": index.transformers[0],
+        "feeder": index.feeders[index.transformer_feeder[0]],
+    }
     files, sentence = WRONG[case]
     for name, lines in files.items():
         write(site, name, *(line.format(**words) for line in lines))
@@ -177,11 +190,28 @@ def test_records_that_contradict_themselves_are_named_and_the_rest_is_told(whole
     rows = [json.loads(line) for line in result.output.splitlines()]
     assert any(sentence.format(**words) in row.get("doubt", "") for row in rows)
     assert any(row.get("loss_wh") is not None for row in rows)
+    own = {row["node"]: row for row in rows if "node" in row}
+    lowered = {"orphan": "dt", "two parents": "dt"}.get(case, "" if case in ("cycle", "rating") else "feeder")
+    if lowered:
+        place = index.transformers[index.transformer[index.is_consumer.argmax()]] if lowered == "dt" else words["feeder"]
+        usual = next(account for account in Found(site.lake).accounts(SECOND) if account.node == place)
+        assert own[place]["coverage"] < usual.coverage
     if case == "meter missing":
-        own = {row["node"]: row for row in rows if "node" in row}
         assert (own[words["dt"]]["loss_wh"], own[words["dt"]]["coverage"]) == (None, 0.0)
-        whole = next(account for account in Found(site.lake).accounts(SECOND) if account.level == "feeder")
-        assert own[whole.node]["coverage"] < whole.coverage
+
+
+@pytest.mark.parametrize(
+    ("octets", "said"),
+    [
+        (b"child,parent,since,until\nT1,F1,2026-01-02,2026-01-01\n", r"edges\.csv, line 2: it holds on no day"),
+        (b"kind,elter\nT1,F1\n", r"edges\.csv: its first line names no column 'child'"),
+        (b"child,parent,since,until\n\x80\xff,F1,,\n", r"edges\.csv: this is no text in UTF-8"),
+    ],
+)
+def test_edges_that_cannot_be_meant_are_refused(tmp_path, octets, said):
+    (tmp_path / "edges.csv").write_bytes(octets)
+    with pytest.raises(InputError, match=said):
+        read_network(tmp_path)
 
 
 def test_a_file_that_cannot_be_read_names_its_line(tmp_path):

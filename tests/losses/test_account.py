@@ -163,6 +163,20 @@ def test_a_meter_claimed_by_two_is_half_a_doubt_at_both():
     assert found.low_wh[0, 0] < 40 < found.high_wh[0, 0]  # in truth it hangs on the first
 
 
+def test_a_transformer_that_the_feeder_may_feed_makes_it_doubtful():
+    torn = replace(
+        TWO_TRANSFORMERS,
+        parent=np.array([-1, 2, -1], np.int32),
+        maybe_child=np.array([0], np.int32),
+        maybe_parent=np.array([2], np.int32),
+    )
+    found = account(torn, sums(400, 800, 1000, 1240, 1040, 2360), Errors.alike(6), 1800)
+    assert found.loss_wh[0].tolist() == [40, 40, 2360 - 1040]
+    assert found.likely_wh[0, 2] == 2360 - 1040 - 620
+    assert found.coverage[0].tolist() == [1.0, 1.0, pytest.approx(1040 / 1660)]
+    assert found.low_wh[0, 2] < 80 < found.high_wh[0, 2]  # in truth it is fed from there
+
+
 def test_phases_part_a_transformers_consumers():
     """Two phases with a home each, one three-phase consumer of 600 Wh: 200 of it on each phase, and none of it twice at the transformer."""
     levels = [Level.PHASE, Level.PHASE, Level.TRANSFORMER]

@@ -42,6 +42,7 @@ def test_a_ring_is_named_cut_and_leaves_the_rest():
     tree = tree_on(DAY, NODES, ring + HOMES, OWN, SERIALS)
     assert faults(tree) == {("cycle", "F"), ("cycle", "T2")}
     assert tree.parent.tolist() == [-1, -1, 0, -1]
+    assert {(tree.names[c], tree.names[p]) for c, p in zip(tree.maybe_child, tree.maybe_parent, strict=True)} == {("F", "T2"), ("T2", "F")}
 
 
 def test_a_node_that_feeds_itself_is_a_ring():
@@ -62,6 +63,17 @@ def test_two_parents_on_a_day_count_at_neither():
     assert tree.parent[2] == -1
     assert sorted(tree.names[n] for n in tree.maybe_node) == ["T1", "T2"]
     assert tree.maybe_share.tolist() == [0.5, 0.5]
+
+
+def test_a_node_that_two_claim_may_hang_below_both():
+    tree = tree_on(DAY, NODES, [*WIRES, *HOMES, Edge("T1", "S", LONG_AGO)], OWN, SERIALS)
+    assert {(tree.names[c], tree.names[p]) for c, p in zip(tree.maybe_child, tree.maybe_parent, strict=True)} == {("T1", "F"), ("T1", "S")}
+
+
+def test_a_meter_that_measures_two_nodes_counts_for_none_of_them():
+    tree = tree_on(DAY, NODES, WIRES + HOMES, [OWN[0], OWN[1], Edge("m1", "T2", LONG_AGO)], SERIALS)
+    assert ("two_parents", "m1") in faults(tree)
+    assert tree.own_meter.tolist() == [-1, 4, -1, -1]
 
 
 def test_the_same_parent_twice_is_one_parent():

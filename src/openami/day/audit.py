@@ -80,9 +80,13 @@ def given_of(blocks: dict[str, DayBlock], index: ShardIndex, slots_per_span: int
     return totals_of(replace(block, values=np.where(silent[None, :], 0, block.values).astype(np.int32)), index, slots_per_span)
 
 
+PLACES = ("parent", "own_meter", "meter_node", "maybe_meter", "maybe_node", "maybe_child", "maybe_parent")
+"""What two days must have alike to be reckoned together."""
+
+
 def _same(one: Network, other: Network) -> bool:
     return (
         one.tree.names == other.tree.names
         and np.array_equal(one.assessed_wh, other.assessed_wh)
-        and all(np.array_equal(getattr(one.tree, name), getattr(other.tree, name)) for name in ("parent", "own_meter", "meter_node"))
+        and all(np.array_equal(getattr(one.tree, name), getattr(other.tree, name)) for name in PLACES)
     )

@@ -116,7 +116,41 @@ def _together(found: Drawn, index: ShardIndex, ratings: list[Node], day: date) -
             edges.append(Edge(serial, place, ALWAYS))
         elif (index.is_transformer[k] or index.is_feeder[k]) and place not in measured:
             own.append(Edge(serial, place, ALWAYS))
-    return tree_on(day, nodes, edges, own, index.serials)
+    return _as_registered(tree_on(day, nodes, edges, own, index.serials), index, dts, day)
+
+
+def _as_registered(tree: Tree, index: ShardIndex, dts: list[int], day: date) -> Tree:
+    """What the folder leaves without a place may still hang where the registry says: a half doubt there."""
+    at = {name: k for k, name in enumerate(tree.names)}
+    named = {fault.who for fault in tree.faults if fault.kind in ("cycle", "two_parents", "orphan_node")}
+    faults, children, parents = list(tree.faults), tree.maybe_child.tolist(), tree.maybe_parent.tolist()
+    for k in dts:
+        child, feeder = at[index.transformers[k]], at[index.feeders[index.transformer_feeder[k]]]
+        if tree.parent[child] >= 0:
+            continue
+        if (child, feeder) not in zip(children, parents, strict=True):
+            children.append(child)
+            parents.append(feeder)
+        if tree.names[child] not in named:
+            faults.append(Fault("orphan_node", tree.names[child], f"{tree.names[child]} is fed from nowhere on {day}; it stands alone"))
+    meters, nodes, shares = tree.maybe_meter.tolist(), tree.maybe_node.tolist(), tree.maybe_share.tolist()
+    doubted = set(meters)
+    for m in np.flatnonzero((tree.meter_node < 0) & index.is_consumer & (index.feeder >= 0)).tolist():
+        dt = int(index.transformer[m])
+        place = at.get(index.transformers[dt] if dt >= 0 else index.feeders[index.feeder[m]])
+        if m not in doubted and place is not None:
+            meters.append(m)
+            nodes.append(place)
+            shares.append(0.5)
+    return replace(
+        tree,
+        faults=tuple(faults),
+        maybe_meter=np.array(meters, np.int32),
+        maybe_node=np.array(nodes, np.int32),
+        maybe_share=np.array(shares, np.float64),
+        maybe_child=np.array(children, np.int32),
+        maybe_parent=np.array(parents, np.int32),
+    )
 
 
 def _orphans(index: ShardIndex, wh: Int32 | None) -> list[Fault]:
@@ -158,11 +192,16 @@ def _read(path: Path, make: Callable[[dict[str, str]], Item], form: str) -> tupl
         return ()
     found = []
     with path.open(newline="", encoding="utf-8") as lines:
-        for number, row in enumerate(csv.DictReader(lines), start=2):
-            try:
+        rows = csv.DictReader(lines)
+        try:
+            for row in rows:
                 found.append(make(row))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise InputError(f"{path}, line {number}: {error}; give {form}") from None
+        except KeyError as error:
+            raise InputError(f"{path}: its first line names no column {error}; give {form}") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: this is no text in UTF-8; give {form}") from None
+        except (csv.Error, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path}, line {rows.line_num}: {error}; give {form}") from None
     return tuple(found)
 
 
@@ -174,12 +213,10 @@ def _node(row: dict[str, str]) -> Node:
 
 def _edge(row: dict[str, str], child: str, parent: str) -> Edge:
     since, until = (row.get("since") or "").strip(), (row.get("until") or "").strip()
-    return Edge(
-        _named(row[child]),
-        _named(row[parent]),
-        date.fromisoformat(since) if since else ALWAYS,
-        date.fromisoformat(until) if until else None,
-    )
+    begin, end = date.fromisoformat(since) if since else ALWAYS, date.fromisoformat(until) if until else None
+    if end is not None and end <= begin:
+        raise ValueError(f"it holds on no day, from {begin} on and before {end}")
+    return Edge(_named(row[child]), _named(row[parent]), begin, end)
 
 
 def _load(row: dict[str, str]) -> tuple[str, float]:

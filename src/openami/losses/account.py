@@ -10,6 +10,7 @@ What always holds:
 - in + exports from below = out + loss to the Wh, wherever both are known (the ledger: `in_wh`, `out_wh`, `loss_wh`);
 - `likely_wh` is the loss with what is missing put in at its expectation; the interval [low_wh, high_wh] lies around it;
 - a node without a meter of its own has no loss; what hangs below it counts at the next node above, whose coverage falls;
+- so does the coverage of a node that may feed another whose place the records contradict;
 - the spread's parts stay apart (`Part`), so that a reader sees why an interval is wide.
 
 The parts follow the law of propagation of uncertainty (JCGM 100, GUM, 5.1): a meter's class limit is a rectangular distribution that holds
@@ -304,8 +305,27 @@ def _climb(tree: Tree, taken: _Side, given: _Side, own_in: _Side, own_out: _Side
         add(missing, np.zeros_like(missing), missing)
         to: Any = (..., up_to)
         np.logical_and.at(anything, to, metered | anything[:, children])
+    _doubt_nodes(tree, own_in, own_out, complete, likely, missing, variance)
     _share_three_phase(tree, taken, out, likely, variance, assessed)
     return _Below(out, up, estimated, measured, likely, variance, missing, assessed, anything)
+
+
+def _doubt_nodes(
+    tree: Tree, own_in: _Side, own_out: _Side, complete: npt.NDArray[np.bool_], likely: Float64, missing: Float64, variance: Float64
+) -> None:
+    """Nodes that stand alone because the records contradict themselves: half of what they take is missing at each node that may feed them, and at
+    those above it up to the next meter; their coverage falls."""
+    taken = np.where(complete, own_in.wh - own_out.wh, likely)
+    for child, above in zip(tree.maybe_child.tolist(), tree.maybe_parent.tolist(), strict=True):
+        half = taken[:, child] / 2
+        unmetered = np.ones(half.shape, np.bool_)
+        while above >= 0 and unmetered.any():
+            passed = np.where(unmetered, half, 0.0)
+            likely[:, above] += passed
+            missing[:, above] += passed
+            variance[Part.MAPPING, :, above] += passed**2
+            unmetered &= ~complete[:, above]
+            above = int(tree.parent[above])
 
 
 def _share_three_phase(tree: Tree, taken: _Side, out: Int64, likely: Float64, variance: Float64, assessed: Int64) -> None:

@@ -3,14 +3,15 @@
 In: nodes, dated edges, dated metering points. Out: `Tree`, arrays over nodes and over the shard's dense meter index, and `faults`.
 
 What always holds: what contradicts itself is named in `faults` and taken out of the reckoning; everything else is computed. No fault
-raises. A meter that two parents claim on one day counts at neither in the ledger and stands as a half doubt at both.
+raises. A meter or node that two parents claim on one day counts at neither in the ledger and stands as a half doubt at both, and so does
+a node whose edge was cut because it lay on a ring: whoever may feed it knows less of its own loss.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
@@ -63,6 +64,10 @@ class Fault:
     sentence: str
 
 
+def _nobody() -> Int32:
+    return np.zeros(0, np.int32)
+
+
 @dataclass(frozen=True, slots=True)
 class Tree:
     """One shard's network on one day.
@@ -71,6 +76,7 @@ class Tree:
     before its parent; own_meter: int32 [node], the column of the node's own meter, -1 = none; rating_kva: float64 [node], NaN = unknown.
     meter_node: int32 [meter], the node on which a consumer's meter hangs, -1 = none (a node's own meter, or an orphan).
     maybe_meter, maybe_node, maybe_share: where else a doubtful meter may hang, int32, int32, float64 [candidate], probability.
+    maybe_child, maybe_parent: nodes that stand alone and may hang below another, each by a half chance, int32 [candidate].
     """
 
     names: tuple[str, ...]
@@ -84,6 +90,8 @@ class Tree:
     maybe_node: Int32
     maybe_share: Float64
     faults: tuple[Fault, ...] = ()
+    maybe_child: Int32 = field(default_factory=_nobody)
+    maybe_parent: Int32 = field(default_factory=_nobody)
 
     def at(self, level: Level) -> Int32:
         """Positions of the nodes of a level, int32."""
@@ -105,12 +113,13 @@ def tree_on(day: date, nodes: Sequence[Node], edges: Iterable[Edge], own_meters:
     at = {name: k for k, name in enumerate(named)}
     column = {serial: k for k, serial in enumerate(serials)}
     faults: list[Fault] = []
-    parent, orphaned = _node_parents(day, list(edges), at, faults)
+    edges = list(edges)
+    parent, orphaned, torn = _node_parents(day, edges, at, faults)
     parents_of_meter = _claims(day, edges, column)
     own_meter = _own_meters(day, own_meters, at, column, list(named.values()), faults)
     meter_node, maybe = _hang_meters(serials, parents_of_meter, at, set(own_meter.tolist()), faults)
     rating = np.array([_rating(node, faults) for node in named.values()], np.float64)
-    _cut_cycles(parent, list(named), faults)
+    torn += _cut_cycles(parent, list(named), faults)
     faults += [Fault("orphan_node", name, f"{name} has a parent that is no node; it stands alone") for name in orphaned]
     return Tree(
         names=tuple(named),
@@ -124,6 +133,8 @@ def tree_on(day: date, nodes: Sequence[Node], edges: Iterable[Edge], own_meters:
         maybe_node=np.array([n for _, n in maybe], np.int32),
         maybe_share=np.full(len(maybe), 0.5),
         faults=tuple(faults),
+        maybe_child=np.array([child for child, _ in torn], np.int32),
+        maybe_parent=np.array([above for _, above in torn], np.int32),
     )
 
 
@@ -182,17 +193,19 @@ def _holds(edge: Edge, day: date) -> bool:
     return edge.since <= day and (edge.until is None or day < edge.until)
 
 
-def _node_parents(day: date, edges: list[Edge], at: dict[str, int], faults: list[Fault]) -> tuple[Int32, list[str]]:
+def _node_parents(day: date, edges: list[Edge], at: dict[str, int], faults: list[Fault]) -> tuple[Int32, list[str], list[tuple[int, int]]]:
+    """Each node's parent; nodes whose parent is none; nodes that two claim, with those who may feed them."""
     claims = _claims(day, edges, at)
-    parent, orphaned = np.full(len(at), -1, np.int32), []
+    parent, orphaned, torn = np.full(len(at), -1, np.int32), list[str](), list[tuple[int, int]]()
     for name, parents in claims.items():
         if len(parents) > 1:
             faults.append(Fault("two_parents", name, f"{name} is fed from {' and '.join(parents)} on {day}; it counts below neither"))
+            torn += [(at[name], at[each]) for each in parents if each in at and each != name]
         elif parents[0] in at:
             parent[at[name]] = at[parents[0]]
         else:
             orphaned.append(name)
-    return parent, orphaned
+    return parent, orphaned, torn
 
 
 def _claims(day: date, edges: Iterable[Edge], known: dict[str, int]) -> dict[str, list[str]]:
@@ -208,8 +221,14 @@ def _own_meters(
     day: date, own_meters: Iterable[Edge], at: dict[str, int], column: dict[str, int], nodes: list[Node], faults: list[Fault]
 ) -> Int32:
     own = np.full(len(at), -1, np.int32)
-    for edge in own_meters:
-        if not _holds(edge, day) or edge.parent not in at or edge.child not in column:
+    held = [edge for edge in own_meters if _holds(edge, day) and edge.parent in at and edge.child in column]
+    claims = _claims(day, held, column)
+    for serial, places in claims.items():
+        if len(places) > 1:
+            said = f"meter {serial} measures {' and '.join(places)} on {day}; it counts for none of them"
+            faults.append(Fault("two_parents", serial, said))
+    for edge in held:
+        if len(claims[edge.child]) > 1:
             continue
         if own[at[edge.parent]] >= 0:
             faults.append(Fault("two_parents", edge.parent, f"{edge.parent} has two meters of its own on {day}; the first one counts"))
@@ -252,8 +271,9 @@ def _rating(node: Node, faults: list[Fault]) -> float:
     return float(node.rating_kva)
 
 
-def _cut_cycles(parent: Int32, names: list[str], faults: list[Fault]) -> None:
-    """Cuts every edge that lies on a cycle (in place): its nodes stand alone."""
+def _cut_cycles(parent: Int32, names: list[str], faults: list[Fault]) -> list[tuple[int, int]]:
+    """Cuts every edge that lies on a cycle (in place): its nodes stand alone. The edges that were cut, but a node's with itself."""
+    cut = list[tuple[int, int]]()
     state = np.zeros(parent.size, np.int8)  # 0 = not seen, 1 = on the present path, 2 = done
     for start in range(parent.size):
         path, node = [], start
@@ -268,5 +288,7 @@ def _cut_cycles(parent: Int32, names: list[str], faults: list[Fault]) -> None:
                 Fault("cycle", names[k], f"{names[k]} feeds itself ({said}); the ring is cut and each of its nodes stands alone")
                 for k in ring
             ]
+            cut += [(k, int(parent[k])) for k in ring if parent[k] != k]
             parent[ring] = -1
         state[path] = 2
+    return cut
