@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from zoneinfo import ZoneInfo
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from openami.errors import DataError
 from openami.money import round_half_up, rupees
 from openami.readings import CHANNEL_BY_NAME, CHANNEL_BY_OBIS, CHANNELS, CHECK_BITS, CHECKS, ESTIMATED_BITS, Calendar, Quality
-from openami.registry import Feeder, Meter, NodeKind, ShardIndex, Transformer, UsagePoint, shard_index
+from openami.registry import Feeder, Place, ShardIndex, Transformer, shard_index
 
 INDIA = Calendar("Asia/Kolkata", 30)
 ZURICH = Calendar("Europe/Zurich", 15)
@@ -175,61 +174,48 @@ def test_rupees_are_grouped_the_indian_way(paise: int, text: str) -> None:
 
 FEEDERS = [Feeder("F1", "SS"), Feeder("F2", "SS")]
 TRANSFORMERS = [Transformer("T1", "F1", 100), Transformer("T2", "F2", 100)]
-DAY = date(2025, 12, 10)
 
 
-def meter(serial: str, index: int, shard: int = 0) -> Meter:
-    return Meter(serial, serial.encode().rjust(8, b"0"), "XMA", "XMA-1P", shard, index, 0x20, 1)
+def nowhere(serial: str, index: int) -> Place:
+    return index, serial, None, None, None, None, None
 
 
-def consumer(serial: str, transformer: str = "T1", since: date = date(2025, 1, 1), until: date | None = None) -> UsagePoint:
-    return UsagePoint(f"UP-{serial}", NodeKind.CONSUMER, serial, "F1", transformer, "R", 5000, since, until)
+def consumer(serial: str, index: int, point: str) -> Place:
+    return index, serial, point, "consumer", "F1", "T2", 5000
 
 
-def index_of(meters: list[Meter], points: list[UsagePoint], day: date = DAY) -> ShardIndex:
-    return shard_index(0, day, FEEDERS, TRANSFORMERS, meters, points)
+def index_of(*places: Place) -> ShardIndex:
+    return shard_index(0, FEEDERS, TRANSFORMERS, places)
 
 
-def test_rows_stand_at_their_meters_index_whatever_the_order() -> None:
-    assert index_of([meter("B", 1), meter("A", 0)], []).serials == ("A", "B")
+def test_a_meter_stands_at_its_index_with_its_place() -> None:
+    index = index_of(nowhere("A", 0), consumer("B", 1, "UP-B"))
+    assert (index.serials, index.usage_points) == (("A", "B"), ("", "UP-B"))
+    assert (index.feeder.tolist(), index.transformer.tolist(), index.connected_load_w.tolist()) == ([-1, 0], [-1, 1], [0, 5000])
 
 
-def test_meters_of_other_shards_stay_out() -> None:
-    assert index_of([meter("A", 0), meter("X", 0, shard=1)], []).serials == ("A",)
-
-
-@pytest.mark.parametrize(
-    ("day", "transformer"),
-    [
-        (date(2025, 12, 9), -1),
-        (date(2025, 12, 10), 0),
-        (date(2025, 12, 19), 0),
-        (date(2025, 12, 20), 1),
-    ],
-)
-def test_an_edge_holds_from_since_until_the_day_before_until(day: date, transformer: int) -> None:
-    moved = [consumer("A", "T1", date(2025, 12, 10), date(2025, 12, 20)), consumer("A", "T2", date(2025, 12, 20))]
-    assert index_of([meter("A", 0)], moved, day).transformer.tolist() == [transformer]
-
-
-def test_a_meter_without_a_usage_point_has_no_kind_and_no_load() -> None:
-    index = index_of([meter("A", 0)], [])
-    kinds = (index.is_consumer[0], index.is_transformer[0], index.is_feeder[0])
-    assert (kinds, index.connected_load_w.tolist(), index.feeder.tolist(), index.usage_points) == ((False,) * 3, [0], [-1], ("",))
+def test_a_meter_without_a_usage_point_has_no_kind() -> None:
+    index = index_of(nowhere("A", 0))
+    assert (index.is_consumer[0], index.is_transformer[0], index.is_feeder[0]) == (False,) * 3
 
 
 @pytest.mark.parametrize("indexes", [(0, 2), (1, 2), (0, 0)])
 def test_an_index_that_is_not_dense_is_refused(indexes: tuple[int, int]) -> None:
     """Arrays are addressed by position and the day grid by `Meter.index`: where they differ, readings would change meters."""
-    with pytest.raises(DataError, match="shard 0"):
-        index_of([meter("A", indexes[0]), meter("B", indexes[1])], [])
+    with pytest.raises(DataError, match=r"has index .* in shard 0"):
+        index_of(nowhere("A", indexes[0]), nowhere("B", indexes[1]))
 
 
 def test_a_meter_at_two_usage_points_on_one_day_is_refused() -> None:
     with pytest.raises(DataError, match=r"meter A.*UP-A.*UP-other"):
-        index_of([meter("A", 0)], [consumer("A"), replace(consumer("A"), name="UP-other")])
+        index_of(consumer("A", 0, "UP-A"), consumer("A", 0, "UP-other"))
+
+
+def test_a_meter_that_measures_what_is_none_of_ours_is_refused() -> None:
+    with pytest.raises(DataError, match=r"'house'.*a consumer, a transformer, a feeder"):
+        index_of((0, "A", "UP-A", "house", "F1", "T1", 5000))
 
 
 def test_a_transformer_on_an_unknown_feeder_is_refused() -> None:
     with pytest.raises(DataError, match=r"T9.*F9"):
-        shard_index(0, DAY, FEEDERS, [Transformer("T9", "F9", 100)], [], [])
+        shard_index(0, FEEDERS, [Transformer("T9", "F9", 100)], [])

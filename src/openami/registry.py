@@ -9,6 +9,7 @@ What always holds:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -129,54 +130,52 @@ class ShardIndex:
         return len(self.serials)
 
 
-def shard_index(
-    shard: int, day: date, feeders: list[Feeder], transformers: list[Transformer], meters: list[Meter], points: list[UsagePoint]
-) -> ShardIndex:
-    """The arrays of `shard` as the registry stands on `day`. A meter with no usage point on that day gets -1, no kind and no load.
+Place = tuple[int, str, str | None, str | None, str | None, str | None, int | None]
+"""A meter's index and serial, and where it hangs: usage point, kind, feeder, transformer, sanctioned load [W]; None where it hangs nowhere."""
+
+
+def shard_index(shard: int, feeders: Sequence[Feeder], transformers: Sequence[Transformer], places: Sequence[Place]) -> ShardIndex:
+    """The arrays of `shard` from the places of its meters on a day, by their index. A meter with no usage point on that day gets -1, no kind and
+    no load.
 
     DataError where the registry contradicts itself: indexes that are not dense, a meter at two points, a transformer on no feeder.
     """
-    held = _held(points, day)
-    own = sorted((m for m in meters if m.shard == shard), key=lambda m: m.index)
-    for row, m in enumerate(own):
-        if m.index != row:
-            raise DataError(
-                f"meter {m.serial} has index {m.index} in shard {shard}, where {row} is next; give its meters 0, 1, 2 ... once each"
-            )
+    number, serials, points, kinds, on_feeder, under, load_w = zip(*places, strict=True) if places else ((),) * 7
+    _one_row_each(shard, number, serials, points)
+    if unknown := set(kinds) - {None, *NodeKind}:
+        raise DataError(f"a usage point of shard {shard} is a {unknown.pop()!r}; what a meter measures is a {', a '.join(NodeKind)}")
     feeder_at = {f.name: k for k, f in enumerate(feeders)}
     for t in transformers:
         if t.feeder not in feeder_at:
             raise DataError(f"transformer {t.name} is on feeder {t.feeder}, which is not in the registry; add the feeder or mend the name")
     transformer_at = {t.name: k for k, t in enumerate(transformers)}
-    at = [held.get(m.serial) for m in own]
 
     def is_kind(kind: NodeKind) -> Bool:
-        return np.array([p is not None and p.kind is kind for p in at], np.bool_)
+        return np.array([one == kind for one in kinds], np.bool_)
 
     return ShardIndex(
         shard=shard,
-        serials=tuple(m.serial for m in own),
-        usage_points=tuple(p.name if p else "" for p in at),
+        serials=tuple(serials),
+        usage_points=tuple(point or "" for point in points),
         feeders=tuple(f.name for f in feeders),
         transformers=tuple(t.name for t in transformers),
-        transformer=np.array([transformer_at.get(p.transformer or "", -1) if p else -1 for p in at], np.int32),
-        feeder=np.array([feeder_at.get(p.feeder, -1) if p else -1 for p in at], np.int32),
+        transformer=np.array([transformer_at.get(name or "", -1) for name in under], np.int32),
+        feeder=np.array([feeder_at.get(name or "", -1) for name in on_feeder], np.int32),
         transformer_feeder=np.array([feeder_at[t.feeder] for t in transformers], np.int32),
         is_consumer=is_kind(NodeKind.CONSUMER),
         is_transformer=is_kind(NodeKind.TRANSFORMER),
         is_feeder=is_kind(NodeKind.FEEDER),
-        connected_load_w=np.array([p.connected_load_w if p else 0 for p in at], np.int64),
+        connected_load_w=np.array([watts or 0 for watts in load_w], np.int64),
     )
 
 
-def _held(points: list[UsagePoint], day: date) -> dict[str, UsagePoint]:
-    """meter -> its usage point on `day`."""
-    held: dict[str, UsagePoint] = {}
-    for point in points:
-        if point.since <= day and (point.until is None or day < point.until):
-            other = held.setdefault(point.meter, point)
-            if other is not point:
-                raise DataError(
-                    f"meter {point.meter} is at {other.name} and at {point.name} on {day}; end one of the two before the other begins"
-                )
-    return held
+def _one_row_each(shard: int, number: Sequence[int], serials: Sequence[str], points: Sequence[str | None]) -> None:
+    """Refuse indexes that are not 0, 1, 2 ...; the same meter twice in a row hangs in two places."""
+    for k in np.flatnonzero(np.array(number, np.int64) != np.arange(len(number)))[:1].tolist():
+        if k and serials[k] == serials[k - 1]:
+            raise DataError(
+                f"meter {serials[k]} is at {points[k - 1]} and at {points[k]} on one day; end one of the two before the other begins"
+            )
+        raise DataError(
+            f"meter {serials[k]} has index {number[k]} in shard {shard}, where {k} is next; give its meters 0, 1, 2 ... once each"
+        )

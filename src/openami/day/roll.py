@@ -11,15 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..errors import DataError
 from ..readings import Bool, Int32, Int64
-from ..registry import Account, PaymentMode, ShardIndex
+from ..registry import PaymentMode, ShardIndex
 from ..store.lake import Lake
+from ..store.rows import Charged
 
 EPOCH = date(1970, 1, 1)
 MARK = b"roll"
@@ -68,25 +71,36 @@ class Roll:
         return rows.replace_schema_metadata({MARK: self.mark})
 
 
-def make_roll(accounts: list[Account], index: ShardIndex, day: date) -> Roll:
-    """The roll from registry rows. accounts: in the order of their numbers, with their payment modes of `day` (`Rows.accounts(day)`); only those at
-    a consumer's usage point of the shard are taken."""
-    column = {name: k for k, name in enumerate(index.usage_points) if name and index.is_consumer[k]}
-    held = [a for a in accounts if a.usage_point in column and a.since <= day]
-    tariffs = tuple(sorted({a.tariff for a in held}))
+def make_roll(accounts: Sequence[Charged], index: ShardIndex) -> Roll:
+    """The roll from registry rows (`Rows.charged`), in the order of their numbers. DataError where the registry has an account at two meters, or
+    pays it in a way that is none."""
+    numbers, meters, names, modes, since, mode_since, opening_paise = zip(*accounts, strict=True) if accounts else ((),) * 7
+    if len(set(numbers)) < len(numbers):
+        twice = next(a for a, b in pairwise(numbers) if a == b)
+        raise DataError(f"account {twice} is at two meters on one day; end its usage point's one meter before the other begins")
+    if unknown := set(modes) - set(PaymentMode):
+        raise DataError(
+            f"an account's payment mode is {unknown.pop()!r}; it is {' or '.join(PaymentMode)}: restore the registry from a backup"
+        )
+    tariffs = tuple(sorted(set(names)))
     code = {name: k for k, name in enumerate(tariffs)}
-    meter = np.array([column[a.usage_point] for a in held], np.int64)
+    meter = np.array(meters, np.int64)
     return Roll(
-        numbers=pa.array([a.number for a in held], pa.string()),
+        numbers=pa.array(numbers, pa.string()),
         meter=meter,
         load_w=index.connected_load_w[meter],
-        prepaid=np.array([a.payment_mode is PaymentMode.PREPAID for a in held], np.bool_),
+        prepaid=np.array([mode == PaymentMode.PREPAID for mode in modes], np.bool_),
         tariffs=tariffs,
-        tariff=np.array([code[a.tariff] for a in held], np.int32),
-        since=np.array([(a.since - EPOCH).days for a in held], np.int32),
-        mode_since=np.array([(a.mode_since - EPOCH).days for a in held], np.int32),
-        opening_paise=np.array([a.opening_paise for a in held], np.int64),
+        tariff=np.array([code[name] for name in names], np.int32),
+        since=_days(since),
+        mode_since=_days(mode_since),
+        opening_paise=np.array(opening_paise, np.int64),
     )
+
+
+def _days(dates: Sequence[date]) -> Int32:
+    """Days from 1970."""
+    return np.asarray(pa.array(dates, pa.date32()).cast(pa.int32()).to_numpy(), np.int32)
 
 
 class Before:

@@ -36,7 +36,7 @@ class Site:
     def registry_of(self, shard: int, day: date) -> tuple[ShardIndex, Roll]:
         """The registry of a shard on a day as arrays: its meters, and the accounts that are charged."""
         index = self.rows.shard_index(shard, day)
-        return index, make_roll(self.rows.accounts(day), index, day)
+        return index, make_roll(self.rows.charged(shard, day), index)
 
     def journal_frames(self) -> int:
         """How many frames the journal holds."""
