@@ -125,7 +125,7 @@ def test_lateness_deposit_and_interest(site: Site) -> None:
 
 
 def test_arrears_are_paid_off_as_agreed_and_never_faster_than_the_cap(site: Site) -> None:
-    run(site, "post", "P0", number(PREPAID), "recharge", "100", "--day", "2025-12-01", *WHO)
+    run(site, "post", "P0", number(PREPAID), "recharge", "100", "--day", "2025-12-05", *WHO)
     from openami.prepaid.ledger import Book, Transfer
 
     Ledger(site.rows.database).post_all([Transfer("old", number(PREPAID), FIRST, "opening", Book.ARREARS, Book.SUSPENSE, 300_00)])
@@ -140,13 +140,13 @@ def test_arrears_are_paid_off_as_agreed_and_never_faster_than_the_cap(site: Site
 
 
 def test_what_a_clerk_posts_is_posted_once_reversed_once_and_stands_in_the_trail(site: Site) -> None:
-    post = ["post", "P1", number(PREPAID), "recharge", "250.50", "--day", "2025-12-04", *WHO]
+    post = ["post", "P1", number(PREPAID), "recharge", "250.50", "--day", "2025-12-05", *WHO]
     assert run(site, *post) == f"P1: ₹250.50 from gateway to balance of account {number(PREPAID)}\n"
     assert run(site, *post) == "P1 is posted already\n"
-    run(site, "reverse", "P1", "R1", "--day", "2025-12-04", *WHO)
+    run(site, "reverse", "P1", "R1", "--day", "2025-12-05", *WHO)
     with pytest.raises(RequestError, match="is reversed already"):
-        run(site, "reverse", "P1", "R2", "--day", "2025-12-04", *WHO)
-    run(site, "post", "F1", number(PREPAID), "refund", "10", "--day", "2025-12-04", *WHO)
+        run(site, "reverse", "P1", "R2", "--day", "2025-12-05", *WHO)
+    run(site, "post", "F1", number(PREPAID), "refund", "10", "--day", "2025-12-05", *WHO)
     assert books(site, PREPAID)[0] == 490_00
     shown = run(site, "show", number(PREPAID))
     assert all(name in shown for name in ("P1", "R1", "F1", "for P1"))
@@ -163,7 +163,16 @@ def test_what_a_clerk_posts_is_posted_once_reversed_once_and_stands_in_the_trail
         (["post", "X", number(0), "gift", "1", "--day", "2025-12-04", *WHO], "'gift' is not posted by hand"),
         (["post", "X", number(0), "credit", "1", "--day", "soon", *WHO], "--day 'soon' is not a date"),
         (["post", "X", number(0), "credit", "1", "--day", "2025-12-04", "--who", " ", "--why", "x"], "needs somebody"),
-        (["post", "X", number(0), "credit", "1", "--day", "2025-12-04", *WHO, "--refers-to", "nothing"], "is not a posted transfer"),
+        (["post", "X", number(0), "credit", "1", "--day", "2025-12-05", *WHO, "--refers-to", "nothing"], "is not a posted transfer"),
+        (
+            ["post", "X", number(0), "recharge", "5", "--day", "2025-12-04", *WHO],
+            "2025-12-04 is closed, so no balance would show it; the first open day is 2025-12-05",
+        ),
+        (["post", "X", number(0), "recharge", "5", "--day", "2999-12-04", *WHO], "is still to come"),
+        (["post", "X", number(0), "payment", "5", "--day", "2025-12-05", *WHO], "is prepaid on 2025-12-05 and owes no bill"),
+        (["post", "X", number(1), "recharge", "5", "--day", "2025-12-05", *WHO], "is postpaid on 2025-12-05"),
+        (["post", "X", number(0), "refund", "500.01", "--day", "2025-12-05", *WHO], "are more than account"),
+        (["post", "X", number(1), "deposit_back", "0.01", "--day", "2025-12-05", *WHO], "are more than account"),
         (["reverse", "nothing", "R", "--day", "2025-12-04", *WHO], "there is no transfer nothing"),
         (["deposit", "77", "100", "--first-due", "2025-12-20", "--who", "asha"], "there is no account 77"),
         (["agree", number(0), "--daily", "2", "--cap", "1", "--since", "2025-12-04", "--who", "asha"], "cannot be agreed"),
@@ -191,10 +200,10 @@ def test_what_the_balance_showed_then(site: Site) -> None:
 
 
 def test_a_gateways_file_against_the_ledger(site: Site, tmp_path: Path) -> None:
-    run(site, "post", "upi:p1", number(PREPAID), "recharge", "100", "--day", "2025-12-04", *WHO)
+    run(site, "post", "upi:p1", number(PREPAID), "recharge", "100", "--day", "2025-12-05", *WHO)
     file = tmp_path / "upi.csv"
     file.write_text(f"payment_id,account,amount_paise\np1,{number(PREPAID)},10000\np2,{number(PREPAID)},5000\n", encoding="utf-8")
-    told_ = run(site, "reconcile", str(file), "--gateway", "upi", "--day", "2025-12-04", of="payments", code=1)
+    told_ = run(site, "reconcile", str(file), "--gateway", "upi", "--day", "2025-12-05", of="payments", code=1)
     assert "p2" in told_
     assert "2 payments in the file, 1 differences" in told_
     with pytest.raises(InputError):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import InputError
 from ..money import rupees
 from ..prepaid.ledger import Book, Transfer, reversal
+from ..registry import PaymentMode
 from .money import ledger_app
 from .words import DEMO_FOLDER, DataOption, a_day, audited, paise_of, site_at
+
+if TYPE_CHECKING:
+    from ..day.site import Site
 
 WhoOption = Annotated[str, typer.Option(help="Who does it; it stands in the audit trail.")]
 WhyOption = Annotated[str, typer.Option(help="Why; it stands in the audit trail.")]
@@ -73,13 +78,47 @@ def _post(transfer: Transfer, data: DataOption, who: str, why: str) -> None:
 
     _somebody(who, why)
     site = site_at(data)
-    done = Ledger(site.rows.database).post_all([transfer])
+    ledger = Ledger(site.rows.database)
+    if ledger.find(transfer.transfer_id) is None:
+        _fits(site, transfer)
+    done = ledger.post_all([transfer])
     if done.rows:
         audited(site.rows, who, f"ledger.{transfer.kind}", transfer.transfer_id, f"account {transfer.account}: {why}")
     what = (
         f"{transfer.transfer_id}: {rupees(transfer.amount_paise)} from {transfer.debit} to {transfer.credit} of account {transfer.account}"
     )
     print(what if done.rows else f"{transfer.transfer_id} is posted already")
+
+
+def _fits(site: Site, transfer: Transfer) -> None:
+    """InputError where the day is none on which a balance would show it, the account's mode has no use for the money, or more would be given back
+    than is there."""
+    from ..day.books import shown_balance_paise
+    from ..store.ledger import Ledger
+
+    account, today = site.rows.account(transfer.account, on=transfer.day), site.calendar.local(int(time.time())).date()
+    if account is None:
+        return  # the ledger names it
+    if transfer.day > today:
+        raise InputError(f"--day {transfer.day} is still to come; today is {today}")
+    closed = [day for day in site.lake.days("statements") if day >= transfer.day]
+    if closed and Book.BALANCE in (transfer.debit, transfer.credit):
+        raise InputError(
+            f"--day {transfer.day} is closed, so no balance would show it; the first open day is {closed[-1] + timedelta(days=1)}"
+        )
+    stands = Ledger(site.rows.database).standing(transfer.account)
+    if transfer.kind == "recharge" and account.payment_mode is PaymentMode.POSTPAID:
+        raise InputError(f"account {transfer.account} is postpaid on {transfer.day} and has no balance to recharge; post a payment")
+    if transfer.kind == "payment" and account.payment_mode is PaymentMode.PREPAID and stands.dues_paise >= 0:
+        raise InputError(f"account {transfer.account} is prepaid on {transfer.day} and owes no bill; post a recharge")
+    if transfer.kind in ("refund", "deposit_back"):
+        there = stands.deposit_paise
+        if transfer.kind == "refund":
+            there = shown_balance_paise(site, transfer.account, int(time.time()))
+        if transfer.amount_paise > there:
+            raise InputError(
+                f"{rupees(transfer.amount_paise)} are more than account {transfer.account} has there ({rupees(there)}); give back that at most"
+            )
 
 
 @ledger_app.command()
