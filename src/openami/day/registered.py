@@ -27,15 +27,16 @@ def tell_registers(site: Site, days: Sequence[date] | None = None, shards: Seque
     for day in site.deployment.open_days if days is None else days:
         first_s, last_s = calendar.day_start(day), calendar.day_start(day + timedelta(days=1))
         for shard in site.rows.shards() if shards is None else shards:
-            index = site.rows.shard_index(shard, day)
-            rises = heard.register_differences(index.serials, first_s, last_s)
-            if rises is None:
+            meter, rises = heard.register_differences(shard, first_s, last_s)
+            if not meter.size:
                 continue
-            known = np.full(len(rises), MISSING64, np.int64)
+            fresh = np.full(int(meter.max()) + 1, MISSING64, np.int64)
+            fresh[meter] = rises
             if (facts := facts_of(site.lake, day, shard, IMPORT_WH.name)) is not None:
-                own = facts.kind == int(FactKind.REGISTER)
-                order = np.argsort(facts.made_us[own], kind="stable")
-                known[facts.meter[own][order]] = facts.value[own][order]
-            fresh = np.where(rises != known, rises, MISSING64)
+                own = facts.of(FactKind.REGISTER)
+                held = own.meter < fresh.size
+                known = np.full(fresh.size, MISSING64, np.int64)
+                known[own.meter[held]] = own.value[held]
+                fresh[fresh == known] = MISSING64
             told += tell_rises(site.lake, day, shard, IMPORT_WH.name, fresh, SOURCE, time.time_ns() // 1000)
     return told

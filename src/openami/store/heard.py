@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from ..readings import MISSING64, Int64
-from .rows import Rows, contact
+from ..readings import Int64
+from .rows import Rows, contact, meter
 from .sql import TEXT, insert, metadata
 
 meter_event = sa.Table(
@@ -197,23 +197,18 @@ class Heard:
             ordered = query.order_by(register_reading.c.stamp_s, register_reading.c.serial)
             return [RegisterReading(*row) for row in connection.execute(ordered)]
 
-    def register_differences(self, serials: Sequence[str], first_s: int, last_s: int, register: str = "import_wh") -> Int64 | None:
-        """What each meter's cumulative register grew from `first_s` to `last_s` (a day's two midnights), int64 [meter] in the order of `serials`,
-        MISSING64 where one of the two is not there; None where no meter has both. From daily and billing rows alike."""
-        column = register_reading.c[register]
-        query = sa.select(register_reading.c.serial, register_reading.c.stamp_s, column).where(
-            register_reading.c.kind.in_(("daily", "billing")), register_reading.c.stamp_s.in_((first_s, last_s)), column.is_not(None)
-        )
+    def register_differences(self, shard: int, first_s: int, last_s: int, register: str = "import_wh") -> tuple[Int64, Int64]:
+        """What the cumulative registers of a shard's meters grew from `first_s` to `last_s` (a day's two midnights): the meters' indexes and their
+        rises, int64 both, of the meters whose both readings are there. From daily and billing rows alike; where both tell one midnight, the
+        higher holds."""
+        column, stamp_s = register_reading.c[register], register_reading.c.stamp_s
+        before, after = (sa.func.max(sa.case((stamp_s == at_s, column))) for at_s in (first_s, last_s))
+        query = sa.select(meter.c.index, after - before).join(register_reading, register_reading.c.serial == meter.c.serial)
+        query = query.where(meter.c.shard == shard, register_reading.c.kind.in_(("daily", "billing")), stamp_s.in_((first_s, last_s)))
+        query = query.group_by(meter.c.index).having(before.is_not(None), after.is_not(None)).order_by(meter.c.index)
         with self._rows.begin() as connection:
-            found = {(row[0], row[1]): int(row[2]) for row in connection.execute(query)}
-        if not found:
-            return None
-        grown = np.full(len(serials), MISSING64, np.int64)
-        for k, serial in enumerate(serials):
-            before, after = found.get((serial, first_s)), found.get((serial, last_s))
-            if before is not None and after is not None:
-                grown[k] = after - before
-        return grown if (grown != MISSING64).any() else None
+            found = np.array([tuple(row) for row in connection.execute(query)], np.int64).reshape(-1, 2)
+        return found[:, 0], found[:, 1]
 
     def count_registers(self, kind: str, stamp_s: int) -> int:
         """Of how many meters there is a row with that stamp."""
