@@ -40,6 +40,7 @@ BODIES = {
     "/orders/{order_id}/withdraw": {"why": "to compare with the table"},
     "/proposals/{number}/decision": {"approve": False},
     "/complaints/{number}/answer": {"answer": "looked into"},
+    "/inspections": {"meter": "{meter}", "result": "innocent", "day": "2025-12-03"},
     "/consents": {"account": "{account}", "partner": "partner-own", "purposes": ["bills"], "days": 3},
     "/webhooks": {"url": "http://127.0.0.1:9/", "events": ["day.closed"]},
 }
@@ -129,7 +130,7 @@ def _ask(house: House, method: str, path: str, who: str, which: str, *, api: boo
     client = house.client(who) if api else house.browser(who)
     given = {"json": _filled(body, names), "headers": {"idempotency-key": os.urandom(8).hex()}} if body and method == "POST" else {}
     if method == "POST" and not api:
-        given = {"data": _filled(FORMS.get(path, {}), names) | {"form": client.headers.get("x-form-token", "")}}
+        given = {"data": _filled(FORMS.get(path, {}), names) | {"csrf_token": client.headers.get("x-form-token", "")}}
     return client.request(method, url, **given).status_code
 
 

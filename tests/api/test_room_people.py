@@ -20,11 +20,11 @@ def admin(house: House):
 
 
 def _form(page: str) -> str:
-    return re.search(r'name="form" value="([^"]+)"', page)[1]
+    return re.search(r'name="csrf_token" value="([^"]+)"', page)[1]
 
 
 def _send(client, path: str, **given: str):
-    return client.post(path, data={"form": _form(client.get("/room/people").text), "why": WHY} | given)
+    return client.post(path, data={"csrf_token": _form(client.get("/room/people").text), "why": WHY} | given)
 
 
 def _once(page: str) -> list[str]:
@@ -89,7 +89,7 @@ def test_nobody_changes_their_own_access(house, admin):
 
 
 def test_a_form_of_another_session_changes_nobody(house, admin):
-    answer = admin.post("/room/people/operator", data={"form": "0" * 64, "what": "disable", "why": WHY})
+    answer = admin.post("/room/people/operator", data={"csrf_token": "0" * 64, "what": "disable", "why": WHY})
     assert answer.status_code == 403
     assert not house.gate.people.find("operator").disabled
 

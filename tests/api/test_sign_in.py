@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pyotp
 import pytest
+from fastapi.testclient import TestClient
 
+from openami.store.people import SignIn
 from openami.store.sessions import STAFF_IDLE_S
 from openami.web.app import TRIES_AT_ONCE
 from openami.web.demo_people import DEMO_PEOPLE, PHONE
@@ -14,7 +17,7 @@ from openami.web.demo_people import DEMO_PEOPLE, PHONE
 from .houses import BASE, House
 
 PASSWORD = "a long enough password"
-FORM = re.compile(r'name="form" value="([0-9a-f]+)"')
+FORM = re.compile(r'name="csrf_token" value="([0-9a-f]+)"')
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def _person(house: House, name: str, role: str = "operator", totp: bool = True) 
 
 def _enter(browser, name: str, password: str = PASSWORD, code: str = "", **more: str):
     form = FORM.search(browser.get("/sign-in?lang=en").text)[1]
-    return browser.post("/sign-in?lang=en", data={"name": name, "password": password, "code": code, "form": form} | more)
+    return browser.post("/sign-in?lang=en", data={"name": name, "password": password, "code": code, "csrf_token": form} | more)
 
 
 def test_password_and_code_open_the_door_and_one_alone_does_not(house: House, door) -> None:
@@ -97,10 +100,10 @@ def test_a_form_of_another_site_or_session_changes_nothing(house: House, door) -
     name = "own-forms"
     _person(house, name, "installer", totp=False)
     form = FORM.search(browser.get("/sign-in").text)[1]
-    sent = {"name": name, "password": PASSWORD, "form": form}
+    sent = {"name": name, "password": PASSWORD, "csrf_token": form}
     assert browser.post("/sign-in", data=sent, headers={"origin": "https://evil.example"}).status_code == 403
     assert browser.post("/sign-in", data=sent, headers={"sec-fetch-site": "cross-site"}).status_code == 403
-    assert browser.post("/sign-in", data=sent | {"form": "0" * 64}).status_code == 403
+    assert browser.post("/sign-in", data=sent | {"csrf_token": "0" * 64}).status_code == 403
     assert house.browser().post("/sign-in", data=sent).status_code == 403
     assert browser.post("/sign-in", data=sent, headers={"origin": BASE}).status_code == 303
 
@@ -111,7 +114,7 @@ def test_a_session_ends_when_it_was_idle_and_says_so_in_the_readers_language(hou
     _enter(browser, "fell-asleep")
     form = FORM.search(browser.get("/me").text)[1]
     now[0] += STAFF_IDLE_S + 1
-    answer = browser.post("/sign-out?lang=hi", data={"form": form})
+    answer = browser.post("/sign-out?lang=hi", data={"csrf_token": form})
     assert answer.status_code == 401
     assert "कुछ भी बदला नहीं गया" in answer.text
     assert browser.get("/me").headers["location"].startswith("/sign-in?next=/me")
@@ -122,7 +125,7 @@ def test_a_session_is_worth_nothing_after_signing_out(house: House, door) -> Non
     _person(house, "signs-out", "installer", totp=False)
     _enter(browser, "signs-out")
     kept = browser.cookies["openami-session"]
-    browser.post("/sign-out", data={"form": FORM.search(browser.get("/me").text)[1]})
+    browser.post("/sign-out", data={"csrf_token": FORM.search(browser.get("/me").text)[1]})
     browser.cookies.set("openami-session", kept)
     assert browser.get("/me").status_code == 303
 
@@ -130,9 +133,9 @@ def test_a_session_is_worth_nothing_after_signing_out(house: House, door) -> Non
 def test_a_phone_with_several_accounts_gets_a_code_that_works_once(house: House, door) -> None:
     browser, _ = door
     page = browser.get("/sign-in/phone").text
-    page = browser.post("/sign-in/phone?lang=en", data={"phone": PHONE, "form": FORM.search(page)[1]}).text
+    page = browser.post("/sign-in/phone?lang=en", data={"phone": PHONE, "csrf_token": FORM.search(page)[1]}).text
     code = re.search(r"shown here: (\d{6})", page)[1]
-    sent = {"phone": PHONE, "code": code, "form": FORM.search(page)[1]}
+    sent = {"phone": PHONE, "code": code, "csrf_token": FORM.search(page)[1]}
     assert browser.post("/sign-in/code", data=sent).status_code == 303
     mine = browser.get("/me?lang=en").text
     assert house.own["account"] in mine
@@ -140,18 +143,58 @@ def test_a_phone_with_several_accounts_gets_a_code_that_works_once(house: House,
     assert house.browser().post("/sign-in/code", data=sent).status_code == 403  # another browser's form
     late = house.browser()
     form = FORM.search(late.get("/sign-in/phone").text)[1]
-    assert late.post("/sign-in/code", data=sent | {"form": form}).status_code == 401
+    assert late.post("/sign-in/code", data=sent | {"csrf_token": form}).status_code == 401
 
 
 def test_a_phone_that_is_not_known_is_told_the_same(house: House, door) -> None:
     browser, now = door
     now[0] += 60
     page = browser.get("/sign-in/phone?lang=en").text
-    known = browser.post("/sign-in/phone?lang=en", data={"phone": "9000000001", "form": FORM.search(page)[1]})
+    known = browser.post("/sign-in/phone?lang=en", data={"phone": "9000000001", "csrf_token": FORM.search(page)[1]})
     assert "If this number is known" in known.text
     assert "shown here" not in known.text
-    wrong = browser.post("/sign-in/phone?lang=hi", data={"phone": "12", "form": FORM.search(page)[1]})
+    wrong = browser.post("/sign-in/phone?lang=hi", data={"phone": "12", "csrf_token": FORM.search(page)[1]})
     assert (wrong.status_code, "यह फ़ोन नंबर नहीं है" in wrong.text) == (422, True)
+
+
+def test_over_tls_cookies_belong_to_tls_and_this_host_alone(house: House) -> None:
+    browser = TestClient(house.app, base_url="https://testserver", follow_redirects=False)
+    (cookie,) = browser.get("/sign-in").headers.get_list("set-cookie")
+    name, *rest = cookie.lower().split("; ")
+    assert name.startswith("__host-openami-form=")
+    assert {"secure", "httponly", "samesite=lax", "path=/"} <= set(rest)
+
+
+def test_codes_that_nobody_uses_come_ever_more_slowly(house: House) -> None:
+    people, phone = house.gate.people, "9333333333"
+    people.add_phone(phone, house.own["account"])
+    sent = {at_s: code for at_s in range(0, 3600, 30) if (code := people.make_code(phone, at_s))}
+    assert list(sent) == [0, 30, 60, 90, 120, 180, 300, 540, 1020, 1980]
+    assert people.sign_in_by_code(phone, sent[1980], 1981).outcome is SignIn.DONE
+    assert people.make_code(phone, 1982), "who has used a code is trusted again"
+
+
+def test_codes_are_not_guessed_at_many_phones_from_one_address(house: House, door) -> None:
+    browser, now = door
+    now[0] += 3600
+    form = FORM.search(browser.get("/sign-in/phone").text)[1]
+    tried = [
+        browser.post("/sign-in/code", data={"phone": f"90000001{k:02}", "code": "000000", "csrf_token": form}).status_code
+        for k in range(TRIES_AT_ONCE + 1)
+    ]
+    assert tried == [401] * TRIES_AT_ONCE + [429]
+    now[0] += 3600
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/api/v1/orders"])
+def test_a_body_in_pieces_is_bounded_too(house: House, path: str) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(400):
+            yield b"x" * 1024
+
+    headers = {"content-type": "application/x-www-form-urlencoded" if path == "/sign-in" else "application/json"}
+    answer = house.client("operator").post(path, content=pieces(), headers=headers | {"idempotency-key": "12345678"})
+    assert answer.status_code == 413
 
 
 def test_demo_people_are_one_click_away_in_a_simulated_town_and_nowhere_else(house: House, door) -> None:
@@ -161,11 +204,11 @@ def test_demo_people_are_one_click_away_in_a_simulated_town_and_nowhere_else(hou
         other = house.browser()
         form = FORM.search(other.get("/sign-in").text)[1]
         assert f'value="{name}"' in page
-        assert other.post("/sign-in/demo", data={"person": name, "form": form}).status_code == 303
+        assert other.post("/sign-in/demo", data={"person": name, "csrf_token": form}).status_code == 303
         assert other.get("/", follow_redirects=True).status_code == 200
     house.gate.demo = False
     assert "demo-operator" not in browser.get("/sign-in").text
-    assert browser.post("/sign-in/demo", data={"person": "demo-operator", "form": FORM.search(page)[1]}).status_code == 404
+    assert browser.post("/sign-in/demo", data={"person": "demo-operator", "csrf_token": FORM.search(page)[1]}).status_code == 404
     house.gate.demo = True
 
 

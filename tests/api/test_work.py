@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -43,6 +44,15 @@ def test_a_request_that_is_sent_twice_acts_once(house: House) -> None:
     assert "another request" in other.json()["detail"]
 
 
+def test_requests_that_come_at_once_under_one_key_act_once(house: House) -> None:
+    client, key = house.client("operator"), _key()
+    body = {"what": "clock", "meters": [house.own["meter"]], "why": WHY}
+    with ThreadPoolExecutor(8) as many:
+        answers = [*many.map(lambda _: client.post("/api/v1/orders", json=body, headers=key), range(8))]
+    assert [answer.status_code for answer in answers] == [202] * 8
+    assert len({answer.text for answer in answers}) == 1
+
+
 def test_an_order_stands_in_the_book_and_in_the_trail_with_who_and_why(house: House) -> None:
     (number,) = _ask(house, "operator", "connect", [house.own["meter"]]).json()["orders"]
     found = house.client("auditor").get(f"/api/v1/orders/{number}").json()
@@ -69,9 +79,10 @@ def test_many_disconnections_wait_for_a_second_person(house: House) -> None:
     assert again.status_code == 409
 
 
-def test_the_limit_cannot_be_passed_in_small_steps(house: House) -> None:
+def test_the_limit_cannot_be_passed_in_small_steps_nor_by_many_at_once(house: House) -> None:
     meters = [row["serial"] for row in house.client("operator").get("/api/v1/meters?limit=40").json()["items"]]
-    answers = [_ask(house, "operator-own", "disconnect", [m]) for m in meters]
+    with ThreadPoolExecutor(8) as many:
+        answers = [*many.map(lambda meter: _ask(house, "operator-own", "disconnect", [meter]), meters)]
     alone = [a for a in answers if a.status_code == 202 and a.json()["orders"]]
     assert len(alone) == DISCONNECTS_ALONE
 

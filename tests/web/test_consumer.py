@@ -32,7 +32,7 @@ def phone(house: House) -> TestClient:
 
 
 def _form(page: str) -> str:
-    found = re.search(r'name="form" value="([^"]+)"', page)
+    found = re.search(r'name="csrf_token" value="([^"]+)"', page)
     assert found
     return found[1]
 
@@ -70,7 +70,7 @@ def test_the_language_once_chosen_is_that_of_failures_and_of_the_door_when_the_s
     phone.headers["accept-language"] = "en"
     phone.get("/my?lang=hi")
     own = f"/my/{house.own['account']}"
-    for answer in (phone.get(f"{own}/days/2025-12-77"), phone.post(f"{own}/help", data={"form": "old"}), phone.get("/my/other")):
+    for answer in (phone.get(f"{own}/days/2025-12-77"), phone.post(f"{own}/help", data={"csrf_token": "old"}), phone.get("/my/other")):
         assert answer.status_code in (403, 404, 422)
         assert '<html lang="hi"' in answer.text
     phone.cookies.delete("openami-session")
@@ -103,7 +103,7 @@ def test_another_account_is_not_there_and_staff_have_their_own_pages(house):
         assert house.browser().get(f"/my/{own}{part}").headers["location"].startswith("/sign-in"), part
     token = _form(phone.get("/my").text)
     for part in ("recharge", "help", f"recharge/W{24 * '0'}"):
-        assert phone.post(f"/my/{other}/{part}", data={"form": token, "amount": "100", "about": "amount"}).status_code == 404
+        assert phone.post(f"/my/{other}/{part}", data={"csrf_token": token, "amount": "100", "about": "amount"}).status_code == 404
     assert phone.get("/").headers["location"] == "/my"
 
 
@@ -123,17 +123,17 @@ def test_what_cannot_be_used_is_said_on_a_page(house, phone, path, status):
 def test_an_amount_that_is_none_is_refused_in_words_and_nothing_is_asked_for(house, phone, amount):
     own = f"/my/{house.own['account']}/recharge"
     token = _form(phone.get(own).text)
-    answer = phone.post(own, data={"form": token, "amount": amount})
+    answer = phone.post(own, data={"csrf_token": token, "amount": amount})
     assert answer.status_code == 422
     assert 'role="alert"' in answer.text
 
 
 def _confirmed(phone: TestClient, own: str, amount: str) -> tuple[str, dict[str, str]]:
     """The second look: where its form goes, and with what."""
-    page = phone.post(f"{own}/recharge", data={"form": _form(phone.get(own).text), "amount": amount}).text
+    page = phone.post(f"{own}/recharge", data={"csrf_token": _form(phone.get(own).text), "amount": amount}).text
     url = re.search(r'action="([^"]+/recharge/W[0-9a-f]{24})', page)
     assert url
-    return url[1], {"form": _form(page), "amount": re.search(r'name="amount" value="([^"]+)"', page)[1]}
+    return url[1], {"csrf_token": _form(page), "amount": re.search(r'name="amount" value="([^"]+)"', page)[1]}
 
 
 def test_a_recharge_is_paid_once_however_often_its_form_is_sent(house, phone):
@@ -166,9 +166,9 @@ def test_somebody_elses_payment_is_not_there(house, phone):
 def test_a_foreign_form_changes_nothing(house, phone):
     own = f"/my/{house.own['account']}"
     for path in ("recharge", "help", f"recharge/W{24 * '0'}", f"recharge/W{24 * '0'}/simulated"):
-        assert phone.post(f"{own}/{path}", data={"form": "x", "amount": "100"}).status_code == 403
+        assert phone.post(f"{own}/{path}", data={"csrf_token": "x", "amount": "100"}).status_code == 403
     answer = phone.post(
-        f"{own}/help", data={"form": _form(phone.get(own).text), "about": "amount"}, headers={"origin": "https://evil.example"}
+        f"{own}/help", data={"csrf_token": _form(phone.get(own).text), "about": "amount"}, headers={"origin": "https://evil.example"}
     )
     assert answer.status_code == 403
 
@@ -176,7 +176,7 @@ def test_a_foreign_form_changes_nothing(house, phone):
 def test_a_dispute_is_told_to_the_guard_once(house, phone):
     own, number = f"/my/{house.own['account']}", house.own["account"]
     page = phone.get(f"{own}/help?about=amount").text
-    form = {"form": _form(page), "phone_id": re.search(r'name="phone_id" value="([^"]+)"', page)[1]}
+    form = {"csrf_token": _form(page), "phone_id": re.search(r'name="phone_id" value="([^"]+)"', page)[1]}
     facts = SupplyRows(house.site.rows.database)
     assert phone.post(f"{own}/help", data=form | {"about": "supply", "text": " "}).status_code == 422
     assert phone.post(f"{own}/help", data=form | {"about": "bogus", "text": "x"}).status_code == 422

@@ -33,7 +33,7 @@ def operator(house):
 
 
 def form_of(page: str) -> str:
-    return re.search(r'name="form" value="([^"]+)"', page)[1]
+    return re.search(r'name="csrf_token" value="([^"]+)"', page)[1]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -106,13 +106,13 @@ def test_an_account_leads_to_its_meter(house, operator):
 
 def test_an_order_is_looked_at_and_asked_for_once_however_often_the_button_is_pressed(house, operator):
     form = form_of(operator.get("/room/orders").text)
-    look = operator.post("/room/orders/look", data={"form": form, "what": "read", "serials": f"{house.own['meter']} NOBODY"}).text
+    look = operator.post("/room/orders/look", data={"csrf_token": form, "what": "read", "serials": f"{house.own['meter']} NOBODY"}).text
     assert "NOBODY" in look
     assert house.own["meter"] in look
     book = OrderBook(house.site.rows)
     before = len(book.of_meter(house.own["meter"]))
     key = re.search(r'name="key" value="([^"]+)"', look)[1]
-    asked = {"form": form, "key": key, "what": "read", "meter": house.own["meter"], "why": "the consumer asks"}
+    asked = {"csrf_token": form, "key": key, "what": "read", "meter": house.own["meter"], "why": "the consumer asks"}
     assert [operator.post("/room/orders", data=asked).status_code for _ in range(2)] == [303, 303]
     assert len(book.of_meter(house.own["meter"])) == before + 1
 
@@ -120,21 +120,21 @@ def test_an_order_is_looked_at_and_asked_for_once_however_often_the_button_is_pr
 def test_many_disconnections_wait_for_a_second_person_who_is_another_one(house, operator):
     serials = [row["serial"] for row in house.gate.lookup.meters(Reach(everything=True), "", 12)]
     form = form_of(operator.get("/room/orders").text)
-    look = operator.post("/room/orders/look", data={"form": form, "what": "disconnect", "serials": " ".join(serials)}).text
+    look = operator.post("/room/orders/look", data={"csrf_token": form, "what": "disconnect", "serials": " ".join(serials)}).text
     assert "a second person must agree" in look
     key = re.search(r'name="key" value="([^"]+)"', look)[1]
-    operator.post("/room/orders", data={"form": form, "key": key, "what": "disconnect", "meter": serials, "why": "dues of a year"})
+    operator.post("/room/orders", data={"csrf_token": form, "key": key, "what": "disconnect", "meter": serials, "why": "dues of a year"})
     made = next(one for one in house.gate.proposals.page(None, 10) if one.who == "operator")
-    own = operator.post(f"/room/proposals/{made.id}", data={"form": form, "answer": "approve"})
+    own = operator.post(f"/room/proposals/{made.id}", data={"csrf_token": form, "answer": "approve"})
     assert (own.status_code, house.gate.proposals.find(made.id).state) == (422, "waiting")
     second = house.browser("operator-second")
     form = form_of(second.get("/room/orders").text)
-    assert second.post(f"/room/proposals/{made.id}", data={"form": form, "answer": "refuse"}).status_code == 303
+    assert second.post(f"/room/proposals/{made.id}", data={"csrf_token": form, "answer": "refuse"}).status_code == 303
     assert house.gate.proposals.find(made.id).state == "refused"
 
 
 def test_a_form_of_another_session_changes_nothing(house, operator):
-    assert operator.post("/room/orders/O-0/withdraw", data={"form": "x" * 43, "why": "to see"}).status_code == 403
+    assert operator.post("/room/orders/O-0/withdraw", data={"csrf_token": "x" * 43, "why": "to see"}).status_code == 403
     assert OrderBook(house.site.rows).order("O-0").state is State.REQUESTED
 
 
@@ -142,14 +142,17 @@ def test_an_auditor_looks_and_changes_nothing(house):
     auditor = house.browser("auditor")
     page = auditor.get("/room/meters").text
     assert "orders/look" not in page
-    assert auditor.post("/room/orders/look", data={"form": form_of(page), "what": "read", "serials": house.own["meter"]}).status_code == 403
+    assert (
+        auditor.post("/room/orders/look", data={"csrf_token": form_of(page), "what": "read", "serials": house.own["meter"]}).status_code
+        == 403
+    )
 
 
 def test_a_correction_is_kept_with_its_reason_and_the_day_reckoned_again(house, operator):
     day, serial = house.site.lake.days("validated")[-1], house.own["meter"]
     path = f"/room/exceptions/{serial}"
     form = form_of(operator.get(f"{path}?day={day}").text)
-    given = {"form": form, "day": day.isoformat(), "begins": "00:00", "value": "777", "why": "read on the display"}
+    given = {"csrf_token": form, "day": day.isoformat(), "begins": "00:00", "value": "777", "why": "read on the display"}
     assert operator.post(path, data=given | {"why": ""}).status_code == 422
     assert operator.post(path, data=given).status_code == 303
     page = operator.get(f"{path}?day={day}").text
@@ -175,9 +178,9 @@ def test_days_and_losses_come_as_files(house, operator):
 
 def test_a_saved_list_comes_back_and_leads_nowhere_else(operator):
     form = form_of(operator.get("/room").text)
-    operator.post("/room/filters", data={"form": form, "name": "Spikes", "address": "/room/exceptions?check=spike"})
+    operator.post("/room/filters", data={"csrf_token": form, "name": "Spikes", "address": "/room/exceptions?check=spike"})
     assert "★ Spikes" in operator.get("/room").text
-    assert operator.post("/room/filters", data={"form": form, "name": "Away", "address": "//evil.example/room"}).status_code == 422
+    assert operator.post("/room/filters", data={"csrf_token": form, "name": "Away", "address": "//evil.example/room"}).status_code == 422
     assert not any(map(ours, ("//x/room", "https://x/room", "/roomy", "/room\\..", "/me")))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -21,7 +22,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from ..errors import InputError, RequestError
 from .keys import MasterKey
-from .rows import Rows
+from .rows import Rows, account
 from .sql import TEXT, metadata
 
 FREE_FAILURES = 5
@@ -122,11 +123,14 @@ class Attempt:
 
 # Built once: they are asked for every page.
 _GRANTS = sa.select(person_grant).where(person_grant.c.name == sa.bindparam("of")).order_by(person_grant.c.kind, person_grant.c.subject)
-_ACCOUNTS_OF = sa.union(
+_OWN = sa.union(
     sa.select(account_phone.c.account)
     .join(person, person.c.phone_digest == account_phone.c.phone_digest)
     .where(person.c.name == sa.bindparam("of")),
     sa.select(person_grant.c.subject).where(person_grant.c.name == sa.bindparam("of"), person_grant.c.kind == str(GrantKind.ACCOUNT)),
+).subquery()
+_ACCOUNTS_OF = (
+    sa.select(account.c.number, account.c.usage_point, account.c.since).join(_OWN, _OWN.c.account == account.c.number).order_by(account.c.number)
 )
 
 
@@ -267,15 +271,18 @@ class People:
             own = (account_phone.c.phone_digest == digest, account_phone.c.account == account)
             connection.execute(account_phone.delete().where(*own))
 
-    def accounts_of(self, name: str) -> list[str]:
-        """The accounts of a consumer: those of the phone, as they are now, and those granted."""
+    def accounts_of(self, name: str) -> dict[str, tuple[str, date]]:
+        """The accounts of a consumer, those of the phone, as they are now, and those granted: number -> (usage point, the day from which the account
+        has it), in order."""
         with self._rows.begin() as connection:
-            return sorted({row[0] for row in connection.execute(_ACCOUNTS_OF, {"of": name})})
+            return {row.number: (row.usage_point, row.since) for row in connection.execute(_ACCOUNTS_OF, {"of": name})}
 
     def make_code(self, phone: str, now_s: int) -> str | None:
-        """A fresh one-time code for a phone that has an account; None where it has none, or had a code within the last half minute. Nobody but
-        the phone may be told which: the caller answers the same."""
+        """A fresh one-time code for a phone that has an account; None where it has none, had a code within the last half minute, or had five that
+        nobody used: then codes come ever more slowly, so that nobody can fill another's phone. The caller answers the same."""
         digest = self._digest("phone", _phone(phone))
+        if self._locked(f"unused:{digest.hex()}", now_s) or self._locked(f"phone:{digest.hex()}", now_s):
+            return None
         code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}"
         with self._rows.begin(writing=True) as connection:
             if not connection.execute(sa.select(account_phone.c.account).where(account_phone.c.phone_digest == digest)).first():
@@ -286,6 +293,7 @@ class People:
             connection.execute(one_time_code.delete().where(one_time_code.c.phone_digest == digest))
             row = {"phone_digest": digest, "code_digest": self._digest("code", code), "made_s": now_s, "tries": 0}
             connection.execute(one_time_code.insert(), row)
+        self._failed(f"unused:{digest.hex()}", now_s)
         return code
 
     def sign_in_by_code(self, phone: str, code: str, now_s: int) -> Attempt:
@@ -303,7 +311,8 @@ class People:
                 connection.execute(one_time_code.update().where(one_time_code.c.phone_digest == digest).values(tries=row.tries + 1))
         if not right:
             return self._failed(f"phone:{digest.hex()}", now_s)
-        self._forget(f"phone:{digest.hex()}")
+        for what in ("phone", "unused"):
+            self._forget(f"{what}:{digest.hex()}")
         return Attempt(SignIn.DONE, self._consumer(digest, now_s))
 
     def _consumer(self, digest: bytes, now_s: int) -> Person | None:

@@ -18,6 +18,8 @@ from .rows import Rows
 from .sql import TEXT, metadata
 
 ANSWERS_KEPT_S = 86_400
+BEING_DONE = 0
+"""The status of a request that was claimed and has no answer yet."""
 PROPOSAL_LIVES_S = 86_400
 
 proposal = sa.Table(
@@ -107,25 +109,32 @@ class KeptAnswers:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
-    def find(self, who: str, key: str, digest: bytes, now_s: int) -> tuple[int, Any] | None:
-        """(status, answer) of the same request before; None = it is new. RequestError where the key belongs to another request."""
-        query = sa.select(kept_answer).where(
-            kept_answer.c.who == who, kept_answer.c.key == key, kept_answer.c.at_s > now_s - ANSWERS_KEPT_S
-        )
-        with self._rows.begin() as connection:
-            row = connection.execute(query).first()
-        if row is None:
-            return None
+    def claim(self, who: str, key: str, digest: bytes, now_s: int) -> tuple[int, Any] | None:
+        """(status, answer) of the same request before; status BEING_DONE = somebody is at it. None = it is new and now the asker's to do, who must
+        `keep` its answer or `release` it. RequestError where the key belongs to another request."""
+        own = sa.and_(kept_answer.c.who == who, kept_answer.c.key == key)
+        with self._rows.begin(writing=True) as connection:
+            connection.execute(kept_answer.delete().where(kept_answer.c.at_s <= now_s - ANSWERS_KEPT_S))
+            row = connection.execute(sa.select(kept_answer).where(own)).first()
+            if row is None:
+                mine = {"who": who, "key": key, "request_digest": digest, "status": BEING_DONE, "answer": "null", "at_s": now_s}
+                connection.execute(kept_answer.insert(), mine)
+                return None
         if row.request_digest != digest:
             raise RequestError("this idempotency key was used for another request; give a new key")
         return row.status, json.loads(row.answer)
 
-    def keep(self, who: str, key: str, digest: bytes, status: int, answer: Any, now_s: int) -> None:
+    def keep(self, who: str, key: str, status: int, answer: Any) -> None:
+        """What came of a request that was claimed."""
+        own = sa.and_(kept_answer.c.who == who, kept_answer.c.key == key)
         with self._rows.begin(writing=True) as connection:
-            old = sa.or_(kept_answer.c.at_s <= now_s - ANSWERS_KEPT_S, sa.and_(kept_answer.c.who == who, kept_answer.c.key == key))
-            connection.execute(kept_answer.delete().where(old))
-            row = {"who": who, "key": key, "request_digest": digest, "status": status, "answer": json.dumps(answer), "at_s": now_s}
-            connection.execute(kept_answer.insert(), row)
+            connection.execute(kept_answer.update().where(own).values(status=status, answer=json.dumps(answer)))
+
+    def release(self, who: str, key: str) -> None:
+        """A request that was claimed and refused: it may come again under the same key."""
+        own = sa.and_(kept_answer.c.who == who, kept_answer.c.key == key, kept_answer.c.status == BEING_DONE)
+        with self._rows.begin(writing=True) as connection:
+            connection.execute(kept_answer.delete().where(own))
 
 
 def _proposal(row: Any) -> Proposal:

@@ -28,7 +28,7 @@ from .access import STAFF, Right, Role, Who
 from .api.words import NOTHING_THERE, Refused, problem
 from .control_room.names import SAYERS
 from .gate import SAFE_METHODS, ForeignForm, Gate, NotAllowed, NotSignedIn, needs
-from .limits import Limit
+from .limits import Bounded, Limit
 from .packing import Packed
 from .pages import Console, NotThere, NotUsable
 from .townbook import Consumer, MeterDay, MeterQuery, MeterState, TownReader
@@ -80,6 +80,7 @@ def create_app(town: TownReader, gate: Gate, send_code: sign_in.Sender | None = 
     """The console of one town. gate: who may come in; send_code: how consumers get their one-time codes, None = they cannot; lifespan: what
     runs beside it."""
     app = FastAPI(title="OpenAMI", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.add_middleware(Bounded)
     app.add_middleware(Packed, minimum_size=500)
     app.add_middleware(_SafeHeaders)
     console = Console(town, {name: _static_version(name) for name in STATIC_TYPES})

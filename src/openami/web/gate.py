@@ -12,17 +12,17 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Annotated, Protocol
 from urllib.parse import urlsplit
 
 from argon2 import PasswordHasher
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Form, Request, Response
 
 from ..store.audit import AuditTrail, Entry
 from ..store.clients import Clients
 from ..store.consents import Consents
 from ..store.keys import MasterKey
-from ..store.lookup import Lookup, Reach
+from ..store.lookup import Lookup
 from ..store.people import People, Person
 from ..store.proposals import KeptAnswers, Proposals
 from ..store.rows import Rows
@@ -32,6 +32,9 @@ from .access import Right, Role, Who, reach_of, rights_of
 from .tokens import Tokens
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+FORM_FIELD = "csrf_token"
+"""Under a name that scanners know as what it is."""
+FormToken = Annotated[str, Form(alias=FORM_FIELD, max_length=300)]
 FORM_COOKIE_S = 3600
 
 
@@ -157,16 +160,18 @@ class Gate:
     def described(self, person: Person, scopes: tuple[str, ...] | None = None) -> Who:
         """The person with rights and reach, as they are now."""
         people, lookup = self.people, self.lookup
+        if person.role == Role.CONSUMER:  # no grant but of an account reaches anything
+            own = people.accounts_of(person.name)
+            reach = reach_of(person.role, (), {}, own)
+            return Who(person.name, Role(person.role), rights_of(person.role, scopes), reach, person.language)
         grants = people.grants(person.name)
         accounts: dict[str, frozenset[str]] = {}
-        if person.role == Role.CONSUMER:
-            accounts = {number: frozenset[str]() for number in people.accounts_of(person.name)}
-        elif person.role == Role.PARTNER:
+        if person.role == Role.PARTNER:
             for consent in self.consents.of_partner(person.name, self.now_s):
                 accounts[consent.account] = accounts.get(consent.account, frozenset()) | frozenset(consent.purposes)
         points = lookup.points_of(list(accounts))
         divisions = people.divisions() if grants else {}
-        reach: Reach = reach_of(person.role, grants, divisions, points, accounts)
+        reach = reach_of(person.role, grants, divisions, points, accounts)
         return Who(person.name, Role(person.role), rights_of(person.role, scopes), reach, person.language)
 
     # ---- whether it is their own doing

@@ -1,4 +1,4 @@
-"""Rate limits: a bucket of tokens for each asker, in memory, filled again at a steady rate."""
+"""Limits: how often somebody may ask (a bucket of tokens for each asker, in memory, filled again at a steady rate), and how much they may send."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 ASKERS_KEPT = 100_000
+BODY_MOST = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +47,23 @@ class Limit:
                 self._buckets.popitem(last=False)
         again_s = 0 if tokens >= 1 else int((1 - tokens) / rate) + 1
         return Standing(allowed, self.burst, int(tokens), again_s)
+
+
+class Bounded:
+    """Ends a request (413) whose body is longer than BODY_MOST, whether or not it said so before: a body in pieces names no length."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        left = BODY_MOST
+
+        async def receiving() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413, f"a body may have {BODY_MOST} bytes; ask in parts")
+            return message
+
+        await self._app(scope, receiving if scope["type"] == "http" else receive, send)

@@ -19,7 +19,7 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from ..store.clients import Client, Given
 from .access import Right, Role, Who, rights_of
 from .demo_people import make_demo_people
-from .gate import Gate, gate_of, needs
+from .gate import FORM_FIELD, Gate, gate_of, needs
 from .pages import Console, NotUsable
 from .tokens import ACCESS_LIVES_S, Tokens
 
@@ -82,7 +82,7 @@ def authorize(request: Request, who: Known) -> Response:
 async def agreed(request: Request, who: Known) -> Response:
     given = {name: str(value) for name, value in (await request.form()).items()}
     gate = gate_of(request)
-    gate.check_form(request, who, given.pop("form", ""))
+    gate.check_form(request, who, given.pop(FORM_FIELD, ""))
     allowed = given.pop("agree", "") == "yes"
     client = _client_and_address(gate, given)
     if problem := _wrong(given, who):

@@ -327,7 +327,7 @@ def _say_failure(words: Language, status: int, failure: Exception, days: tuple[d
     if isinstance(failure, RequestValidationError):
         error = failure.errors()[0]
         return words.say("This cannot be used"), _say_not_usable(words, str(error["loc"][-1]), str(error.get("input", "")))
-    if isinstance(failure, InputError):
+    if isinstance(failure, InputError) or status == 413:
         return words.say("This cannot be used"), words.say("What was given cannot be used. Check it and try again.")
     if isinstance(failure, NotSignedIn):
         return words.say("You are not signed in"), words.say(

@@ -20,7 +20,7 @@ from ..store.consents import PURPOSES
 from ..store.people import Attempt, Person, SignIn
 from .access import STAFF, Right, Role, Who
 from .demo_people import DEMO_PEOPLE, enter_as, make_demo_people
-from .gate import Gate, NotAllowed, address_of, drop_cookie, gate_of, is_loopback, needs, set_cookie
+from .gate import FormToken, Gate, NotAllowed, address_of, drop_cookie, gate_of, is_loopback, needs, set_cookie
 from .pages import Console, NotThere, NotUsable
 
 router = APIRouter()
@@ -41,7 +41,7 @@ def sign_in_page(request: Request, lang: str = "") -> Response:
 
 
 @router.post("/sign-in")
-def sign_in(request: Request, name: Text = "", password: Text = "", code: Text = "", form: Text = "", onward: Next = "/") -> Response:
+def sign_in(request: Request, name: Text = "", password: Text = "", code: Text = "", form: FormToken = "", onward: Next = "/") -> Response:
     gate = gate_of(request)
     gate.check_form(request, None, form)
     if not request.app.state.tries.take(address_of(request)).allowed:
@@ -56,7 +56,7 @@ def sign_in(request: Request, name: Text = "", password: Text = "", code: Text =
 
 
 @router.post("/sign-in/demo")
-def sign_in_demo(request: Request, person: Text = "", form: Text = "", onward: Next = "/") -> Response:
+def sign_in_demo(request: Request, person: Text = "", form: FormToken = "", onward: Next = "/") -> Response:
     """As one of the demo people: only in a simulated town, only from this machine."""
     gate = gate_of(request)
     if not shows_demo(gate, request) or person not in DEMO_PEOPLE:
@@ -72,7 +72,7 @@ def phone_page(request: Request, lang: str = "") -> Response:
 
 
 @router.post("/sign-in/phone")
-def send_code(request: Request, phone: Text = "", form: Text = "") -> Response:
+def send_code(request: Request, phone: Text = "", form: FormToken = "") -> Response:
     """Sends a code if the phone has an account; the page is the same if it has none."""
     gate = gate_of(request)
     gate.check_form(request, None, form)
@@ -95,9 +95,11 @@ def send_code(request: Request, phone: Text = "", form: Text = "") -> Response:
 
 
 @router.post("/sign-in/code")
-def sign_in_by_code(request: Request, phone: Text = "", code: Text = "", form: Text = "") -> Response:
+def sign_in_by_code(request: Request, phone: Text = "", code: Text = "", form: FormToken = "") -> Response:
     gate = gate_of(request)
     gate.check_form(request, None, form)
+    if not request.app.state.tries.take(address_of(request)).allowed:
+        return _page(request, "phone.html", 429, problem="often", again_s=60, phone=phone, shown="")
     try:
         attempt = gate.people.sign_in_by_code(phone, code, gate.now_s)
     except InputError:
@@ -108,7 +110,7 @@ def sign_in_by_code(request: Request, phone: Text = "", code: Text = "", form: T
 
 
 @router.post("/sign-out")
-def sign_out(request: Request, who: Known, form: Text = "") -> Response:
+def sign_out(request: Request, who: Known, form: FormToken = "") -> Response:
     gate = gate_of(request)
     gate.check_form(request, who, form)
     gate.sessions.end(who.session)
@@ -143,7 +145,7 @@ def me(request: Request, who: Known, lang: str = "") -> Response:
 
 @router.post("/me/consents")
 def give_consent(
-    request: Request, who: Known, account: Text = "", partner: Text = "", days: Text = "", form: Text = "", purpose: Purposes = ()
+    request: Request, who: Known, account: Text = "", partner: Text = "", days: Text = "", form: FormToken = "", purpose: Purposes = ()
 ) -> Response:
     gate = gate_of(request)
     gate.check_form(request, who, form)
@@ -161,7 +163,7 @@ def give_consent(
 
 
 @router.post("/me/consents/{number}/end")
-def end_consent(request: Request, number: str, who: Known, form: Text = "") -> Response:
+def end_consent(request: Request, number: str, who: Known, form: FormToken = "") -> Response:
     gate = gate_of(request)
     gate.check_form(request, who, form)
     found = gate.consents.find(number)

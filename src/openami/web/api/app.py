@@ -18,7 +18,7 @@ from ... import __version__
 from ...day import Site
 from ...errors import OpenAMIError
 from ..gate import ForeignForm, Gate, NotAllowed, NotSignedIn, address_of
-from ..limits import Limit
+from ..limits import BODY_MOST, Limit
 from ..townbook import TownReader
 from . import complaints, live, money, network, readings, sharing, work
 from .words import NOTHING_THERE, Problem, Refused, only_known_parameters, problem
@@ -26,7 +26,6 @@ from .words import NOTHING_THERE, Problem, Refused, only_known_parameters, probl
 log = logging.getLogger(__name__)
 PARTS = (network, readings, money, complaints, work, sharing, live)
 PER_MINUTE, AT_ONCE = 600, 200
-BODY_MOST = 256 * 1024
 
 
 def create_api(town: TownReader, site: Callable[[], Site], gate: Gate, limit: Limit | None = None) -> FastAPI:

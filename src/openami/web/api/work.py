@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
@@ -21,7 +23,7 @@ from ...control.order import END, Event, Order, State, What, advance
 from ...errors import RequestError
 from ...store.lookup import Reach
 from ...store.order_book import NOT_LEFT, OrderBook
-from ...store.proposals import PROPOSAL_LIVES_S, Proposal
+from ...store.proposals import BEING_DONE, PROPOSAL_LIVES_S, Proposal
 from ..access import DISCONNECTS_ALONE, DISCONNECTS_WINDOW_S, Right, Who
 from ..gate import gate_of
 from .words import (
@@ -53,6 +55,10 @@ SeesOrders = Annotated[Who, Depends(api_needs(Right.ORDERS))]
 MakesOrders = Annotated[Who, Depends(api_needs(Right.ORDER))]
 SeesAudit = Annotated[Who, Depends(api_needs(Right.AUDIT))]
 METERS_MOST = 1000
+ANSWER_PATIENCE_S, ANSWER_LOOK_S = 10.0, 0.05
+"""How long, and how often, a request that came twice at once waits for the answer to the first of them."""
+COUNTING = threading.Lock()
+"""Between counting somebody's disconnections and asking for more, so that many requests at once do not pass the second person."""
 ASKED_FROM_CONSOLE = (What.DISCONNECT, What.CONNECT, What.CLOCK, What.READ)
 ASKABLE = "^(" + "|".join(str(what) for what in ASKED_FROM_CONSOLE) + ")$"
 STATE_CHOICE = "^(" + "|".join(str(state) for state in State) + ")$"
@@ -253,17 +259,27 @@ def audit(
 
 
 def once(request: Request, who: Who, key: str, given: Any, status: int, act: Callable[[], Answer]) -> Response:
-    """`act` done once for an idempotency key; sent again, the same answer with `Idempotency-Replayed: true`."""
-    gate = gate_of(request)
+    """`act` done once for an idempotency key, however many ask at once; sent again, the same answer with `Idempotency-Replayed: true`."""
+    answers, now_s = gate_of(request).answers, gate_of(request).now_s
     digest = hashlib.sha256(f"{request.url.path}\n{json.dumps(given, sort_keys=True)}".encode()).digest()
+    waits_until = time.monotonic() + ANSWER_PATIENCE_S
     try:
-        kept = gate.answers.find(who.name, key, digest, gate.now_s)
+        while (kept := answers.claim(who.name, key, digest, now_s)) is not None:
+            if kept[0] != BEING_DONE:
+                return JSONResponse(kept[1], kept[0], headers={"idempotency-replayed": "true"})
+            if time.monotonic() > waits_until:
+                raise Refused(
+                    409, "idempotency-key", "this request was begun and has no answer yet; look whether it was done, then give a new key"
+                )
+            time.sleep(ANSWER_LOOK_S)
     except RequestError as error:
         raise Refused(409, "idempotency-key", str(error)) from error
-    if kept is not None:
-        return JSONResponse(kept[1], kept[0], headers={"idempotency-replayed": "true"})
-    body = act().model_dump(mode="json")
-    gate.answers.keep(who.name, key, digest, status, body, gate.now_s)
+    try:
+        body = act().model_dump(mode="json")
+    except Exception:
+        answers.release(who.name, key)
+        raise
+    answers.keep(who.name, key, status, body)
     return JSONResponse(body, status)
 
 
@@ -275,11 +291,13 @@ def ask_for(request: Request, who: Who, asked: Asked) -> Taken:
     if absent := [serial for serial in serials if serial not in there]:
         raise missing("meter", absent[0])
     if what is What.DISCONNECT:
-        already = gate.lookup.asked_by(who.acts, what, gate.now_s - DISCONNECTS_WINDOW_S)
-        if already + len(serials) > DISCONNECTS_ALONE:
-            made = gate.proposals.make(what, tuple(serials), who.name, asked.why, gate.now_s)
-            gate.note(who, request, f"order.{what}", made.id, f"{len(serials)} meters: {asked.why}", "waiting")
-            return Taken(orders=[], proposal=made.id)
+        with COUNTING:
+            already = gate.lookup.asked_by(who.acts, what, gate.now_s - DISCONNECTS_WINDOW_S)
+            if already + len(serials) <= DISCONNECTS_ALONE:
+                return Taken(orders=_write(request, what, serials, who.acts, asked.why), proposal=None)
+        made = gate.proposals.make(what, tuple(serials), who.name, asked.why, gate.now_s)
+        gate.note(who, request, f"order.{what}", made.id, f"{len(serials)} meters: {asked.why}", "waiting")
+        return Taken(orders=[], proposal=made.id)
     return Taken(orders=_write(request, what, serials, who.acts, asked.why), proposal=None)
 
 

@@ -15,6 +15,7 @@ from fastapi.responses import RedirectResponse
 from ...store.complaints import DISPUTES, About, Complaints
 from ...store.outbox import Notice, Outbox
 from ...store.supply_rows import SupplyRows
+from ..gate import FormToken
 from ..pages import NotUsable
 from .here import Here, OwnAccount
 
@@ -51,7 +52,7 @@ def help_page(own: OwnAccount, about: Annotated[str, Query(max_length=20)] = "",
 
 
 @router.post("/{account}/help", response_model=None)
-def complain(own: OwnAccount, about: Text = "", text: Text = "", phone_id: Text = "", form: Text = "", lang: Lang = "") -> Response:
+def complain(own: OwnAccount, about: Text = "", text: Text = "", phone_id: Text = "", form: FormToken = "", lang: Lang = "") -> Response:
     """Written down, once; a dispute is told to the guard at once."""
     own.gate.check_form(own.request, own.who, form)
     words = " ".join(text.split())

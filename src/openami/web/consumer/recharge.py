@@ -25,6 +25,7 @@ from ...payments.gateways import Gateway
 from ...payments.signing import HEADER, doubt
 from ...payments.simulator import Simulator
 from ...prepaid.recharge import RechargePolicy, recharge_policy
+from ..gate import FormToken
 from ..pages import NotThere, NotUsable
 from . import answers
 from .here import Here, OwnAccount, SeesAccounts
@@ -41,7 +42,6 @@ PLAIN_RUPEES = (100, 200, 500)
 PAYMENT_ID = re.compile(r"W[0-9a-f]{24}")
 AMOUNT = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
 Text = Annotated[str, Form(max_length=60)]
-Token = Annotated[str, Form(max_length=200)]
 Lang = Annotated[str, Query(pattern=r"^(en|hi)?$")]
 
 
@@ -105,7 +105,7 @@ def choose(own: OwnAccount, lang: Lang = "") -> Response:
 
 
 @router.post("/{account}/recharge", response_model=None)
-def look_again(own: OwnAccount, amount: Text = "", form: Token = "", lang: Lang = "") -> Response:
+def look_again(own: OwnAccount, amount: Text = "", form: FormToken = "", lang: Lang = "") -> Response:
     """The amount once more, with what it does; nothing has happened yet."""
     own.gate.check_form(own.request, own.who, form)
     paise, problem = _amount(own, amount)
@@ -126,7 +126,7 @@ def look_again(own: OwnAccount, amount: Text = "", form: Token = "", lang: Lang 
 
 
 @router.post("/{account}/recharge/{payment_id}", response_model=None)
-def begin(own: OwnAccount, payment_id: str, amount: Text = "", form: Token = "", lang: Lang = "") -> Response:
+def begin(own: OwnAccount, payment_id: str, amount: Text = "", form: FormToken = "", lang: Lang = "") -> Response:
     """Pay; the same form sent twice pays once."""
     own.gate.check_form(own.request, own.who, form)
     if not PAYMENT_ID.fullmatch(payment_id):
@@ -162,7 +162,7 @@ def stands(own: OwnAccount, payment_id: str, lang: Lang = "") -> Response:
 
 
 @router.post("/{account}/recharge/{payment_id}/simulated", response_model=None)
-def tap(own: OwnAccount, payment_id: str, form: Token = "", lang: Lang = "") -> Response:
+def tap(own: OwnAccount, payment_id: str, form: FormToken = "", lang: Lang = "") -> Response:
     """Of a simulated town: the payer agrees, as in a payment app."""
     own.gate.check_form(own.request, own.who, form)
     paise, state = _own_payment(own, payment_id)

@@ -20,7 +20,7 @@ from ...errors import InputError
 from ..access import DISCONNECTS_ALONE, Right, Who
 from ..api import work
 from ..api.words import Refused
-from ..gate import gate_of, needs
+from ..gate import FormToken, gate_of, needs
 from ..pages import NotThere, NotUsable
 from .routes import NAME, closed_day, page, site_of
 from .saved import keep_filters, ours, saved_filters
@@ -37,7 +37,7 @@ SHORTEST_REASON = 5
 
 
 @router.post("/orders/look", response_model=None)
-def look(request: Request, who: Orders, what: Text = "", serials: Long = "", meter: Many = (), form: Text = "") -> Response:
+def look(request: Request, who: Orders, what: Text = "", serials: Long = "", meter: Many = (), form: FormToken = "") -> Response:
     """What an order to these meters would do: who they are, what is not there, whether a second person is needed. Nothing is asked for yet."""
     gate = gate_of(request)
     gate.check_form(request, who, form)
@@ -63,7 +63,7 @@ def look(request: Request, who: Orders, what: Text = "", serials: Long = "", met
 
 
 @router.post("/orders", response_model=None)
-def ask(request: Request, who: Orders, what: Text = "", meter: Many = (), why: Text = "", key: Text = "", form: Text = "") -> Response:
+def ask(request: Request, who: Orders, what: Text = "", meter: Many = (), why: Text = "", key: Text = "", form: FormToken = "") -> Response:
     """Ask for it. The key came with the look: pressed twice, it is one order."""
     gate_of(request).check_form(request, who, form)
     if what not in work.ASKED_FROM_CONSOLE:
@@ -81,7 +81,7 @@ def ask(request: Request, who: Orders, what: Text = "", meter: Many = (), why: T
 
 
 @router.post("/orders/{order_id}/withdraw", response_model=None)
-def withdraw(request: Request, who: Orders, order_id: Name, why: Text = "", form: Text = "") -> Response:
+def withdraw(request: Request, who: Orders, order_id: Name, why: Text = "", form: FormToken = "") -> Response:
     """Take an order back that has not left."""
     gate_of(request).check_form(request, who, form)
     if len(why.strip()) < SHORTEST_REASON:
@@ -94,7 +94,7 @@ def withdraw(request: Request, who: Orders, order_id: Name, why: Text = "", form
 
 
 @router.post("/proposals/{number}", response_model=None)
-def decide(request: Request, who: Orders, number: Name, answer: Text = "", form: Text = "") -> Response:
+def decide(request: Request, who: Orders, number: Name, answer: Text = "", form: FormToken = "") -> Response:
     """Agree to another person's proposal, or refuse it."""
     gate_of(request).check_form(request, who, form)
     if answer not in ("approve", "refuse"):
@@ -116,7 +116,7 @@ def edit(
     value: Text = "",
     back: Text = "",
     why: Text = "",
-    form: Text = "",
+    form: FormToken = "",
 ) -> Response:
     """Correct one interval, or take earlier corrections of it back; the day is reckoned again."""
     gate = gate_of(request)
@@ -138,7 +138,7 @@ def edit(
 
 
 @router.post("/filters", response_model=None)
-def save(request: Request, who: Sees, name: Text = "", address: Text = "", form: Text = "") -> Response:
+def save(request: Request, who: Sees, name: Text = "", address: Text = "", form: FormToken = "") -> Response:
     """Keep a list under a name; an empty address takes it away."""
     gate_of(request).check_form(request, who, form)
     name = name.strip()[:40]

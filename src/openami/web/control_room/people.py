@@ -20,7 +20,7 @@ from ...errors import InputError, RequestError
 from ...store.people import GrantKind, Person
 from ..access import SECOND_FACTOR, Right, Role, Who
 from ..api.words import CURSOR, key_of, page_of
-from ..gate import Gate, gate_of, needs
+from ..gate import FormToken, Gate, gate_of, needs
 from ..pages import NotThere, NotUsable
 from ..wording import LANGUAGES
 from .routes import page
@@ -68,7 +68,7 @@ def add(
     reach: Text = "",
     language: Text = "",
     why: Text = "",
-    form: Text = "",
+    form: FormToken = "",
 ) -> Response:
     """A new person; the password, and the second factor where the role has one, are shown on the answer and never again."""
     gate = _changing(request, who, form, why)
@@ -95,7 +95,9 @@ def person(request: Request, who: KeepsPeople, name: Name, lang: Lang = "") -> R
 
 
 @router.post("/people/{name}", response_model=None)
-def change(request: Request, who: KeepsPeople, name: Name, what: Text = "", reach: Text = "", why: Text = "", form: Text = "") -> Response:
+def change(
+    request: Request, who: KeepsPeople, name: Name, what: Text = "", reach: Text = "", why: Text = "", form: FormToken = ""
+) -> Response:
     """One change to one person, other than oneself. What they have open is ended where it was a matter of trust."""
     gate = _changing(request, who, form, why)
     if gate.people.find(name) is None:
