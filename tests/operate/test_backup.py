@@ -17,7 +17,7 @@ from openami.day import Site, close_all, collect
 from openami.errors import DataError, InputError, StorageError
 from openami.operate.backup import journal_totals, lake_totals, make_backup, row_totals
 from openami.operate.restore import restore_backup
-from openami.store.deployment import Folder
+from openami.store.deployment import FILE, Folder
 from openami.store.sql import Database
 
 GIVEN = {"announced_outages.csv": "node,start,end\n", "images/0123": "firmware"}
@@ -147,6 +147,18 @@ def test_a_database_that_is_not_empty_is_refused(
     with pytest.raises(InputError, match="is not empty"):
         restored(backup, first, tmp_path / "twice", database="env:RESTORED_INTO")
     assert not (tmp_path / "twice").exists()
+
+
+def test_settings_whose_last_line_has_no_end_are_settings_again(
+    first: Folder, tmp_path: Path, postgres: Callable[..., sa.URL], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an editor may leave them; a quoted key is a key too."""
+    folder = Folder(Path(shutil.copytree(first.root, tmp_path / "edited")))
+    path = folder.root / FILE
+    path.write_text(f'"database" = "sqlite:///{folder.rows}"\n' + path.read_text(encoding="utf-8").rstrip(), encoding="utf-8")
+    make_backup(folder, tmp_path / "backup")
+    monkeypatch.setenv("RESTORED_INTO", postgres().render_as_string(hide_password=False))
+    assert restored(tmp_path / "backup", first, tmp_path / "again", database="env:RESTORED_INTO").load().database == "env:RESTORED_INTO"
 
 
 def test_no_key_and_no_readable_secret_is_in_a_backup(first: Folder, backup: Path) -> None:

@@ -63,10 +63,15 @@ def test_settings_that_are_right_have_no_finding(folder: Folder) -> None:
         ('database = "file:/not/there"', "database", "cannot be read", "mend the path"),
         ('lake = "ftp://x"', "lake", "no address of an object store", "s3://bucket/prefix"),
         ("lake = 5", "lake", "is not str", "quotes"),
+        ('lake = ""', "lake", "is empty", "left out"),
+        ('journal = ""', "journal", "is empty", "left out"),
+        ('journal = "nats://h:99999/x"', "journal", "no port", "host:4222"),
+        ('lake = "s3://bucket"\nlake_endpoint = "https://h:99999"', "lake_endpoint", "no address of an object store", "https://host:port"),
+        ("refused_percent = -1", "refused_percent", "below zero", "leave it out"),
     ],
 )
 def test_a_wrong_line_is_named_with_its_number_and_a_way_out(folder: Folder, line: str, key: str, why: str, way_out: str) -> None:
-    number = add(folder, line)
+    number = add(folder, line) + line.count("\n")
     one = only(folder)
     assert (one.line, one.key, one.serious) == (number, key, True)
     assert why in one.why
@@ -81,6 +86,7 @@ def test_a_wrong_line_is_named_with_its_number_and_a_way_out(folder: Folder, lin
         ("days = 1", "days = 0", "days"),
         ('"Asia/Kolkata"', '"Asia/Patna"', "zone"),
         ("format = 2", "format = 99", "format"),
+        ("first_day = 2025-12-01", "first_day = 2025-12-01T00:00:00", "first_day"),
     ],
 )
 def test_values_that_cannot_be_are_named(folder: Folder, old: str, new: str, key: str) -> None:
@@ -133,6 +139,22 @@ def test_files_beside_are_checked_too(folder: Folder) -> None:
     told = check(folder)
     assert {Path(one.file).name for one in told} == {"sign_in.toml", "payments.toml"}
     assert not any("geheim" in str(one) for one in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPENAMI_WATCH", "everywhere"),
+        ("OPENAMI_LOG", "xml"),
+        ("OPENAMI_TRACES", "collector:4318"),
+        ("OPENAMI_NATS_CA", "/not/there.pem"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_blamed(folder: Folder, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert (only(folder).file, only(folder).key, only(folder).serious) == ("environment", name, True)
+    monkeypatch.setenv(name, "")
+    assert check(folder) == []
 
 
 def test_a_database_that_does_not_answer_is_said_where_it_is_asked_for(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

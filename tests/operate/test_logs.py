@@ -52,6 +52,21 @@ def test_an_error_keeps_its_place_and_loses_its_secret(log) -> None:
     assert "geheim" not in stream.getvalue()
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Authorization: Bearer ge1heim",
+        "{'Authorization': 'Basic ge1heim=='}",
+        '{"password": "ge1heim"}',
+        "curl -H bearer ge1heim234",
+        "OPENAMI_NATS_PASSWORD=ge1heim",
+        "lake_secret_key = ge1heim",
+    ],
+)
+def test_a_secret_is_blotted_out_however_it_is_introduced(said: str) -> None:
+    assert "ge1heim" not in blot(said)
+
+
 @given(st.binary(min_size=16, max_size=32))
 def test_a_key_is_blotted_out_however_it_is_written(key: bytes) -> None:
     assert blot(f"key {key.hex()} of a meter") == f"key {BLOT} of a meter"

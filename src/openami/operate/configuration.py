@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from ..control.policy import load_policies
-from ..errors import OpenAMIError
+from ..errors import InputError, OpenAMIError
 from ..headend.whole import headend_title
 from ..payments.gateways import FILE as GATEWAYS
 from ..payments.gateways import load_gateways
@@ -38,6 +38,7 @@ from ..store.sql import ENVIRONMENT as DATABASE
 from ..store.sql import configured
 from ..web.settings import FILE as SIGN_IN
 from ..web.settings import load_settings
+from .watch import address
 
 WATCH, LOG, TRACES = "OPENAMI_WATCH", "OPENAMI_LOG", "OPENAMI_TRACES"
 VARIABLES = {MASTER_KEY, DATABASE, USER, PASSWORD, AUTHORITY, WATCH, LOG, TRACES, *map(variable, (*PLACES, *SECRETS))}
@@ -45,7 +46,31 @@ VARIABLES = {MASTER_KEY, DATABASE, USER, PASSWORD, AUTHORITY, WATCH, LOG, TRACES
 RANGES: dict[str, tuple[Callable[[Any], bool], str, str]] = {
     "interval_minutes": (lambda v: v >= 1 and 1440 % v == 0, "it does not divide a day", "give 15, 30 or 60"),
     "days": (lambda v: v >= 1, "it is less than one", "give how many days are open for readings"),
+    **{
+        name: (lambda v: v >= 0, "it is below zero", "give 0 or more, or leave it out")
+        for name in ("refused_address_kib", "refused_all_kib", "refused_percent")
+    },
 }
+
+
+def _form(text: str) -> None:
+    if text not in ("plain", "json"):
+        raise InputError(f"{text!r} is no form of the log; give plain or json")
+
+
+def _collector(text: str) -> None:
+    server = urlsplit(text)
+    if server.scheme not in ("http", "https") or not server.hostname or server.port == 0:
+        raise InputError(f"{text!r} is no address of a collector; give http://host:4318/v1/traces")
+
+
+def _authority(text: str) -> None:
+    if not Path(text).is_file():
+        raise InputError(f"there is no file {text}; give the file with the authority's certificates")
+
+
+SAID: dict[str, Callable[[str], object]] = {WATCH: address, LOG: _form, TRACES: _collector, AUTHORITY: _authority}
+"""Variables that are no settings, with what refuses a value that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +99,8 @@ def check(folder: Folder, *, reach: bool = False) -> list[Finding]:
     if settings.found is not None:
         found += [*_keys(settings), *_values(settings), *_where(folder, settings)]
         found += [*_secrets(folder), *_beside(folder), *_environment(folder)]
+        if not any(one.serious for one in found) and (why := _refused(folder.load)):
+            found.append(settings.at("", *_split(why)))  # what a role would say at its start
         if reach and not any(one.serious for one in found):
             found += _reach(folder)
     return sorted(found, key=lambda one: not one.serious)
@@ -143,10 +170,14 @@ def _values(settings: _Settings) -> Iterator[Finding]:
     for name in [field.name for field in fields(Deployment) if field.name in there]:
         value = there[name]
         if why := wrong_kind(name, value):
-            yield settings.at(name, f"{why.removeprefix(f'{name} = ')}", "write a text in quotes, a number or a date without them")
+            yield settings.at(
+                name,
+                f"{why.removeprefix(f'{name} = ')}",
+                "write a text in quotes, a number or a date without them; what is not set is left out",
+            )
         elif name in RANGES and not RANGES[name][0](value):
             yield settings.at(name, RANGES[name][1], RANGES[name][2])
-        elif name == "days" and isinstance(there.get("first_day"), date) and value > (date.max - there["first_day"]).days:
+        elif name == "days" and type(there.get("first_day")) is date and value > (date.max - there["first_day"]).days:
             yield settings.at(name, "there are not so many days in the calendar", RANGES[name][2])
         elif name == "zone" and _refused(partial(ZoneInfo, value)):
             yield settings.at(name, f"there is no time zone {value!r}", "give a name as Asia/Kolkata")
@@ -217,6 +248,8 @@ def _environment(folder: Folder) -> Iterator[Finding]:
     said = "".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(folder.root.glob("*.toml")))
     referred = set(re.findall(r"env:([A-Za-z_][A-Za-z0-9_]*)", said))
     for name in sorted(os.environ):
+        if os.environ[name] and name in SAID and (why := _refused(partial(SAID[name], os.environ[name]))):
+            yield Finding("environment", None, name, *_split(why))
         if name.startswith("OPENAMI_") and name not in VARIABLES | referred:
             near = difflib.get_close_matches(name, VARIABLES, 1)
             yield Finding(

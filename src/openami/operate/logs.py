@@ -23,7 +23,13 @@ SECRETS = (
         BLOT,
     ),  # in base64, JSON web tokens; no path
     (re.compile(r"(\w+://[^\s:/@]*):[^\s@/]+@"), rf"\1:{BLOT}@"),  # a password in an address
-    (re.compile(r"(?i)\b(password|secret|token|authorization|api[_-]?key)(\s*[=:]\s*)(?!\[)\S+"), rf"\1\2{BLOT}"),
+    (
+        re.compile(
+            r"""(?i)(password|secret(?:[_-]key)?|token|authorization|api[_-]?key)(["']?\s*[=:]\s*["']?)(?:(?:bearer|basic)\s+)?(?!\[)[^\s"']+"""
+        ),
+        rf"\1\2{BLOT}",
+    ),
+    (re.compile(r"(?i)\b(bearer\s+)(?!\[)(?=\S*\d)\S{8,}"), rf"\1{BLOT}"),
     (re.compile(r"(?<![\w.:-])(?:\+?91[ -]?)?[6-9]\d{4}[ -]?\d{5}(?![\w.:-])"), BLOT),  # an Indian mobile number
 )
 PLAIN = "%(asctime)s %(name)s: %(message)s"

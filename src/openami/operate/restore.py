@@ -95,7 +95,8 @@ def _settings(backup: Path, folder: Folder, own: Mapping[str, str | None]) -> No
         text = path.read_text(encoding="utf-8")
         if path.name == FILE:
             keys = "|".join(OWN)
-            text = re.sub(rf"(?m)^\s*(?:{keys})\s*=.*\n?", "", text)
+            text = re.sub(rf"""(?m)^[ \t]*["']?(?:{keys})["']?[ \t]*=.*\n?""", "", text)
+            text += "" if text.endswith("\n") else "\n"  # a line that somebody wrote last, without its end
             text += "".join(f"{name} = {json.dumps(value)}\n" for name, value in own.items() if value is not None)
         (folder.root / path.name).write_text(text, encoding="utf-8")
 

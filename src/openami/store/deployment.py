@@ -144,7 +144,9 @@ def from_environment() -> dict[str, str]:
 def wrong_kind(name: str, value: object) -> str | None:
     """Why a value cannot be that of the setting `name`, or None."""
     kind = next(str(field.type) for field in fields(Deployment) if field.name == name)
-    return None if type(value) in KINDS[kind] else f"{name} = {value!r} is not {kind}"
+    if type(value) not in KINDS[kind]:
+        return f"{name} = {value!r} is not {kind}"
+    return f"{name} = {value!r} is empty" if kind == "str | None" and not str(value).strip() else None
 
 
 def _wrong(settings: Deployment) -> str | None:

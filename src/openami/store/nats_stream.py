@@ -15,6 +15,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import ssl
 import threading
 import time
@@ -69,6 +70,8 @@ class NatsAddress:
             raise InputError(
                 f"journal = {text!r} is not an address like nats://host:4222/stream (passwords come from {USER} and {PASSWORD}); mend it"
             )
+        if wrong := [host for host in hosts if not re.fullmatch(r".+:[1-9]\d{0,4}", host) or int(host.rpartition(":")[2]) > 65_535]:
+            raise InputError(f"journal = {text!r}: {wrong[0]!r} has no port between 1 and 65535; write host:4222")
         asked = parse_qs(parts.query)
         replicas = asked.get("replicas", ["1" if len(hosts) == 1 else "3"])[0]
         stream = parts.path.strip("/") or "openami"

@@ -72,6 +72,14 @@ def _unless_it_fails(fresh: Path) -> Iterator[None]:
         raise
 
 
+def _is_server(address: str) -> bool:
+    parts = urlsplit(address)
+    try:
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port beyond 65535
+        return False
+
+
 def place_at(where: Path | Place) -> Place:
     """A folder's path as a place; a place is itself."""
     return Local(where) if isinstance(where, Path) else where
@@ -219,7 +227,7 @@ class Bucket:
         prefix = parts.path.strip("/")
         if not re.fullmatch(r"[A-Za-z0-9._/-]*", prefix) or any(part in ("", ".", "..") for part in prefix.split("/") if prefix):
             raise InputError(f"the prefix {prefix!r} of {address!r} may hold letters, digits and . _ - between single slashes")
-        if endpoint is not None and urlsplit(endpoint).scheme not in ("http", "https"):
+        if endpoint is not None and not _is_server(endpoint):
             raise InputError(f"{endpoint!r} is no address of an object store's server; write https://host:port")
         return Bucket(parts.netloc, prefix, endpoint, region or "us-east-1", keys)
 
