@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import timedelta
+from datetime import date, timedelta
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from openami.store.inspections import Inspection, Inspections, Result, inspectio
 from .sites import FIRST, make_site, make_town, pushes
 
 AFTER = FIRST + timedelta(days=2)
+NOW_S = 1_900_000_000
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def visits(count: int, guilty_when_idle: bool) -> list[Inspection]:
 
 
 def test_a_visit_is_kept_with_what_was_known_before_it(site):
-    visit = inspect(site, home(site), AFTER, Result.THEFT, "R. Inspector", "a wire before the meter", 1_764_900_000)
+    visit = inspect(site, home(site), AFTER, Result.THEFT, "R. Inspector", "a wire before the meter", NOW_S)
     assert Inspections(site.rows).current() == [visit]
     assert {"night", "size", "doubt"} <= visit.features.keys() <= COLUMN.keys()
     (_, entry), *_ = AuditTrail(site.rows).latest(1, action="inspection")
@@ -69,15 +70,21 @@ def test_a_visit_is_kept_with_what_was_known_before_it(site):
 
 
 def test_what_was_measured_on_the_day_itself_is_not_known_before_it(site):
-    assert inspect(site, home(site), FIRST, Result.INNOCENT, "R. Inspector", "", 1).features == {}
+    assert inspect(site, home(site), FIRST, Result.INNOCENT, "R. Inspector", "", NOW_S).features == {}
+
+
+def test_a_visit_that_is_yet_to_come_is_refused(site):
+    with pytest.raises(InputError, match="yet to come"):
+        inspect(site, home(site), date(2030, 3, 19), Result.THEFT, "R. Inspector", "", NOW_S)
+    assert Inspections(site.rows).current() == []
 
 
 def test_the_newest_word_of_a_visit_holds_and_the_earlier_one_stays(site):
     rows = Inspections(site.rows)
-    inspect(site, home(site), AFTER, Result.THEFT, "R. Inspector", "", 100)
-    inspect(site, home(site), AFTER, Result.FAULT, "R. Inspector", "the terminal was burnt", 200)
+    inspect(site, home(site), AFTER, Result.THEFT, "R. Inspector", "", NOW_S)
+    inspect(site, home(site), AFTER, Result.FAULT, "R. Inspector", "the terminal was burnt", NOW_S + 100)
     assert [v.result for v in rows.current()] == [Result.FAULT]
-    assert [v.result for v in rows.current(known_by_s=150)] == [Result.THEFT]
+    assert [v.result for v in rows.current(known_by_s=NOW_S + 50)] == [Result.THEFT]
     with pytest.raises(RequestError, match="never changed"), site.rows.begin(writing=True) as connection:
         connection.execute(inspection.delete())
 

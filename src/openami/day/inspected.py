@@ -32,10 +32,12 @@ def inspect(
     at_random: bool = False,
     span_days: int = SPAN_DAYS,
 ) -> Inspection:
-    """Write down what a visit of `day` found; the next look for suspects learns from it. InputError where the meter is not a consumer's, or nobody is
-    named."""
+    """Write down what a visit of `day` found; the next look for suspects learns from it. InputError where the meter is not a consumer's, nobody is
+    named, or the day is yet to come."""
     if not who.strip():
         raise InputError("an inspection needs the person who made it; the consumer may ask who was there")
+    if day > (today := site.calendar.local(now_s).date()):
+        raise InputError(f"{day} is yet to come; an inspection is written down when it was made, on {today} or before")
     meter = next((m for m in site.rows.meters() if m.serial == serial), None)
     index = site.rows.shard_index(meter.shard, day) if meter is not None else None
     if meter is None or index is None or not index.is_consumer[meter.index]:

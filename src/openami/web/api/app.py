@@ -20,11 +20,11 @@ from ...errors import OpenAMIError
 from ..gate import ForeignForm, Gate, NotAllowed, NotSignedIn, address_of
 from ..limits import BODY_MOST, Limit
 from ..townbook import TownReader
-from . import complaints, live, money, network, readings, sharing, work
+from . import complaints, inspections, live, money, network, readings, sharing, work
 from .words import NOTHING_THERE, Problem, Refused, only_known_parameters, problem
 
 log = logging.getLogger(__name__)
-PARTS = (network, readings, money, complaints, work, sharing, live)
+PARTS = (network, readings, money, complaints, inspections, work, sharing, live)
 PER_MINUTE, AT_ONCE = 600, 200
 
 

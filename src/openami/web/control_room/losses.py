@@ -19,7 +19,7 @@ from .. import charts
 from ..access import Right, Who
 from ..api.words import key_of, page_of
 from ..charts_wide import Area, Band, Lane, band, lanes, tree_map
-from ..gate import gate_of, needs
+from ..gate import FormToken, gate_of, needs
 from ..pages import LOSS_STEPS, Console, NotThere, NotUsable
 from ..townbook import NodeFigures
 from ..wording import Language
@@ -206,7 +206,7 @@ def mapping(request: Request, who: SeesMeters, lang: Lang = "") -> Response:
 
 
 @router.post("/mapping", response_model=None)
-def accept(request: Request, who: Orders, meter: Given = "", to: Given = "", why: Given = "", form: Given = "") -> Response:
+def accept(request: Request, who: Orders, meter: Given = "", to: Given = "", why: Given = "", form: FormToken = "") -> Response:
     """Move a meter's usage point to another transformer of its feeder, from today on."""
     gate = gate_of(request)
     gate.check_form(request, who, form)
