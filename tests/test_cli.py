@@ -303,3 +303,22 @@ def test_explain_prints_text_json_and_a_page(run: Run, town: Path) -> None:
 )
 def test_explain_refuses_by_name(run: Run, town: Path, words: list[str], reason: str) -> None:
     assert reason in run("explain", *words, "--data", str(town)).sentence
+
+
+def after(words: str, *, doing: str) -> tuple[int, str]:
+    """Exit code and standard error of a process of its own whose command does this."""
+    program = f"import atexit, os, signal, time; from openami import cli; cli.app = lambda *_, **__: {doing}; {words}; cli.main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    return done.returncode, done.stderr
+
+
+def test_terminated_while_it_works_whatever_it_was_doing() -> None:
+    """Code made from text was running, as where a dataclass is being made: Python itself would then end by SIGINT."""
+    assert after("pass", doing="exec('os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)')") == (
+        143,
+        "openami: stopped; nothing was half-written\n",
+    )
+
+
+def test_terminated_while_python_leaves_it_says_nothing() -> None:
+    assert after("atexit.register(os.kill, os.getpid(), signal.SIGTERM)", doing="0") == (0, "")
