@@ -24,7 +24,7 @@ def run(site: Site, *words: str, code: int = 0) -> str:
     if isinstance(done.exception, InputError):
         raise done.exception
     assert done.exit_code == code, done.output
-    return done.output
+    return done.stdout
 
 
 def test_a_decision_is_listed_explained_and_made_again(site: Site, town: Town) -> None:

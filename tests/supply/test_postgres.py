@@ -11,8 +11,11 @@ import sqlalchemy as sa
 
 from openami.control.order import Order, What
 from openami.payments.event import Event, Kind
+from openami.prepaid.ledger import Book, Transfer
+from openami.store.ledger import Ledger
 from openami.store.order_book import OrderBook
 from openami.store.supply_rows import SupplyRows
+from openami.supply.back import bring_back
 from openami.supply.due import needed_paise
 from openami.supply.guard import SupplyGuard, replay
 from openami.supply.paying import payment_desk
@@ -42,4 +45,8 @@ def test_told_cut_and_paid_for(tmp_path: Path, postgres: Callable[..., sa.URL], 
     event = Event("upi", "E1", "P1", Kind.PAID, number, needed_paise(site, number, paid_s), paid_s)
     assert payment_desk(site, lambda: paid_s).take(event).result == "taken"
     assert book.order("reconnect:upi:P1").account == number
+
+    counter = Transfer("counter", owing(town)[1], site.calendar.local(paid_s).date(), "recharge", Book.GATEWAY, Book.BALANCE, 1000_00)
+    assert Ledger(site.rows.database).post_all([counter], paid_s).rows
+    assert bring_back(site, paid_s + 60) == 1, "money at the counter"
     site.rows.close()

@@ -3,6 +3,7 @@
     facts.py    what the platform knows of an account at this moment, for the guard: registry, statements, ledger, outbox, orders
     guard.py    the guard as the head-end asks it: every decision kept with its inputs, and made again from them
     due.py      who is due: told before, limited or cut where the guard allows it
+    back.py     supply for those who owe nothing any more, however that came about
     changes.py  a tariff that will change, told before its first day
     complaints.py a complaint answered: closed, told, out of the guard's way
     follow.py   what became of orders, told to consumers

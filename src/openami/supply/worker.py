@@ -23,6 +23,7 @@ from ..payments.gateways import Gateway, load_gateways
 from ..store.deployment import Folder
 from ..store.outbox import Outbox
 from ..store.supply_rows import SupplyRows
+from .back import bring_back
 from .changes import tell_changes
 from .due import act, tell_before, tell_low
 from .follow import follow
@@ -63,6 +64,7 @@ class SupplyWorker:
         self._part("low", DUE_EVERY_S, now_s, done, lambda: {"low_balance": tell_low(self.site, now_s)})
         self._part("changes", DUE_EVERY_S, now_s, done, lambda: {"tariff_change": tell_changes(self.site, now_s)})
         self._part("before", DUE_EVERY_S, now_s, done, lambda: {"before_cut": tell_before(self.site, now_s)})
+        self._part("back", DUE_EVERY_S, now_s, done, lambda: {"back": bring_back(self.site, now_s)})
         self._part("act", DUE_EVERY_S, now_s, done, lambda: act(self.site, self.guard, self.settings, now_s))
         self._part("follow", FOLLOW_EVERY_S, now_s, done, lambda: {"followed": follow(self.site, now_s, self._seen)})
         self._part("send", FOLLOW_EVERY_S, now_s, done, lambda: _sent(outbox, self.senders, now_s))
