@@ -49,7 +49,7 @@ def tell(site: Site, day: date, shard: int, roll: Roll, statements: pa.Table) ->
     closing = statements["closing_paise"].to_numpy()
     recent = _recent_charges(site, day, shard, roll, statements)
     policy = _notice_policy(site.deployment.policy)
-    notices = low_balance(policy, closing, recent, _last_recharge(site, day, roll), _told(site, day, shard, roll), roll.prepaid)
+    notices = low_balance(policy, closing, recent, _last_recharge(site, day, shard, roll), _told(site, day, shard, roll), roll.prepaid)
     found = due_for_disconnection(closing, roll.prepaid, statements["pending"].to_numpy(zero_copy_only=False))
     rows = []
     for at, shortfall in zip(found.account.tolist(), found.shortfall_paise.tolist(), strict=True):
@@ -148,9 +148,9 @@ def _recent_charges(site: Site, day: date, shard: int, roll: Roll, statements: p
     return np.asarray(days, np.int64)
 
 
-def _last_recharge(site: Site, day: date, roll: Roll) -> Int64:
+def _last_recharge(site: Site, day: date, shard: int, roll: Roll) -> Int64:
     """int64 [account]: the latest recharge [paise], 0 = none."""
-    latest = {t.account: t.amount_paise for t in site.rows.transfers(site.deployment.first_day, day) if t.kind == "recharge"}
+    latest = site.rows.last_recharges(shard, site.deployment.first_day, day)
     found = np.zeros(len(roll), np.int64)
     if not latest:
         return found

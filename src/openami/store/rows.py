@@ -17,11 +17,12 @@ import sqlalchemy as sa
 
 from ..errors import RequestError
 from ..money import TransferRow
+from ..prepaid.ledger import Book
 from ..registry import Account, Feeder, Meter, NodeKind, PaymentMode, ShardIndex, Transformer, UsagePoint, shard_index
 from .deployment import Folder
 from .ledger import Ledger, as_transfer
 from .ledger_bulk import open_accounts
-from .ledger_tables import payment_mode
+from .ledger_tables import ledger_row, payment_mode
 from .sql import TEXT, Database, Transaction, configured, load, metadata
 
 Row = TypeVar("Row")
@@ -279,6 +280,16 @@ class Rows:
     def transfers(self, first: date, last: date) -> list[TransferRow]:
         """What moved balances other than charges on the days from `first` to `last`, both included."""
         return Ledger(self.database).moves(first, last)
+
+    def last_recharges(self, shard: int, first: date, last: date) -> dict[str, int]:
+        """account -> its newest recharge [paise] of the days from `first` to `last`, of the accounts at a shard's meters (of whichever day)."""
+        row, to_balance = ledger_row.c, ledger_row.c.credit == Book.BALANCE.value
+        own = sa.select(account.c.number).join(usage_point, usage_point.c.name == account.c.usage_point)
+        own = own.join(meter, meter.c.serial == usage_point.c.meter).where(meter.c.shard == shard)
+        newest = sa.func.row_number().over(partition_by=row.account, order_by=(row.day.desc(), row.transfer_id.desc())).label("newest")
+        ranked = sa.select(row.account, row.amount_paise, newest).where(row.kind == "recharge", to_balance)
+        numbered = ranked.where(row.day.between(first, last), row.account.in_(own)).subquery()
+        return dict(self._all(sa.select(numbered.c.account, numbered.c.amount_paise).where(numbered.c.newest == 1), tuple))
 
     def shard_index(self, shard: int, day: date) -> ShardIndex:
         """The registry of `shard` on `day` as arrays. Of meters only its own are read, as plain rows: a nation has forty times as many."""
