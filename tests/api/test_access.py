@@ -44,7 +44,10 @@ BODIES = {
     "/consents": {"account": "{account}", "partner": "partner-own", "purposes": ["bills"], "days": 3},
     "/webhooks": {"url": "http://127.0.0.1:9/", "events": ["day.closed"]},
 }
-FORMS = {"/me/consents": {"account": "{account}", "partner": "partner-own", "purpose": "bills", "days": "3"}}
+FORMS = {
+    "/room/suspects": {"meter": "{meter}", "result": "innocent"},
+    "/me/consents": {"account": "{account}", "partner": "partner-own", "purpose": "bills", "days": "3"},
+}
 ROOM = [route for part in (routes, acting, exports, losses, people) for route in part.router.routes]
 NOBODYS = {"/api/v1/tariffs/{name}", "/static/{name}", "/room/static/{name}", "/room/people/{name}", "/api/v1/webhooks/{number}"}
 """Routes that name what belongs to no consumer."""

@@ -73,3 +73,14 @@ def test_nobody_else_reads(house: House, who: str) -> None:
 @pytest.mark.parametrize("wrong", [{"day": "2999-01-01"}, {"result": "guilty"}, {"day": "yesterday"}, {"who": " "}, {"at_random": "yes"}])
 def test_what_cannot_be_meant_is_refused(house: House, wrong: dict[str, str]) -> None:
     assert _write(house, "operator", **wrong).status_code == 422
+
+
+def test_the_control_rooms_form_writes_todays_visit(house: House) -> None:
+    browser = house.browser("operator")
+    given = {"meter": house.own["meter"], "result": "wrong_place", "note": NOTE, "csrf_token": browser.headers["x-form-token"]}
+    assert browser.post("/room/suspects", data=given).status_code == 303
+    newest = house.client("operator").get("/api/v1/inspections").json()["items"][0]
+    assert (newest["meter"], newest["result"], newest["who"]) == (house.own["meter"], "wrong_place", "operator")
+    assert browser.post("/room/suspects", data=given | {"result": "guilty"}).status_code in (400, 404, 422)
+    assert browser.post("/room/suspects", data=given | {"csrf_token": "no"}).status_code == 403
+    assert house.browser("operator-own").get("/room/suspects").status_code == 200

@@ -15,8 +15,10 @@ from fastapi.responses import RedirectResponse
 
 from ...day.found import Found, NodeAccount, OutageRow
 from ...errors import RequestError
+from ...store.inspections import Inspection, Inspections, Result
 from .. import charts
 from ..access import Right, Who
+from ..api.inspections import Visited, write_visit
 from ..api.words import key_of, page_of
 from ..charts_wide import Area, Band, Lane, band, lanes, tree_map
 from ..gate import FormToken, gate_of, needs
@@ -169,7 +171,25 @@ def suspects(request: Request, who: SeesMeters, cursor: Cursor = None, lang: Lan
     first = after[0] if after else 0
     rows = Found(site_of(request).lake).suspects(feeders=feeders_of(who), limit=first + ROWS + 1)[first:]
     kept, onward = page_of(rows, ROWS, lambda row: (first + ROWS,))
-    return page(request, "suspects.html", rows=kept, onward=onward, first=first)
+    shown = {row.serial for row in kept}
+    visits: dict[str, Inspection] = {}
+    for visit in Inspections(site_of(request).rows).current(feeders=feeders_of(who)):
+        if visit.serial in shown:
+            visits.setdefault(visit.serial, visit)
+    asked: dict[str, Any] = {"visits": visits, "results": list(Result), "may_order": who.may(Right.ORDER)}
+    return page(request, "suspects.html", rows=kept, onward=onward, first=first, **asked)
+
+
+@router.post("/suspects", response_model=None)
+def visited(request: Request, who: Orders, meter: Given = "", result: Given = "", note: Given = "", form: FormToken = "") -> Response:
+    """Write down what today's visit found; the next look for suspects learns from it."""
+    gate_of(request).check_form(request, who, form)
+    if gate_of(request).lookup.meter(who.reach, meter) is None:
+        raise NotThere("meter", meter)
+    if result not in {*Result}:
+        raise NotUsable("result", result)
+    write_visit(request, who, Visited(meter=meter, result=Result(result), note=note.strip().replace("\0", "")))
+    return RedirectResponse("/room/suspects", 303)
 
 
 @router.get("/suspects.csv", response_model=None)

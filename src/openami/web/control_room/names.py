@@ -90,6 +90,13 @@ FIRSTS = {
     "settle on which transformer it hangs": _mark("settle on which transformer it hangs"),
     "check the meter remotely: it may be stuck": _mark("check the meter remotely: it may be stuck"),
 }
+VISITS = {
+    "theft": _mark("theft"),
+    "fault": _mark("a faulty meter"),
+    "innocent": _mark("nothing wrong"),
+    "wrong_place": _mark("it hangs elsewhere"),
+    "no_access": _mark("nobody could look"),
+}
 OUTCOMES = {"done": _mark("done"), "refused": _mark("refused"), "waiting": _mark("waiting")}
 GRANTS = {
     "all": _mark("the whole deployment"),
@@ -134,6 +141,7 @@ SAYERS: dict[str, Any] = {
     "outcome": _sayer(OUTCOMES),
     "order_event": _sayer(ORDER_EVENTS),
     "what_first": _sayer(FIRSTS),
+    "what_visit": _sayer(VISITS),
     "evidence_says": _evidence_says,
     "grant_words": _grant_words,
     "outage_level": _sayer(OUTAGE_LEVELS),
