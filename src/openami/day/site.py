@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
@@ -32,6 +34,12 @@ class Site:
     @property
     def calendar(self) -> Calendar:
         return self.deployment.calendar
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Inside, what this thread reads of registry and lake is of one moment, and cheaper: one transaction, one look at each table's log."""
+        with self.rows.database.reading(), self.lake.reading():
+            yield
 
     def registry_of(self, shard: int, day: date) -> tuple[ShardIndex, Roll]:
         """The registry of a shard on a day as arrays: its meters, and the accounts that are charged."""

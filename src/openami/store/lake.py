@@ -23,9 +23,9 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +77,7 @@ class Lake:
         self._kept: dict[str, tuple[LogState | State, _Contents]] = {}
         self._earlier: OrderedDict[tuple[str, int], dict[tuple[date, int], list[str]]] = OrderedDict()
         self._rows = KeptRows()
+        self._mine = threading.local()
 
     @property
     def root(self) -> Path:
@@ -138,8 +139,32 @@ class Lake:
         which never change, the last EARLIER_KEPT."""
         return self._contents(table).files if version is None else self._earlier_files(table, version)
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Inside, this thread looks once at each table's log: a page is of one version of a table, and pays once for the look."""
+        if getattr(self._mine, "seen", None) is not None:
+            yield
+            return
+        self._mine.seen = {}
+        try:
+            yield
+        finally:
+            self._mine.seen = None
+
     def _contents(self, table: str) -> _Contents:
-        """What the table holds now."""
+        """What the table holds now, or when this thread's `reading` looked first. DataError where it cannot be opened."""
+        seen: dict[str, _Contents] | None = getattr(self._mine, "seen", None)
+        if seen is None:
+            return self._contents_now(table)
+        if table not in seen:
+            seen[table] = self._contents_now(table)
+        return seen[table]
+
+    def _has(self, table: str) -> bool:
+        """`place.has_table`, without a look at a table that this thread's `reading` has seen."""
+        return table in (getattr(self._mine, "seen", None) or ()) or self.place.has_table(table)
+
+    def _contents_now(self, table: str) -> _Contents:
         mark, kept = self.place.log_mark(table), self._kept.get(table)
         if mark is not None and kept is not None and kept[0] == mark:
             return kept[1]
@@ -201,7 +226,7 @@ class Lake:
     ) -> dict[str, Any] | None:
         """`columns` (None = all) of one account's row of (day, shard), of those that the table has; None where no row is its. Columns are read once.
         beside: a table that names the accounts in the order of this one, which does not."""
-        if not self.place.has_table(table):
+        if not self._has(table):
             return None
         others = self.all_files(beside).get((day, shard), ()) if beside else ()
         for path in self.all_files(table, version).get((day, shard), ()):
@@ -223,7 +248,7 @@ class Lake:
 
     def days(self, table: str) -> list[date]:
         """The days that `table` has, in order; none where there is no such table yet."""
-        return [*self._contents(table).days] if self.place.has_table(table) else []
+        return [*self._contents(table).days] if self._has(table) else []
 
     def version(self, table: str) -> int:
         return self._contents(table).version

@@ -130,16 +130,21 @@ class Ledger:
     def shown_paise(self, at_s: int, closing: Mapping[str, tuple[date, int] | None]) -> dict[str, int]:
         """What consumers' balances showed at an instant, by account: the closing balance of the last day that was closed by then (`closing`: of each
         account that day and its statement's balance, as it stood then; None = no day was), and what was paid in since and known by then."""
-        signed, own = sa.func.sum(ledger_row.c.amount_paise * _sign(Book.BALANCE)), ledger_row.c
         since = sorted(closing, key=lambda number: _first_open(closing[number]))
+        shown = {number: closed[1] for number, closed in closing.items() if closed is not None}
         with self.database.begin() as connection:
-            fresh = among(connection, account.c.number, [number for number, closed in closing.items() if closed is None])
-            opening = sa.select(account.c.number, account.c.opening_paise).where(fresh)
-            shown = {row.number: int(row.opening_paise) for row in connection.execute(opening)}
-            shown |= {number: closed[1] for number, closed in closing.items() if closed is not None}
+            if len(shown) < len(closing):
+                fresh = among(connection, account.c.number, [number for number, closed in closing.items() if closed is None])
+                opening = sa.select(account.c.number, account.c.opening_paise).where(fresh)
+                shown |= {row.number: int(row.opening_paise) for row in connection.execute(opening)}
             for first, numbers in groupby(since, key=lambda number: _first_open(closing[number])):
-                moved = sa.select(own.account, signed).where(among(connection, own.account, numbers), _touches(Book.BALANCE), _is_move())
-                for number, paise in connection.execute(moved.where(own.posted_s <= at_s, own.day >= first).group_by(own.account)):
+                own = [*numbers]
+                given: dict[str, Any] = {"at": at_s, "first": first}
+                if len(own) == 1:
+                    moved, given = _MOVED_OF_ONE, given | {"number": own[0]}
+                else:
+                    moved = _MOVED.where(among(connection, ledger_row.c.account, own))
+                for number, paise in connection.execute(moved, given):
                     shown[number] += int(paise)
         return shown
 
@@ -317,5 +322,13 @@ def _is_move() -> sa.ColumnElement[bool]:
     charged = sa.or_(ledger_row.c.debit == Book.CHARGES.value, ledger_row.c.credit == Book.CHARGES.value)
     return sa.and_(sa.not_(charged), ledger_row.c.kind != "opening")
 
+
+_MOVED = (
+    sa.select(ledger_row.c.account, sa.func.sum(ledger_row.c.amount_paise * _sign(Book.BALANCE)))
+    .where(_touches(Book.BALANCE), _is_move(), ledger_row.c.posted_s <= sa.bindparam("at"), ledger_row.c.day >= sa.bindparam("first"))
+    .group_by(ledger_row.c.account)
+)
+_MOVED_OF_ONE = _MOVED.where(ledger_row.c.account == sa.bindparam("number"))
+"""Built once: it is asked for every page of an account."""
 
 __all__ = ["CAUSES", "FIRST_HASH", "Ledger", "Standing", "append", "as_row", "as_transfer", "refusal_text"]

@@ -130,7 +130,9 @@ _OWN = sa.union(
     sa.select(person_grant.c.subject).where(person_grant.c.name == sa.bindparam("of"), person_grant.c.kind == str(GrantKind.ACCOUNT)),
 ).subquery()
 _ACCOUNTS_OF = (
-    sa.select(account.c.number, account.c.usage_point, account.c.since).join(_OWN, _OWN.c.account == account.c.number).order_by(account.c.number)
+    sa.select(account.c.number, account.c.usage_point, account.c.since)
+    .join(_OWN, _OWN.c.account == account.c.number)
+    .order_by(account.c.number)
 )
 
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,7 @@ class Database:
         if self.is_sqlite:
             self._find_file(Path(str(self.url.database)), create)
         self.engine = _engine(self.url)
+        self._mine = threading.local()
         self._bring_up_to_date(create)
 
     def close(self) -> None:
@@ -63,7 +66,23 @@ class Database:
     def begin(self, *, writing: bool = False, lock: str = "rows", long: bool = False) -> Transaction:
         """One transaction. `writing` takes a lock at its beginning, so that what it reads cannot be changed under it: on SQLite the database's,
         on PostgreSQL the one named `lock` among those who write so. `long`: bulk work, to which no statement time-out applies."""
-        return Transaction(self, lock if writing else "", long)
+        return Transaction(self, lock if writing else "", long, None if writing else getattr(self._mine, "shared", None))
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Inside, what this thread reads is read in one transaction: a page is of one moment, and pays once for beginning and ending. Who writes
+        inside has a transaction of its own, whose rows the readings of this block need not see."""
+        if getattr(self._mine, "shared", None) is not None:
+            yield
+            return
+        with self.begin() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN")
+            self._mine.shared = connection
+            try:
+                yield
+            finally:
+                self._mine.shared = None
 
     def load(self, connection: sa.Connection, table: sa.Table, columns: Mapping[str, Any]) -> int:
         """`load`, for those who hold the database."""
@@ -110,10 +129,13 @@ class Database:
 class Transaction:
     """A transaction whose database errors become ours, with the database named."""
 
-    def __init__(self, database: Database, lock: str, long: bool) -> None:
-        self._database, self._lock, self._long = database, lock, long
+    def __init__(self, database: Database, lock: str, long: bool, shared: sa.Connection | None = None) -> None:
+        """shared: a connection whose transaction this one is a part of; who began that one ends it."""
+        self._database, self._lock, self._long, self._shared = database, lock, long, shared
 
     def __enter__(self) -> sa.Connection:
+        if self._shared is not None:
+            return self._shared
         try:
             self._transaction = self._database.engine.begin()
             connection = self._transaction.__enter__()
@@ -135,7 +157,8 @@ class Transaction:
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
-            self._transaction.__exit__(kind, error, trace)
+            if self._shared is None:
+                self._transaction.__exit__(kind, error, trace)
         except sa.exc.DBAPIError as failed:
             raise self._ours(failed) from failed
         if isinstance(error, sa.exc.DBAPIError):

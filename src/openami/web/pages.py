@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from urllib.parse import quote, urlencode
 
 from fastapi import Request, Response
@@ -186,6 +186,7 @@ def _environment(words: Language) -> Environment:
         autoescape=select_autoescape(default=True, default_for_string=True),
         extensions=["jinja2.ext.i18n"],
         undefined=StrictUndefined,
+        auto_reload=False,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -194,7 +195,8 @@ def _environment(words: Language) -> Environment:
     return environment
 
 
-def _helpers(words: Language, interval_minutes: int) -> dict[str, object]:
+@cache
+def _helpers(words: Language, interval_minutes: int) -> Mapping[str, object]:
     return {
         "L": words,
         "loss_class": loss_class,

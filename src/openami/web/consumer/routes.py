@@ -61,6 +61,11 @@ def home(own: OwnAccount, lang: Lang = "") -> Response:
 
 
 def _home(own: Here) -> Response:
+    with own.site.reading():
+        return _told_home(own)
+
+
+def _told_home(own: Here) -> Response:
     days = own.days()
     if not days:
         return own.page("none_yet.html", None)
