@@ -16,6 +16,8 @@ from openami.store.places import Bucket, Keys
 
 BUCKET = "openami-test"
 KEYS = Keys("test-access", "test-secret")
+PATIENCE_S = 240.0
+"""On a busy machine a Python that imports much takes a minute to begin."""
 
 
 @contextmanager
@@ -44,15 +46,16 @@ def served() -> Iterator[str]:
 
 
 def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
+    by = time.monotonic() + PATIENCE_S
+    while time.monotonic() < by:
         if process.poll() is not None:
             raise RuntimeError(f"the S3 server ended with {process.returncode}")
         try:
-            with urllib.request.urlopen(f"{address}/moto-api/"):
+            with urllib.request.urlopen(f"{address}/moto-api/", timeout=PATIENCE_S):
                 return
         except OSError:
             time.sleep(0.05)
-    raise RuntimeError("the S3 server did not answer in half a minute")
+    raise RuntimeError(f"the S3 server did not answer in {PATIENCE_S:.0f} s")
 
 
 def bucket(address: str, prefix: str) -> Bucket:

@@ -28,6 +28,8 @@ from openami.store.nats_stream import NatsAddress
 from .conftest import Start
 from .frames import many, meters
 
+GUARD_S = 300
+
 
 def journal_at(servers: NatsServers, folder: Path, stream: str = "faults", patience_s: float = 60) -> JetStreamJournal:
     address = NatsAddress.parse(servers.address(stream))
@@ -61,7 +63,7 @@ def test_a_killed_leader_under_load_loses_nothing(start_nats: Start, tmp_path: P
     try:
         for writer in writers:
             writer.start()
-        assert enough.wait(60)
+        assert enough.wait(GUARD_S)
         stream = journals[0]._stream
         leader = stream._run(stream._js.stream_info("faults")).cluster.leader
         next(server for server in servers.each if server.name == leader).kill()
@@ -103,10 +105,10 @@ def test_a_store_waits_for_servers_that_are_away_and_says_so_once(
     storing = threading.Thread(target=lambda: (journal.store(many(1000, seed=9), 0), done.set()))
     with caplog.at_level(logging.WARNING, "openami.journal"):
         storing.start()
-        assert said.wait(30)
+        assert said.wait(GUARD_S)
         assert not done.is_set()
         one.start()
-        assert done.wait(60)
+        assert done.wait(GUARD_S)
     storing.join()
     gone, back = [record.getMessage() for record in caplog.records]
     assert "does not answer" in gone
@@ -196,7 +198,7 @@ def test_a_worker_killed_and_replaced_makes_the_same_raw(one: NatsServers, tmp_p
             headend.store(frames[at : at + 500], RECEIVED_US)
     headend.close()
     worker = subprocess.Popen([sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(folder.root)])
-    assert worker.wait(60) == -signal.SIGKILL
+    assert worker.wait(GUARD_S) == -signal.SIGKILL
     site = Site.open(folder)
     collect(site)
     for day in site.deployment.open_days:

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-GUARD_S = 120
+GUARD_S = 300
+"""How long anything is waited for; a wait ends as soon as it has come. On a busy machine a process of ours takes a minute to begin."""
 
 
 class Role:
@@ -110,7 +111,7 @@ def wait_until(so: Callable[[], bool]) -> None:
 
 def get(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=GUARD_S) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -31,7 +31,7 @@ from openami.store.deployment import Folder
 from openami.store.journal import Journal
 from openami.store.rows import Rows
 
-from .roles import Role, confirmations, get, push, wait_until
+from .roles import GUARD_S, Role, confirmations, get, push, wait_until
 
 AFTER_S = 8 * 3600
 DAYS = 3
@@ -120,7 +120,7 @@ def test_each_role_killed_in_turn_comes_back_and_nothing_confirmed_is_lost(folde
 def _taken(folder: Folder) -> Journal:
     """The journal, as soon as the head-end that held it has ended."""
     waiting = threading.Event()
-    for _ in range(600):
+    for _ in range(10 * GUARD_S):
         try:
             return Journal(folder.journal, create=True)
         except InputError:
@@ -143,7 +143,7 @@ def test_a_full_disk_confirms_nothing_more_and_goes_on_when_there_is_room(small_
         with contextlib.suppress(ConnectionError):  # it hangs up
             answers = push(port, [*noise, *second])
         headend.until(r"journal .* cannot be used \(.*full.*\); free space or give a writable data folder")
-        assert headend.process.wait(60) == 2
+        assert headend.process.wait(GUARD_S) == 2
     assert confirmations(answers) == 0
     filler.unlink()
     with Role(folder.root, "headend", "--port", "0") as headend:
@@ -364,14 +364,14 @@ def test_a_worker_waits_for_a_database_that_is_away(on_postgres: tuple[Folder, W
     with caplog.at_level("INFO", "openami.worker"):
         working = threading.Thread(target=work, args=(folder, Task(every_s=0.1), progress, stop, lambda: now_s))
         working.start()
-        assert said.wait(60)
+        assert said.wait(GUARD_S)
         way.mend()
         done = threading.Event()
-        for _ in range(1200):
+        for _ in range(10 * GUARD_S):
             if progress.closed or done.wait(0.1):
                 break
         stop.set()
-        working.join(60)
+        working.join(GUARD_S)
     assert any("this round changed nothing and is done again" in record.getMessage() for record in caplog.records)
     assert progress.closed == DAYS
     site = Site.open(folder)
@@ -411,16 +411,16 @@ def test_a_worker_of_a_stream_whose_server_was_away_closes_to_the_same_rupees(tm
         failing = threading.Thread(target=work, args=(folder, Task((0,), "w0", 0.1), progress, stop, lambda: now_s))
         failing.start()
         waiting = threading.Event()
-        for _ in range(1200):
+        for _ in range(10 * GUARD_S):
             if progress.failed or waiting.wait(0.1):
                 break
         assert "cannot be reached" in progress.why
         once_more()
-        for _ in range(1200):
+        for _ in range(10 * GUARD_S):
             if progress.closed or waiting.wait(0.1):
                 break
         stop.set()
-        failing.join(60)
+        failing.join(GUARD_S)
         assert told_of(Site.open(folder)) == undisturbed
         assert (folder.root / "grid-w0").is_dir()
     finally:
@@ -478,7 +478,7 @@ def test_days_of_backlog_at_once_are_taken_confirmed_and_closed_in_one_round(fol
 def _deliver(port: int, frames: list[bytes]) -> bytes:
     """Send while the answers are read, as a gateway does."""
     answers = bytearray()
-    with socket.create_connection(("127.0.0.1", port), timeout=120) as peer:
+    with socket.create_connection(("127.0.0.1", port), timeout=GUARD_S) as peer:
 
         def read() -> None:
             while part := peer.recv(65_536):
