@@ -65,6 +65,17 @@ def test_every_replacement_is_a_version_that_stays_readable(lake: Lake) -> None:
     assert lake.version("t") == versions[-1]
 
 
+def test_a_reading_is_of_one_version(lake: Lake) -> None:
+    lake.replace("t", DAY, 0, rows(1))
+    with lake.reading():
+        assert values(lake) == [1] * 3
+        with lake.reading():  # one within another ends nothing
+            pass
+        lake.replace("t", DAY, 0, rows(2))
+        assert values(lake) == [1] * 3
+    assert values(lake) == [2] * 3
+
+
 def test_days_are_listed_in_order(lake: Lake) -> None:
     for day in (NEXT, DAY):
         lake.replace("t", day, 0, rows(1))

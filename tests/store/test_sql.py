@@ -101,6 +101,22 @@ def test_an_empty_database_on_a_server_is_no_registry(postgres: Callable[[], sa.
 ODD = ["", "plain", 'a "quoted", one', "line\nbreak", "NULL", "\\N", "हिन्दी", "back\\slash"]
 
 
+def test_a_reading_is_one_transaction_and_writes_stand_beside_it(database: Database) -> None:
+    def feeders(connection: sa.Connection) -> int:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(schema.feeder)).scalar_one())
+
+    with database.reading():
+        with database.begin() as first, database.begin() as second:
+            assert first is second
+            assert feeders(first) == 0
+        with database.begin(writing=True) as writer:
+            assert writer is not first
+            writer.execute(schema.feeder.insert(), {"name": "F1", "substation": "S"})
+    with database.begin() as after:
+        assert after is not first
+        assert feeders(after) == 1
+
+
 def test_bulk_rows_come_back_as_they_were(database: Database) -> None:
     n = len(ODD)
     columns = {

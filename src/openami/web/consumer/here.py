@@ -22,7 +22,8 @@ from .offline import POLICY
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"
 Account = Annotated[str, Path(pattern=NAME)]
-SeesAccounts = Annotated[Who, Depends(needs(Right.ACCOUNTS))]
+sees_accounts = needs(Right.ACCOUNTS)
+SeesAccounts = Annotated[Who, Depends(sees_accounts)]
 
 
 @dataclass(frozen=True)
@@ -86,18 +87,25 @@ def private(page: Response) -> Response:
     return page
 
 
-def here(request: Request, who: SeesAccounts, account: Account) -> Here:
+def here(request: Request, account: Account) -> Here:
     """Of an account of one's own; another's is answered as if it were not there. Staff have pages of their own."""
-    gate = gate_of(request)
+    who = sees_accounts(request)  # called, not depended on: that would be one more change of threads for every page
     if who.role is not Role.CONSUMER or account not in who.reach.accounts:
         raise NotThere("account", account)
-    row = gate.lookup.account(who.reach, account)
-    meter = gate.lookup.meter(who.reach, row["meter"]) if row else None
+    return own_account(request, who, account)
+
+
+def own_account(request: Request, who: Who, account: str) -> Here:
+    """Of an account within the reach of `who`."""
+    gate, state = gate_of(request), request.app.state
+    find_site: Callable[[], Site] = state.site
+    site = find_site()
+    with site.reading():
+        row = gate.lookup.account(who.reach, account)
+        meter = gate.lookup.meter(who.reach, row["meter"]) if row else None
     if row is None or meter is None:
         raise NotThere("account", account)
-    state = request.app.state
-    site: Callable[[], Site] = state.site
-    return Here(request, who, gate, state.console, state.town, site(), row, meter, tuple(sorted(who.reach.accounts)))
+    return Here(request, who, gate, state.console, state.town, site, row, meter, tuple(sorted(who.reach.accounts)))
 
 
 OwnAccount = Annotated[Here, Depends(here)]

@@ -24,7 +24,7 @@ from ..townbook import DayCost
 from ..wording import Language
 from . import answers, care, offline, proof, recharge
 from .figures import Column, columns
-from .here import Here, OwnAccount, SeesAccounts, here
+from .here import Here, OwnAccount, SeesAccounts, own_account
 
 router = APIRouter(prefix="/my", include_in_schema=False)
 READ = ["GET", "HEAD"]
@@ -52,7 +52,7 @@ def start(request: Request, who: SeesAccounts, lang: Lang = "") -> Response:
     accounts = sorted(who.reach.accounts)
     if who.role is not Role.CONSUMER or not accounts:
         return RedirectResponse("/me", 303)
-    return _home(here(request, who, accounts[0]))
+    return _home(own_account(request, who, accounts[0]))
 
 
 @router.api_route("/{account}", methods=READ, response_model=None)
