@@ -24,7 +24,7 @@ from ..townbook import DayCost
 from ..wording import Language
 from . import answers, care, offline, proof, recharge
 from .figures import Column, columns
-from .here import Here, OwnAccount, SeesAccounts, own_account
+from .here import Account, Here, OwnAccount, SeesAccounts, here, own_account
 
 router = APIRouter(prefix="/my", include_in_schema=False)
 READ = ["GET", "HEAD"]
@@ -56,8 +56,8 @@ def start(request: Request, who: SeesAccounts, lang: Lang = "") -> Response:
 
 
 @router.api_route("/{account}", methods=READ, response_model=None)
-def home(own: OwnAccount, lang: Lang = "") -> Response:
-    return _home(own)
+def home(request: Request, account: Account, lang: Lang = "") -> Response:
+    return _home(here(request, account))  # one call, so one thread: the page that is asked for most
 
 
 def _home(own: Here) -> Response:
