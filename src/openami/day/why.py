@@ -23,11 +23,6 @@ from .metered import readings
 from .site import Site
 from .told import Told, facts_of
 
-PENDING = (
-    "The bill could not be computed (the sanctioned load is not known), so nothing is charged yet",
-    "बिल की गणना नहीं हो सकी (स्वीकृत भार ज्ञात नहीं), इसलिए अभी कुछ नहीं लिया गया",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Why:
