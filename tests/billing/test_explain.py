@@ -90,7 +90,7 @@ def test_what_changed_against_the_day_before():
     assert (first.amount_paise, second.amount_paise, change.amount_paise) == (0, 132_26, 132_26)
     assert len(list(sums(change))) == len(change.children) + 1
     text = "\n".join(change.text("en"))
-    assert "Units: 6 -> 10" in text
+    assert "Readings of the day: 6 -> 10 units" in text
     assert "The consumption passed 125 units today" in text
     assert compare_days(first, first).children == ()
 

@@ -82,9 +82,8 @@ def compare_days(today: Node, before: Node) -> Node:
         if code.startswith("readings."):
             units = [int(dict(item.quantities)["wh"]) if item else 0 for item in (other, node)]
             if units[0] != units[1]:
-                period = code.removeprefix("readings.")
-                where = "" if period == "all" else f" ({period})"
-                en, hi = (f"{text}{where}: {thousandth(units[0])} -> {thousandth(units[1])}" for text in ("Units", "यूनिट"))
+                both = f"{thousandth(units[0])} -> {thousandth(units[1])}"
+                en, hi = (f"{said.partition(':')[0]}: {both} {word}" for said, word in ((named.en, "units"), (named.hi, "यूनिट")))
                 parts.append(Node(code, en, hi, 0, (), (("before_wh", units[0]), ("wh", units[1])), note=True))
         elif code.startswith("crossed.") and node is not None:
             parts.append(node)
