@@ -111,7 +111,7 @@ def me(who: SignedIn) -> Me:
 
 @router.get("/people", responses=documented(success=NOT_MODIFIED))
 def people(request: Request, who: KeepsPeople) -> list[PersonRow]:
-    """Everybody who may sign in. They are added and changed with `openami people`, on the machine itself."""
+    """Everybody who may sign in. An administrator adds and changes them, in the control room or with `openami people`."""
     gate, local = gate_of(request), town_of(request).calendar.local
     return [
         PersonRow(
