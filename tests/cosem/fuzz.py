@@ -10,7 +10,20 @@ import time
 
 from peers import ALL, BLOCK_LOAD, COLUMNS, NOW, pair, pump
 
-from openami.cosem import acse, apdu, axdr, ciphering, general_ciphering, hdlc, links, notification, profile, push, register_push, wrapper
+from openami.cosem import (
+    acse,
+    apdu_octets,
+    axdr,
+    ciphering,
+    general_ciphering,
+    hdlc,
+    links,
+    notification,
+    profile,
+    push,
+    register_push,
+    wrapper,
+)
 from openami.cosem.acse import Conformance, Mechanism
 from openami.cosem.apdu import Item, Ref
 from openami.cosem.clock import CosemDateTime
@@ -28,11 +41,11 @@ CASES = [
 ]
 DECODERS = (
     axdr.decode_all,
-    apdu.decode_apdu,
-    apdu.decode_results,
-    apdu.decode_values,
-    lambda octets: apdu.decode_outcomes(octets, False),
-    lambda octets: apdu.decode_outcomes(octets, True),
+    apdu_octets.decode_apdu,
+    apdu_octets.decode_results,
+    apdu_octets.decode_values,
+    lambda octets: apdu_octets.decode_outcomes(octets, False),
+    lambda octets: apdu_octets.decode_outcomes(octets, True),
     acse.AssociationRequest.decode,
     acse.AssociationResponse.decode,
     acse.Release.decode,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openami.cosem import apdu
+from openami.cosem import apdu, apdu_octets
 from openami.cosem.acse import (
     AARQ,
     RLRE,
@@ -16,7 +16,8 @@ from openami.cosem.acse import (
     InitiateResponse,
     Release,
 )
-from openami.cosem.apdu import AccessResult, ActionOutcome, Block, Item, Outcome, Ref, Selection, decode_apdu, encode_apdu
+from openami.cosem.apdu import AccessResult, ActionOutcome, Block, Item, Outcome, Ref, Selection
+from openami.cosem.apdu_octets import decode_apdu, encode_apdu
 from openami.cosem.axdr import NULL, Data, Tag
 from openami.errors import MeterError, RequestError
 
@@ -130,7 +131,7 @@ def test_a_list_without_end_is_refused():
 @pytest.mark.parametrize("head", ["000100", "00", "0100", ""])
 def test_joined_blocks_of_an_action_in_every_form(head):
     value = Data(Tag.OCTET_STRING, b"hello")
-    assert apdu.decode_outcomes(bytes.fromhex(head) + b"\x09\x05hello", listed=False) == (Outcome(ActionOutcome.SUCCESS, value),)
+    assert apdu_octets.decode_outcomes(bytes.fromhex(head) + b"\x09\x05hello", listed=False) == (Outcome(ActionOutcome.SUCCESS, value),)
 
 
 def test_our_own_mistakes():

@@ -25,7 +25,8 @@ from peers import (
 from openami.cosem import client as client_side
 from openami.cosem import server as server_side
 from openami.cosem.acse import DEFAULT_CONFORMANCE, AssociationRequest, AssociationResponse, Conformance, Mechanism
-from openami.cosem.apdu import AccessResult, ActionOutcome, GetNormal, GetResult, Item, Outcome, Ref, encode_apdu
+from openami.cosem.apdu import AccessResult, ActionOutcome, GetNormal, GetResult, Item, Outcome, Ref
+from openami.cosem.apdu_octets import encode_apdu
 from openami.cosem.axdr import NULL, Data, Tag
 from openami.cosem.ciphering import Keys
 from openami.cosem.client import Answer, Associated, Closed, Refused, Released, ServiceRefused

@@ -9,7 +9,7 @@ import pytest
 
 from openami.cosem import axdr
 from openami.cosem.acse import AssociationRequest, AssociationResponse, Conformance, InitiateRequest, InitiateResponse, Release
-from openami.cosem.apdu import decode_apdu, encode_apdu
+from openami.cosem.apdu_octets import decode_apdu, encode_apdu
 from openami.cosem.axdr import Data, Tag
 from openami.cosem.ciphering import Keys, gmac, open_sealed, parse_sealed, seal
 from openami.cosem.hdlc import Frame, HdlcReader

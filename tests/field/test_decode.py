@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from field.commands import Commands
 from openami import cli
-from openami.cosem.apdu import Block, GeneralBlock, GetBlock, encode_apdu
+from openami.cosem.apdu import Block, GeneralBlock, GetBlock
+from openami.cosem.apdu_octets import encode_apdu
 from openami.cosem.axdr import Data, Tag, encode
 from openami.cosem.ciphering import GENERAL_GLO, Keys, seal
 from openami.cosem.clock import CosemDateTime

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from field.commands import Commands
-from openami.cosem.apdu import GeneralBlock, encode_apdu
+from openami.cosem.apdu import GeneralBlock
+from openami.cosem.apdu_octets import encode_apdu
 from openami.cosem.axdr import Data, Tag, encode
 from openami.cosem.ciphering import GENERAL_GLO, Keys, seal
 from openami.cosem.hdlc import LLC_RESPONSE, UI, Address, Frame

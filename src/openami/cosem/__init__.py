@@ -20,6 +20,7 @@ The chapters, from the wire upwards:
     hls.py            the answers to challenges (mechanisms 2 to 6)
     acse.py           opening and closing an association: AARQ, AARE, RLRQ, RLRE, initiate
     apdu.py           GET, SET, ACTION, notifications and exceptions as values
+    apdu_octets.py    the same as octets, there and back
     blocks.py         long values in blocks, general block transfer
     requests.py       what a client asks, block by block
     client.py         the client's session: a state table

@@ -28,7 +28,8 @@ from .acse import (
     InitiateResponse,
     Mechanism,
 )
-from .apdu import ActionOutcome, Code, GeneralBlock, Item, Outcome, Ref, Service, decode_apdu, encode_apdu
+from .apdu import ActionOutcome, Code, GeneralBlock, Item, Outcome, Ref, Service
+from .apdu_octets import decode_apdu, encode_apdu
 from .axdr import Data, Tag
 from .blocks import GeneralReceiver, GeneralSender
 from .ciphering import Keys

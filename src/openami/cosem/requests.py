@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..errors import MeterError, RequestError
-from . import apdu
-from .apdu import Block, Code, Item, Outcome, Ref, Service, encode_apdu
+from . import apdu, apdu_octets
+from .apdu import Block, Code, Item, Outcome, Ref, Service
+from .apdu_octets import encode_apdu
 from .axdr import NULL, Data, decode_all, encode
 from .blocks import LongValue, cut
 
@@ -67,8 +68,8 @@ class Request:
             return apdu.GetNext(self.invoke, number) if self.kind == "get" else apdu.ActionNext(self.invoke, number)
         raw = self._long.whole()
         if self.kind == "action":
-            return self._checked(apdu.decode_outcomes(raw, self.items > 1))
-        return self._checked(apdu.decode_results(raw) if self.items > 1 else (decode_all(raw),))
+            return self._checked(apdu_octets.decode_outcomes(raw, self.items > 1))
+        return self._checked(apdu_octets.decode_results(raw) if self.items > 1 else (decode_all(raw),))
 
     def _next(self, number: int) -> Service:
         """The server has block `number` of our long parameter."""
@@ -123,7 +124,7 @@ def _maybe_long(
     """The request whole where it fits, else its first block; the rest goes out as the server acknowledges."""
     if room is None or len(encode_apdu(whole)) <= room:
         return Request(kind, whole.invoke, len(values), whole)
-    raw = encode(values[0]) if len(values) == 1 else apdu.sequence(values, encode)
+    raw = encode(values[0]) if len(values) == 1 else apdu_octets.sequence(values, encode)
     pieces = cut(raw, room - len(encode_apdu(first)) - _LENGTH_BYTES)
     block = Block(len(pieces) == 1, 1, pieces.pop(0))
     return Request(kind, whole.invoke, len(values), first._replace(block=block), pieces)

@@ -20,7 +20,8 @@ from typing import NamedTuple
 from ..errors import MeterError, OpenAMIError, RequestError
 from . import acse, apdu, hls
 from .acse import AssociationRequest, AssociationResponse, Conformance, Context, Diagnostic, InitiateRequest, InitiateResponse, Mechanism
-from .apdu import AccessResult, ActionOutcome, ExceptionResponse, GeneralBlock, Outcome, Ref, Service, decode_apdu, encode_apdu
+from .apdu import AccessResult, ActionOutcome, ExceptionResponse, GeneralBlock, Outcome, Ref, Service
+from .apdu_octets import decode_apdu, encode_apdu
 from .association import AssociationObject, AssociationSetup
 from .axdr import Data, Tag
 from .blocks import GeneralReceiver, GeneralSender

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..errors import MeterError, RequestError
-from . import apdu
+from . import apdu, apdu_octets
 from .acse import Conformance
-from .apdu import AccessResult, ActionOutcome, Block, Code, ExceptionResponse, Item, Outcome, Ref, Service, encode_apdu
+from .apdu import AccessResult, ActionOutcome, Block, Code, ExceptionResponse, Item, Outcome, Ref, Service
+from .apdu_octets import encode_apdu
 from .axdr import Data, decode_all, encode
 from .blocks import LongValue, cut
 from .objects import CosemObject
@@ -82,7 +83,7 @@ class Services:
             return whole
         if not self._conformance & Conformance.BLOCK_GET or (not listed and not isinstance(results[0], Data)):
             return apdu.GetResult(request.invoke, AccessResult.DATA_BLOCK_UNAVAILABLE)
-        raw = apdu.sequence(results, apdu.data_or_code) if listed else encode(_data(results[0]))
+        raw = apdu_octets.sequence(results, apdu_octets.data_or_code) if listed else encode(_data(results[0]))
         self._long = LongService(request, cut(raw, self._room - _BLOCK_HEADER_BYTES))
         return self._next_get(request.invoke)
 
@@ -186,7 +187,7 @@ class Services:
         whole: Service = apdu.ActionResults(invoke, outcomes) if listed else apdu.ActionResult(invoke, outcomes[0])
         if self._goes_whole(whole, Conformance.BLOCK_ACTION) or not self._conformance & Conformance.BLOCK_ACTION:
             return whole
-        raw = apdu.sequence(outcomes, apdu.outcome_bytes) if listed else encode(_returned(outcomes[0]))
+        raw = apdu_octets.sequence(outcomes, apdu_octets.outcome_bytes) if listed else encode(_returned(outcomes[0]))
         self._long = LongService(request, cut(raw, self._room - _BLOCK_HEADER_BYTES))
         return self._next_action(invoke)
 
@@ -206,11 +207,11 @@ class Services:
         if isinstance(first, apdu.SetFirst):
             return apdu.SetLastAck(invoke, self._write((first.item,), (decode_all(raw),))[0], block.number)
         if isinstance(first, apdu.SetListFirst):
-            return apdu.SetListLastAck(invoke, self._write(first.items, apdu.decode_values(raw)), block.number)
+            return apdu.SetListLastAck(invoke, self._write(first.items, apdu_octets.decode_values(raw)), block.number)
         if isinstance(first, apdu.ActionFirst):
             return self._outcomes(invoke, first, self._invoke((first.ref,), (decode_all(raw),)))
         if isinstance(first, apdu.ActionListFirst):
-            return self._outcomes(invoke, first, self._invoke(first.refs, apdu.decode_values(raw)))
+            return self._outcomes(invoke, first, self._invoke(first.refs, apdu_octets.decode_values(raw)))
         raise MeterError("a block came for a transfer that takes none")
 
 

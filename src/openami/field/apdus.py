@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..cosem import acse, apdu
+from ..cosem import acse, apdu, apdu_octets
 from ..cosem.acse import AssociationRequest, AssociationResponse, Conformance, Context, InitiateRequest, InitiateResponse, Mechanism
-from ..cosem.apdu import Block, GeneralBlock, Item, Outcome, Ref, Selection, decode_apdu
+from ..cosem.apdu import Block, GeneralBlock, Item, Outcome, Ref, Selection
+from ..cosem.apdu_octets import decode_apdu
 from ..cosem.axdr import Data, Tag
 from ..cosem.ciphering import (
     DED_OF,
@@ -151,7 +152,7 @@ class Apdus:
         elif tag == 0x10:
             confirm = DataNotificationConfirm.decode(octets)
             node.fields |= {"long invoke id": confirm.long_invoke_id, "time": date_time(confirm.when) if confirm.when else "left out"}
-        elif tag in apdu.SERVICE_TAGS:
+        elif tag in apdu_octets.SERVICE_TAGS:
             self._service(node, decode_apdu(octets))
         else:
             raise MeterError(f"tag 0x{tag:02x} is no APDU that is explained here")
