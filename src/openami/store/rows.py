@@ -85,6 +85,14 @@ account = sa.Table(
     sa.Column("mode_since", sa.Date, nullable=False),
     sa.Column("opening_paise", sa.BigInteger, nullable=False),
 )
+registry_change = sa.Table(
+    "registry_change",
+    metadata,
+    sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("serial", TEXT),
+    sa.Column("mark", TEXT, nullable=False),
+)
+"""The meters about which something was changed in the tables above, newest last; null = feeders or transformers. Triggers write it."""
 invocation_counter = sa.Table(
     "invocation_counter",
     metadata,
@@ -231,6 +239,16 @@ class Rows:
 
     def meters(self) -> list[Meter]:
         return self._all(sa.select(meter).order_by(meter.c.shard, meter.c.index), lambda row: Meter(*row))
+
+    def hangs(self, serial: str, day: date) -> tuple[Meter, UsagePoint] | None:
+        """A meter and where it hangs on a day; None where there is no such meter, or it hangs nowhere then."""
+        query = sa.select(meter, usage_point).join(usage_point, usage_point.c.meter == meter.c.serial)
+        width = len(meter.c)
+        found = self._all(
+            query.where(meter.c.serial == serial, *_holds(day)),
+            lambda row: (Meter(*row[:width]), UsagePoint(row[width], NodeKind(row[width + 1]), *row[width + 2 :])),
+        )
+        return found[0] if found else None
 
     def count_meters(self) -> int:
         with self.begin() as connection:
