@@ -79,6 +79,13 @@ def test_a_visit_that_is_yet_to_come_is_refused(site):
     assert Inspections(site.rows).current() == []
 
 
+def test_only_a_consumers_meter_is_visited(site):
+    index = site.rows.shard_index(0, FIRST)
+    for serial in ("NO-SUCH", index.serials[int(np.flatnonzero(index.is_transformer)[0])]):
+        with pytest.raises(InputError, match=f"{serial} is no consumer's meter on"):
+            inspect(site, serial, AFTER, Result.THEFT, "R. Inspector", "", NOW_S)
+
+
 def test_the_newest_word_of_a_visit_holds_and_the_earlier_one_stays(site):
     rows = Inspections(site.rows)
     inspect(site, home(site), AFTER, Result.THEFT, "R. Inspector", "", NOW_S)

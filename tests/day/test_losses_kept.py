@@ -120,6 +120,15 @@ def test_the_quarter_is_a_file_whose_feeders_add_up(site, tmp_path):
     assert len({*total.values()}) == 1
 
 
+def test_the_quarter_without_a_file_goes_to_the_terminal(site, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    told = CliRunner().invoke(app, ["losses", "quarter", "2025", "3", "--data", str(site.folder.root)], catch_exceptions=False)
+    assert told.stdout.splitlines()[0] == "account,quarterly energy account"
+    assert "2 of its 92 days are closed" in told.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def write_errors(site: Site, *lines: str) -> None:
     folder = site.folder.root / FOLDER
     folder.mkdir(exist_ok=True)

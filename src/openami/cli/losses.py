@@ -39,7 +39,7 @@ def losses(
     days: Annotated[int, typer.Option(help="How many days together.")] = 1,
     month: Annotated[str | None, typer.Option(help="Instead of --day and --days: the closed days of a month, as 2025-12.")] = None,
     hours: Annotated[bool, typer.Option("--hours", help="account: by the hour.")] = False,
-    out: Annotated[Path | None, typer.Option(help="export: the folder for the files; quarter: the file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="export: the folder for the files; quarter: the file, left out = the terminal.")] = None,
     as_format: Annotated[str, typer.Option("--format", help="export: parquet or csv.")] = "parquet",
     by: Annotated[str, typer.Option("--by", help="inspected: who was there.")] = "",
     note: Annotated[str, typer.Option(help="inspected: what was seen, in your words.")] = "",
@@ -54,7 +54,7 @@ def losses(
     account: in, out and loss of every feeder and transformer, with a 90 % interval, coverage, and why it is wide. record: write down what the audit
     finds (every close does it). outages, suspects, places (who seems to hang elsewhere), technical (what wires lose), loading: what was written.
     tomorrow: the next day's demand with quantiles. atc: AT&C loss by feeder, division and in all. quarter: the quarterly energy
-    account as a file. inspected: write down what a visit found; suspects learn from it. inspections: those known. export: all as files.
+    account as CSV. inspected: write down what a visit found; suspects learn from it. inspections: those known. export: all as files.
     """
     if order not in ORDERS:
         raise InputError(f"{order!r} is nothing to do with losses; write {', '.join(ORDERS[:-1])} or {ORDERS[-1]}")

@@ -8,6 +8,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def _line(name: str, found: Atc) -> str:
 
 
 def quarter(site: Site, words: list[str], discom: str, out: Path | None) -> None:
-    """The quarterly energy account as a CSV file."""
+    """The quarterly energy account as CSV: a file, or without `out` the terminal, where what is said about it goes to standard error."""
     from ..day.sold import feeder_books
     from ..losses.atc import method_of
     from ..losses.quarterly import Quarter, quarterly_account
@@ -63,10 +65,13 @@ def quarter(site: Site, words: list[str], discom: str, out: Path | None) -> None
     if not days:
         raise InputError(f"no day of {asked} ({asked.first} to {asked.last}) is closed")
     text = quarterly_account(discom, asked, feeder_books(site, days), method_of(asked.year))
-    path = out or Path(f"quarter-{asked.year}-{asked.number}.csv")
-    whole = (asked.last - asked.first).days + 1
+    said = f"{asked}, {len(days)} of its {(asked.last - asked.first).days + 1} days are closed; due on {asked.due}"
+    if out is None:
+        typer.echo(text, nl=False)
+        typer.echo(said, err=True)
+        return
     try:
-        path.write_text(text, encoding="utf-8", newline="")
+        out.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}); name another file with --out") from error
-    print(f"{path}: {asked}, {len(days)} of its {whole} days are closed; due on {asked.due}")
+        raise InputError(f"{out} cannot be written ({error.strerror}); name another file with --out") from error
+    print(f"{out}: {said}")

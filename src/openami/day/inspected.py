@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import InputError
 from ..losses.features import COLUMN, NAMES
 from ..losses.suspects import Model, learn
+from ..registry import NodeKind
 from ..store.inspections import Inspection, Inspections, Result
 from .signs import known_features, signs_of, tampers, whereabouts
 from .site import Site
@@ -38,12 +39,11 @@ def inspect(
         raise InputError("an inspection needs the person who made it; the consumer may ask who was there")
     if day > (today := site.calendar.local(now_s).date()):
         raise InputError(f"{day} is yet to come; an inspection is written down when it was made, on {today} or before")
-    meter = next((m for m in site.rows.meters() if m.serial == serial), None)
-    index = site.rows.shard_index(meter.shard, day) if meter is not None else None
-    if meter is None or index is None or not index.is_consumer[meter.index]:
+    found = site.rows.hangs(serial, day)
+    if found is None or found[1].kind is not NodeKind.CONSUMER:
         raise InputError(f"{serial} is no consumer's meter on {day}; give the serial number of one that hangs there then")
-    feeder = index.feeders[index.feeder[meter.index]]
-    visit = Inspection(serial, day, result, at_random, feeder, _before(site, serial, meter.shard, feeder, day, span_days), who, note, now_s)
+    shard, feeder = found[0].shard, found[1].feeder
+    visit = Inspection(serial, day, result, at_random, feeder, _before(site, serial, shard, feeder, day, span_days), who, note, now_s)
     Inspections(site.rows).note(visit)
     return visit
 
@@ -61,13 +61,13 @@ def learnt(site: Site) -> Model:
 
 
 def _before(site: Site, serial: str, shard: int, feeder: str, day: date, span_days: int) -> dict[str, float]:
-    """What was known of the meter by the last closed day before the visit; nothing where no day was closed."""
+    """What was known of the meter by the last closed day before the visit; nothing where no day was closed, or it hung elsewhere on that day."""
     closed = [each for each, own in site.lake.all_files("validated") if own == shard and each < day]
     if not closed or (day - max(closed)) > timedelta(days=span_days):
         return {}
     last = max(closed)
     for span in spans(site, last, shard, span_days, only=feeder):
-        for group in span.groups():
+        for group in (each for each in span.groups() if serial in each.serials()):
             found = signs_of(group, tampers(site, span, last, span_days), whereabouts(group).doubts)
             return known_features(found.values[group.serials().index(serial)])
     return {}
