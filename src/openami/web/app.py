@@ -27,10 +27,11 @@ from . import sign_in, tables
 from .access import STAFF, Right, Role, Who
 from .api.words import NOTHING_THERE, Refused, problem
 from .control_room.names import SAYERS
+from .failures import NotThere, NotUsable
 from .gate import SAFE_METHODS, ForeignForm, Gate, NotAllowed, NotSignedIn, needs
 from .limits import Bounded, Limit
 from .packing import Packed
-from .pages import Console, NotThere, NotUsable
+from .pages import Console
 from .townbook import Consumer, MeterDay, MeterQuery, MeterState, TownReader
 
 log = logging.getLogger(__name__)

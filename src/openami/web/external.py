@@ -17,8 +17,8 @@ import httpx
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from .failures import NotThere
 from .gate import Gate, cookie_name, drop_cookie, gate_of, set_cookie
-from .pages import NotThere
 from .sign_in import entered, safe_path
 from .tokens import External, Tokens
 

@@ -19,8 +19,9 @@ from fastapi.responses import JSONResponse, RedirectResponse
 from ..store.clients import Client, Given
 from .access import Right, Role, Who, rights_of
 from .demo_people import make_demo_people
+from .failures import NotUsable
 from .gate import FORM_FIELD, Gate, gate_of, needs
-from .pages import Console, NotUsable
+from .pages import Console
 from .tokens import ACCESS_LIVES_S, Tokens
 
 router = APIRouter()

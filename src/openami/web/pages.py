@@ -1,4 +1,4 @@
-"""Pages: a template filled with a town's answer, in the reader's language; and the sentences for what went wrong.
+"""Pages: a template filled with a town's answer, in the reader's language.
 
 In: the request (for its language), a template's name, an answer from `townbook`. Out: a complete HTML page. Templates escape everything;
 what they may call beyond the answer stands in `_helpers`.
@@ -7,24 +7,23 @@ what they may call beyond the answer stands in `_helpers`.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from functools import cache, partial
 from urllib.parse import quote, urlencode
 
 from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from ..errors import InputError, OpenAMIError
+from ..errors import OpenAMIError
 from ..readings import CHECKS, Quality
 from . import charts
 from .access import Right, Role
-from .gate import ForeignForm, Gate, NotAllowed, NotSignedIn, cookie_name, set_cookie
+from .failures import NotThere, NotUsable, say_failure
+from .gate import Gate, cookie_name, set_cookie
 from .townbook import ChannelDay, DamagedDay, HourFigures, MeterState, NodeFigures, TownReader
-from .translated import TranslatedEnvironment
 from .wording import (
     KIND_NAMES,
     LANGUAGES,
@@ -47,23 +46,6 @@ LOSS_STEPS = (0.02, 0.04, 0.08, 0.16)
 STANDS_OUT_Z = 3.5
 HOURS_BETWEEN_TICKS = 3
 LANGUAGE_KEPT_S = 365 * 86_400
-
-
-class NotThere(Exception):
-    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "order", "proposal", "person",
-    "page" or "day"."""
-
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(kind, name)
-        self.kind, self.name = kind, name
-
-
-class NotUsable(Exception):
-    """A parameter that cannot be used: its name and what was given."""
-
-    def __init__(self, field: str, given: str) -> None:
-        super().__init__(field, given)
-        self.field, self.given = field, given
 
 
 class Console:
@@ -143,7 +125,7 @@ class Console:
         """A page that says what is wrong and what would be right."""
         words = language(reading_language(request))
         days, damaged = self._stored_days(failing=True)
-        title, sentence = _say_failure(words, status, failure, days)
+        title, sentence = say_failure(words, status, failure, days)
         hurt = failure.day if isinstance(failure, DamagedDay) else None
         others = [max((d for d in days if hurt and d < hurt and d not in damaged), default=None)]
         others += [min((d for d in days if hurt and d > hurt and d not in damaged), default=None)]
@@ -182,15 +164,18 @@ def _asked_language(request: Request) -> str:
 
 
 def _environment(words: Language) -> Environment:
-    return TranslatedEnvironment(
-        words.translations,
+    environment = Environment(
         loader=PackageLoader(__package__),
         autoescape=select_autoescape(default=True, default_for_string=True),
+        extensions=["jinja2.ext.i18n"],
         undefined=StrictUndefined,
         auto_reload=False,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    install: Callable[..., None] = environment.install_gettext_translations  # type: ignore[attr-defined]
+    install(words.translations, newstyle=True)
+    return environment
 
 
 @cache
@@ -316,97 +301,3 @@ def _switched(request: Request, code: str) -> str:
     """This very page in another language."""
     parameters = [(key, value) for key, value in request.query_params.multi_items() if key != "lang"]
     return f"{quote(request.url.path)}?{urlencode([*parameters, ('lang', code)])}"
-
-
-def _say_failure(words: Language, status: int, failure: Exception, days: tuple[date, ...]) -> tuple[str, str]:
-    """Title and sentence for a failure page."""
-    if isinstance(failure, NotThere):
-        return words.say("Not found"), _say_not_there(words, failure, days)
-    if isinstance(failure, NotUsable):
-        return words.say("This cannot be used"), _say_not_usable(words, failure.field, failure.given)
-    if isinstance(failure, RequestValidationError):
-        error = failure.errors()[0]
-        return words.say("This cannot be used"), _say_not_usable(words, str(error["loc"][-1]), str(error.get("input", "")))
-    if isinstance(failure, InputError) or status == 413:
-        return words.say("This cannot be used"), words.say("What was given cannot be used. Check it and try again.")
-    if isinstance(failure, NotSignedIn):
-        return words.say("You are not signed in"), words.say(
-            "Your session has ended, or you have not signed in yet. Nothing was changed. Sign in and try again."
-        )
-    if isinstance(failure, NotAllowed):
-        return words.say("Not for your role"), words.say(
-            "Your role does not include this. Nothing was changed. Ask your administrator if your work needs it."
-        )
-    if isinstance(failure, ForeignForm):
-        return words.say("This page is too old"), words.say(
-            "The form was opened too long ago, in another session, or on another site. Nothing was changed. Open the page again and repeat it."
-        )
-    if status == 404:
-        return words.say("Not found"), words.say("There is no page at this address. Start at the town overview.")
-    if isinstance(failure, DamagedDay):
-        return words.say("The data of this day is damaged"), words.say(
-            "What is stored of %(day)s is damaged and cannot be shown until it is restored. Other days can be read. The operator's log says more.",
-            day=words.day(failure.day),
-        )
-    if isinstance(failure, OpenAMIError) or status == 503:
-        return (
-            words.say("Not available now"),
-            words.say("The stored data cannot be read just now. Nothing is lost; try again in a minute. The operator's log says more."),
-        )
-    if status == 500:
-        return words.say("Our mistake"), words.say("Something went wrong on our side. Nothing was changed. The operator's log says more.")
-    return words.say("This is not possible"), words.say(
-        "This address does not answer this kind of request (status %(status)s).", status=status
-    )
-
-
-def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -> str:
-    if failure.kind == "day" and not days:
-        return words.say("No day has been stored yet. Pages fill as soon as the first readings are checked.")
-    sentences = {
-        "day": words.say(
-            "There is no data for %(name)s. There are days from %(first)s to %(last)s.",
-            name=failure.name,
-            first=words.day(days[0]) if days else "",
-            last=words.day(days[-1]) if days else "",
-        ),
-        "meter": words.say("There is no meter %(name)s. Look for it in the list of meters.", name=failure.name),
-        "transformer": words.say("There is no transformer %(name)s. The town overview shows them all.", name=failure.name),
-        "feeder": words.say("There is no feeder %(name)s. The town overview shows them all.", name=failure.name),
-        "account": words.say("There is no account %(name)s. Check the number on your bill.", name=failure.name),
-        "consent": words.say("There is no consent %(name)s. Your own are listed on your page.", name=failure.name),
-        "order": words.say("There is no order %(name)s. Look for it in the list of orders.", name=failure.name),
-        "proposal": words.say("There is no proposal %(name)s. What waits is in the list of orders.", name=failure.name),
-        "person": words.say("There is nobody called %(name)s. The list shows who there is.", name=failure.name),
-        "page": words.say("There is no page at this address. Start at the town overview."),
-    }
-    return sentences[failure.kind]
-
-
-def _say_not_usable(words: Language, field: str, given: str) -> str:
-    given = given if len(given) <= 60 else given[:57] + "..."
-    sentences = {
-        "day": words.say("“%(given)s” is not a day. Write it as in 2026-01-31.", given=given),
-        "span": words.say("%(given)s cannot be shown. Choose a first day that is not after the last, and at most 100 days.", given=given),
-        "lang": words.say("“%(given)s” is not a language of this page. Choose en or hi.", given=given),
-        "why": words.say("Give a reason of at least five letters; it stands in the audit trail."),
-        "meters": words.say("Name 1 to 1,000 meters."),
-        "value": words.say("“%(given)s” is not a value. Write watt-hours in figures, like 250.", given=given),
-        "to": words.say("“%(given)s” is not proposed any more. Open the list again and look at it anew.", given=given),
-        "person": words.say("“%(given)s” cannot be a person's name: use 1 to 60 letters, digits and . _ @ -", given=given),
-        "person_there": words.say("There is somebody called “%(given)s” already. Choose another name.", given=given),
-        "oneself": words.say("Nobody changes their own access. Ask another administrator."),
-        "reach": words.say(
-            "“%(given)s” cannot be granted. Write all:*, division:NAME, job:USAGE_POINT or account:NUMBER of one that there is.",
-            given=given,
-        ),
-        "phone": words.say("This is not a phone number. Write ten digits, or + and 8 to 15 digits."),
-        "purpose": words.say("Choose at least one thing that may be seen."),
-        "days": words.say("“%(given)s” is not a number of days. Give 1 to 366.", given=given),
-        "offset": words.say("“%(given)s” is not a place in the list. Give a number from 0 up.", given=given),
-    }
-    if field in ("serial", "name", "account"):
-        return words.say("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens.", given=given)
-    return sentences.get(field) or words.say(
-        "“%(given)s” cannot be used for “%(field)s”. Choose from the list on the page.", given=given, field=field
-    )

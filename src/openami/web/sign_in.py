@@ -20,8 +20,9 @@ from ..store.consents import PURPOSES
 from ..store.people import Attempt, Person, SignIn
 from .access import STAFF, Right, Role, Who
 from .demo_people import DEMO_PEOPLE, enter_as, make_demo_people
+from .failures import NotThere, NotUsable
 from .gate import FormToken, Gate, NotAllowed, address_of, drop_cookie, gate_of, is_loopback, needs, set_cookie
-from .pages import Console, NotThere, NotUsable
+from .pages import Console
 
 router = APIRouter()
 Text = Annotated[str, Form(max_length=300)]

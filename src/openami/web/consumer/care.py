@@ -15,8 +15,8 @@ from fastapi.responses import RedirectResponse
 from ...store.complaints import DISPUTES, About, Complaints
 from ...store.outbox import Notice, Outbox
 from ...store.supply_rows import SupplyRows
+from ..failures import NotUsable
 from ..gate import FormToken
-from ..pages import NotUsable
 from .here import Here, OwnAccount
 
 router = APIRouter(prefix="/my", include_in_schema=False)

@@ -13,8 +13,9 @@ from fastapi import Depends, Path, Request, Response
 
 from ...day import Site
 from ..access import Right, Role, Who
+from ..failures import NotThere
 from ..gate import Gate, gate_of, needs
-from ..pages import Console, NotThere, reading_language
+from ..pages import Console, reading_language
 from ..townbook import Consumer, TownReader
 from ..wording import LANGUAGES
 from .answers import Row

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from ...store.heard import Heard, RegisterReading
-from ..pages import NotUsable
+from ..failures import NotUsable
 from ..townbook import Statement
 from ..wording import language
 from .here import Here, OwnAccount

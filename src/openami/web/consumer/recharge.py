@@ -25,8 +25,8 @@ from ...payments.gateways import Gateway
 from ...payments.signing import HEADER, doubt
 from ...payments.simulator import Simulator
 from ...prepaid.recharge import RechargePolicy, recharge_policy
+from ..failures import NotThere, NotUsable
 from ..gate import FormToken
-from ..pages import NotThere, NotUsable
 from . import answers
 from .here import Here, OwnAccount, SeesAccounts
 

@@ -18,7 +18,7 @@ from ...supply.chain import chain_of
 from ..access import Role
 from ..api.money import explained
 from ..api.words import Refused
-from ..pages import NotThere
+from ..failures import NotThere
 from ..reader import LakeTown
 from ..townbook import DayCost
 from ..wording import Language

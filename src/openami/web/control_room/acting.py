@@ -20,8 +20,8 @@ from ...errors import InputError
 from ..access import DISCONNECTS_ALONE, Right, Who
 from ..api import work
 from ..api.words import Refused
+from ..failures import NotThere, NotUsable
 from ..gate import FormToken, gate_of, needs
-from ..pages import NotThere, NotUsable
 from .routes import NAME, closed_day, page, site_of
 from .saved import keep_filters, ours, saved_filters
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from ..access import Right, Who
+from ..failures import NotThere, NotUsable
 from ..gate import gate_of, needs
-from ..pages import NotThere, NotUsable
 from .curves import daily
 from .routes import SPANS, Day, Name, Text, closed_day, room_of, site_of, staff
 

@@ -21,8 +21,9 @@ from ..access import Right, Who
 from ..api.inspections import Visited, write_visit
 from ..api.words import key_of, page_of
 from ..charts_wide import Area, Band, Lane, band, lanes, tree_map
+from ..failures import NotThere, NotUsable
 from ..gate import FormToken, gate_of, needs
-from ..pages import LOSS_STEPS, Console, NotThere, NotUsable
+from ..pages import LOSS_STEPS, Console
 from ..townbook import NodeFigures
 from ..wording import Language
 from .exports import as_file

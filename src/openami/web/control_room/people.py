@@ -20,8 +20,8 @@ from ...errors import InputError, RequestError
 from ...store.people import GrantKind, Person
 from ..access import SECOND_FACTOR, Right, Role, Who
 from ..api.words import CURSOR, key_of, page_of
+from ..failures import NotThere, NotUsable
 from ..gate import FormToken, Gate, gate_of, needs
-from ..pages import NotThere, NotUsable
 from ..wording import LANGUAGES
 from .routes import page
 

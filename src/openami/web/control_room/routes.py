@@ -21,8 +21,9 @@ from ...registry import NodeKind
 from ...store.supply_rows import SupplyRows
 from ..access import Right, Who
 from ..api.words import CURSOR, Refused, key_of, page_of
+from ..failures import NotThere, NotUsable
 from ..gate import gate_of, needs
-from ..pages import Console, NotThere, NotUsable
+from ..pages import Console
 from ..reader import LakeTown
 from . import lists
 from .curves import bars

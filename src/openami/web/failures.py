@@ -1,0 +1,129 @@
+"""What went wrong on a page, as a sentence in the reader's language that says what would be right.
+
+What always holds: a sentence is true for every role that can meet it; what was given is shown shortened and never as markup; what a program would
+be told in English (`api.words.Refused`) has a sentence of its own here.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+from fastapi.exceptions import RequestValidationError
+
+from ..errors import InputError, OpenAMIError
+from .gate import ForeignForm, NotAllowed, NotSignedIn
+from .townbook import DamagedDay
+from .wording import Language
+
+GIVEN_MOST = 60
+
+
+class NotThere(Exception):
+    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "order", "proposal", "person",
+    "page" or "day"."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(kind, name)
+        self.kind, self.name = kind, name
+
+
+class NotUsable(Exception):
+    """A parameter that cannot be used: its name and what was given."""
+
+    def __init__(self, field: str, given: str) -> None:
+        super().__init__(field, given)
+        self.field, self.given = field, given
+
+
+def say_failure(words: Language, status: int, failure: Exception, days: tuple[date, ...]) -> tuple[str, str]:
+    """Title and sentence for a failure page."""
+    if isinstance(failure, NotThere):
+        return words.say("Not found"), _say_not_there(words, failure, days)
+    if isinstance(failure, NotUsable):
+        return words.say("This cannot be used"), _say_not_usable(words, failure.field, failure.given)
+    if isinstance(failure, RequestValidationError):
+        error = failure.errors()[0]
+        return words.say("This cannot be used"), _say_not_usable(words, str(error["loc"][-1]), str(error.get("input", "")))
+    if isinstance(failure, InputError) or status == 413:
+        return words.say("This cannot be used"), words.say("What was given cannot be used. Check it and try again.")
+    if isinstance(failure, NotSignedIn):
+        return words.say("You are not signed in"), words.say(
+            "Your session has ended, or you have not signed in yet. Nothing was changed. Sign in and try again."
+        )
+    if isinstance(failure, NotAllowed):
+        return words.say("Not for your role"), words.say(
+            "Your role does not include this. Nothing was changed. Ask your administrator if your work needs it."
+        )
+    if isinstance(failure, ForeignForm):
+        return words.say("This page is too old"), words.say(
+            "The form was opened too long ago, in another session, or on another site. Nothing was changed. Open the page again and repeat it."
+        )
+    if status == 404:
+        return words.say("Not found"), words.say("There is no page at this address. Start at the town overview.")
+    if isinstance(failure, DamagedDay):
+        return words.say("The data of this day is damaged"), words.say(
+            "What is stored of %(day)s is damaged and cannot be shown until it is restored. Other days can be read. The operator's log says more.",
+            day=words.day(failure.day),
+        )
+    if isinstance(failure, OpenAMIError) or status == 503:
+        return (
+            words.say("Not available now"),
+            words.say("The stored data cannot be read just now. Nothing is lost; try again in a minute. The operator's log says more."),
+        )
+    if status == 500:
+        return words.say("Our mistake"), words.say("Something went wrong on our side. Nothing was changed. The operator's log says more.")
+    return words.say("This is not possible"), words.say(
+        "This address does not answer this kind of request (status %(status)s).", status=status
+    )
+
+
+def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -> str:
+    if failure.kind == "day" and not days:
+        return words.say("No day has been stored yet. Pages fill as soon as the first readings are checked.")
+    sentences = {
+        "day": words.say(
+            "There is no data for %(name)s. There are days from %(first)s to %(last)s.",
+            name=failure.name,
+            first=words.day(days[0]) if days else "",
+            last=words.day(days[-1]) if days else "",
+        ),
+        "meter": words.say("There is no meter %(name)s. Look for it in the list of meters.", name=failure.name),
+        "transformer": words.say("There is no transformer %(name)s. The town overview shows them all.", name=failure.name),
+        "feeder": words.say("There is no feeder %(name)s. The town overview shows them all.", name=failure.name),
+        "account": words.say("There is no account %(name)s. Check the number on your bill.", name=failure.name),
+        "consent": words.say("There is no consent %(name)s. Your own are listed on your page.", name=failure.name),
+        "order": words.say("There is no order %(name)s. Look for it in the list of orders.", name=failure.name),
+        "proposal": words.say("There is no proposal %(name)s. What waits is in the list of orders.", name=failure.name),
+        "person": words.say("There is nobody called %(name)s. The list shows who there is.", name=failure.name),
+        "page": words.say("There is no page at this address. Start at the town overview."),
+    }
+    return sentences[failure.kind]
+
+
+def _say_not_usable(words: Language, field: str, given: str) -> str:
+    given = given if len(given) <= 60 else given[:57] + "..."
+    sentences = {
+        "day": words.say("“%(given)s” is not a day. Write it as in 2026-01-31.", given=given),
+        "span": words.say("%(given)s cannot be shown. Choose a first day that is not after the last, and at most 100 days.", given=given),
+        "lang": words.say("“%(given)s” is not a language of this page. Choose en or hi.", given=given),
+        "why": words.say("Give a reason of at least five letters; it stands in the audit trail."),
+        "meters": words.say("Name 1 to 1,000 meters."),
+        "value": words.say("“%(given)s” is not a value. Write watt-hours in figures, like 250.", given=given),
+        "to": words.say("“%(given)s” is not proposed any more. Open the list again and look at it anew.", given=given),
+        "person": words.say("“%(given)s” cannot be a person's name: use 1 to 60 letters, digits and . _ @ -", given=given),
+        "person_there": words.say("There is somebody called “%(given)s” already. Choose another name.", given=given),
+        "oneself": words.say("Nobody changes their own access. Ask another administrator."),
+        "reach": words.say(
+            "“%(given)s” cannot be granted. Write all:*, division:NAME, job:USAGE_POINT or account:NUMBER of one that there is.",
+            given=given,
+        ),
+        "phone": words.say("This is not a phone number. Write ten digits, or + and 8 to 15 digits."),
+        "purpose": words.say("Choose at least one thing that may be seen."),
+        "days": words.say("“%(given)s” is not a number of days. Give 1 to 366.", given=given),
+        "offset": words.say("“%(given)s” is not a place in the list. Give a number from 0 up.", given=given),
+    }
+    if field in ("serial", "name", "account"):
+        return words.say("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens.", given=given)
+    return sentences.get(field) or words.say(
+        "“%(given)s” cannot be used for “%(field)s”. Choose from the list on the page.", given=given, field=field
+    )
