@@ -153,6 +153,40 @@ def test_the_nearest_word_on_a_meters_class_holds(site):
     assert class_spread(site) < spreads[0]
 
 
+def test_the_class_on_a_nameplate_narrows_the_interval_unless_the_file_says_otherwise(site, tmp_path):
+    index = site.rows.shard_index(0, FIRST)
+    network = np.flatnonzero(index.is_transformer)
+    assumed, path = class_spread(site), tmp_path / "classes.csv"
+    path.write_text("serial,accuracy_class\n" + "".join(f"{index.serials[k]},0.2\n" for k in network))
+    told = CliRunner().invoke(app, ["losses", "classes", str(path), "--data", str(site.folder.root)], catch_exceptions=False)
+    assert f"{network.size} classes written down" in told.output
+    assert site.rows.classes(0) == dict.fromkeys(network.tolist(), 0.2)
+    assert {m.accuracy_class for m in site.rows.meters() if m.serial in {index.serials[k] for k in network}} == {0.2}
+    plated = class_spread(site)
+    assert plated < assumed
+    write_errors(site, "use,transformer,2,")
+    assert class_spread(site) == plated, "the nameplate is nearer than the use"
+    write_errors(site, *(f"meter,{index.serials[k]},2," for k in network))
+    assert class_spread(site) > assumed
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [(["NO-SUCH,0.5"], "no meter NO-SUCH"), (["{home},0"], "line 2: {home}: '0' is no accuracy class"),
+     (["{home},fine"], "'fine' is no accuracy class"), (["{home},1", "{home},1"], "line 3: {home}: stands twice"), ([",1"], "no meter")],
+)  # fmt: skip
+def test_classes_that_cannot_be_meant_are_refused_and_none_is_written(site, tmp_path, lines, said):
+    index = site.rows.shard_index(0, FIRST)
+    home = index.serials[int(np.flatnonzero(index.is_consumer)[0])]
+    other = index.serials[int(np.flatnonzero(index.is_consumer)[1])]
+    path = tmp_path / "classes.csv"
+    path.write_text("\n".join(["serial,accuracy_class", *(line.format(home=home) for line in lines), f"{other},1"]) + "\n")
+    told = CliRunner().invoke(app, ["losses", "classes", str(path), "--data", str(site.folder.root)])
+    assert isinstance(told.exception, InputError)
+    assert said.format(home=home) in str(told.exception)
+    assert site.rows.classes(0) == {}
+
+
 @pytest.mark.parametrize("line", ["use,transformer,two,", "use,pole,1,", "weather,x,1,", "meter,,1,", "use,feeder,-1,"])
 def test_a_line_on_errors_that_cannot_be_read_is_named(site, line):
     write_errors(site, line)

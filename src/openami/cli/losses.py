@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from ..day import Site
 
 ORDERS = (
-    "account", "record", "outages", "suspects", "places", "technical", "loading", "tomorrow", "atc", "quarter", "inspected", "inspections", "export",
+    "account", "record", "outages", "suspects", "places", "technical", "loading", "tomorrow", "atc", "quarter", "inspected", "inspections",
+    "classes", "export",
 )  # fmt: skip
 MAY_FOLLOW = {
     "export": "tables",
     "inspected": "a meter and what was found",
+    "classes": "a file of meters' accuracy classes",
     "tomorrow": "a feeder or transformer",
     "quarter": "the year in which the financial year begins, and 1 to 4",
 }
@@ -54,7 +56,8 @@ def losses(
     account: in, out and loss of every feeder and transformer, with a 90 % interval, coverage, and why it is wide. record: write down what the audit
     finds (every close does it). outages, suspects, places (who seems to hang elsewhere), technical (what wires lose), loading: what was written.
     tomorrow: the next day's demand with quantiles. atc: AT&C loss by feeder, division and in all. quarter: the quarterly energy
-    account as CSV. inspected: write down what a visit found; suspects learn from it. inspections: those known. export: all as files.
+    account as CSV. inspected: write down what a visit found; suspects learn from it. inspections: those known. classes: write the classes on
+    nameplates (serial,accuracy_class) into the registry; intervals go by them. export: all as files.
     """
     if order not in ORDERS:
         raise InputError(f"{order!r} is nothing to do with losses; write {', '.join(ORDERS[:-1])} or {ORDERS[-1]}")
@@ -66,6 +69,9 @@ def losses(
         return
     if order == "inspections":
         losses_kept.inspections(site, as_json)
+        return
+    if order == "classes":
+        losses_kept.classes(site, more or [])
         return
     if order == "quarter":
         losses_money.quarter(site, more or [], discom, out)

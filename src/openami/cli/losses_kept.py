@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import time
 from dataclasses import asdict
 from datetime import date, timedelta
+from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from .words import a_day
+from ..errors import InputError, RequestError
+from .words import a_day, audited
 
 if TYPE_CHECKING:
     from ..day.site import Site
@@ -128,6 +130,33 @@ def inspections(site: Site, as_json: bool) -> None:
         )
     if not visits and not as_json:
         print("no inspection is known; write one down: openami losses inspected SERIAL RESULT --by WHO")
+
+
+def classes(site: Site, words: list[str]) -> None:
+    """Write the accuracy classes of a file into the registry, all or none; who ran it stands in the audit trail."""
+    if len(words) != 1:
+        raise InputError("write the file with serial,accuracy_class: openami losses classes FILE")
+    path, found = Path(words[0]), dict[str, float]()
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            for number, row in enumerate(csv.DictReader(lines), start=2):
+                serial, text = (row.get("serial") or "").strip(), (row.get("accuracy_class") or "").strip()
+                try:
+                    value = float(text)
+                except ValueError:
+                    value = math.nan
+                if not serial or not 0 < value <= 10 or serial in found:
+                    why = "stands twice" if serial in found else f"{text!r} is no accuracy class"
+                    raise InputError(f"{path}, line {number}: {serial or 'no meter'}: {why}; give serial,accuracy_class as XMA0000001,0.5")
+                found[serial] = value
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as text in UTF-8 ({error}); give serial,accuracy_class") from error
+    try:
+        site.rows.note_classes(found)
+    except RequestError as error:
+        raise InputError(f"{path}: {error}") from error
+    audited(site.rows, getuser(), "registry.classes", path.name, f"{len(found)} meters")
+    print(f"{len(found):,} classes written down; look again: openami losses record --anew --data {site.folder.root}")
 
 
 def next_day(site: Site, last: date, nodes: list[str], as_json: bool) -> None:

@@ -1,9 +1,12 @@
-"""How far each meter may be off: by what is said of it, of its model or of its use, otherwise as is assumed; and how doubtful its place is.
+"""How far each meter may be off: by its nameplate, or what is said of it, of its model or of its use, otherwise as is assumed; and how doubtful its
+place is.
 
     network/errors.csv    what,name,class_percent,clock_s    what: meter (a serial number), model, or use (consumer, transformer, feeder)
 
-What always holds: the nearest word holds (meter before model before use); an empty field says nothing; a line that cannot be read is an InputError
-that names it; a meter's place is as doubtful as the last look before the day found it, and of those never looked at as is assumed.
+What always holds: the nearest word holds (the file's on the meter, its nameplate's class in the registry, the file's on its model, on its use, the
+assumption); a class on a nameplate joins that of the instrument transformers before it, in the square; an empty field says nothing; a line that
+cannot be read is an InputError that names it; a meter's place is as doubtful as the last look before the day found it, and of those never looked at
+as is assumed.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from importlib import resources
+from math import hypot
 from pathlib import Path
 
 import numpy as np
@@ -82,12 +86,13 @@ def errors_of(site: Site, index: ShardIndex, tree: Tree, day: date, said: Said) 
     table = assumed()
     limit, clock, wrong = (np.array([table[u][name] for u in use.tolist()]) for name in ("class_percent", "clock_s", "wrong_node"))
     limit /= 100
-    if said.by:
-        for k, serial in enumerate(index.serials):
-            for key in (("use", str(use[k])), ("model", model.get(serial, "")), ("meter", serial)):
-                told = said.by.get(key, (None, None))
-                limit[k] = limit[k] if told[0] is None else told[0]
-                clock[k] = clock[k] if told[1] is None else told[1]
+    plate = site.rows.classes(index.shard)
+    for k, serial in enumerate(index.serials) if said.by or plate else ():
+        nameplate = (hypot(plate[k], table[str(use[k])]["instruments_percent"]) / 100, None) if k in plate else (None, None)
+        told = [said.by.get(key, (None, None)) for key in (("use", str(use[k])), ("model", model.get(serial, "")), ("meter", serial))]
+        for percent, clock_s in (*told[:2], nameplate, told[2]):
+            limit[k] = limit[k] if percent is None else percent
+            clock[k] = clock[k] if clock_s is None else clock_s
     doubts = _doubts(site, day, index.shard)
     if doubts:
         looked = np.array([doubts.get(serial, np.nan) for serial in index.serials])

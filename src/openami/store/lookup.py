@@ -221,6 +221,7 @@ _METERS = (
         meter.c.maker,
         meter.c.model,
         meter.c.phases,
+        meter.c.accuracy_class,
         meter.c.shard,
         meter.c.index,
         *_PLACE,

@@ -47,6 +47,7 @@ meter = sa.Table(
     sa.Column("index", sa.Integer, nullable=False),
     sa.Column("security_control", sa.Integer, nullable=False),
     sa.Column("phases", sa.Integer, nullable=False),
+    sa.Column("accuracy_class", sa.Float),
     sa.UniqueConstraint("shard", "index"),
 )
 meter_key = sa.Table(
@@ -249,6 +250,20 @@ class Rows:
             lambda row: (Meter(*row[:width]), UsagePoint(row[width], NodeKind(row[width + 1]), *row[width + 2 :])),
         )
         return found[0] if found else None
+
+    def classes(self, shard: int) -> dict[int, float]:
+        """The accuracy classes on the nameplates of a shard's meters, by index; only known ones."""
+        query = sa.select(meter.c.index, meter.c.accuracy_class).where(meter.c.shard == shard, meter.c.accuracy_class.is_not(None))
+        return dict(self._all(query, tuple))
+
+    def note_classes(self, classes: Mapping[str, float]) -> None:
+        """Write down the accuracy classes of meters that are there, by serial number; all or none. RequestError where a meter is not there, or a
+        class is none (above 0, at most 10)."""
+        change = meter.update().where(meter.c.serial == sa.bindparam("of")).values(accuracy_class=sa.bindparam("told"))
+        with self.begin(writing=True) as connection:
+            for serial, told in classes.items():
+                if connection.execute(change, {"of": serial, "told": told}).rowcount != 1:
+                    raise RequestError(f"there is no meter {serial} in the registry; no class was written down")
 
     def count_meters(self) -> int:
         with self.begin() as connection:

@@ -364,6 +364,7 @@ def _arrow(values: Any, kind: sa.types.TypeEngine[Any]) -> Any:
                 (sa.Date, pa.date32()),
                 (sa.LargeBinary, pa.binary()),
                 (sa.Integer, pa.int64()),
+                (sa.Float, pa.float64()),
                 (sa.DateTime, pa.timestamp("us")),
             )
             if isinstance(kind, sql)

@@ -62,6 +62,7 @@ class Meter(Answer):
     maker: str
     model: str
     phases: int
+    accuracy_class: float | None = Field(description="Class index on the nameplate, as 1.0 or 0.5; null = not known.")
     usage_point: str
     kind: str
     feeder: str
