@@ -7,7 +7,7 @@ what they may call beyond the answer stands in `_helpers`.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from functools import cache, partial
 from urllib.parse import quote, urlencode
@@ -24,6 +24,7 @@ from .access import Right, Role
 from .failures import NotThere, NotUsable, say_failure
 from .gate import Gate, cookie_name, set_cookie
 from .townbook import ChannelDay, DamagedDay, HourFigures, MeterState, NodeFigures, TownReader
+from .translated import TranslatedEnvironment
 from .wording import (
     KIND_NAMES,
     LANGUAGES,
@@ -164,18 +165,15 @@ def _asked_language(request: Request) -> str:
 
 
 def _environment(words: Language) -> Environment:
-    environment = Environment(
+    return TranslatedEnvironment(
+        words.translations,
         loader=PackageLoader(__package__),
         autoescape=select_autoescape(default=True, default_for_string=True),
-        extensions=["jinja2.ext.i18n"],
         undefined=StrictUndefined,
         auto_reload=False,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    install: Callable[..., None] = environment.install_gettext_translations  # type: ignore[attr-defined]
-    install(words.translations, newstyle=True)
-    return environment
 
 
 @cache
