@@ -21,7 +21,7 @@ from ..readings import Int64
 from .blocks import read_rows
 
 KEPT_BYTES = 2**30
-"""A week's statements, charges and notices of a million accounts are 0.4 GB of columns."""
+"""A week's statements, and a day's charges and notices, of a million accounts are some 0.6 GB of columns."""
 ORDERS_KEPT, PLACES_KEPT = 64, 65_536
 ORDER = b"roll"
 

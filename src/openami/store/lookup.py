@@ -119,6 +119,18 @@ class Lookup:
         found = self._first(_ACCOUNT, key=number)
         return found if found is not None and reach.has_account(found["number"], found["feeder"]) else None
 
+    def account_and_meter(self, reach: Reach, number: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """An account and the meter at its point, as `account` and `meter` give them, in one question."""
+        found = self._first(_ACCOUNT_AND_METER, key=number)
+        if (
+            found is None
+            or not reach.has_account(found["number"], found["feeder"])
+            or not reach.has_point(found["usage_point"], found["feeder"])
+        ):
+            return None
+        own = {name.removeprefix(OWN): value for name, value in found.items() if name.startswith(OWN)}
+        return {name: value for name, value in found.items() if not name.startswith(OWN)}, own
+
     def points_of(self, numbers: list[str]) -> dict[str, tuple[str, date]]:
         """account -> (usage point, the day from which the account has it)."""
         if len(numbers) == 1:
@@ -250,6 +262,11 @@ _ORDERS = sa.select(meter_order, usage_point.c.feeder, usage_point.c.name.label(
 _KEY: sa.BindParameter[Any] = sa.bindparam("key")
 _METER = _METERS.where(meter.c.serial == _KEY).limit(1)
 _ACCOUNT = _ACCOUNTS.where(account.c.number == _KEY).limit(1)
+OWN = "own "
+"""Before what is the meter's, in rows of an account and its meter."""
+_ACCOUNT_AND_METER = _ACCOUNT.add_columns(*(column.label(f"{OWN}{column.key}") for column in _METERS.selected_columns)).join(
+    meter, meter.c.serial == usage_point.c.meter
+)
 _POINT_OF = sa.select(account.c.number, account.c.usage_point, account.c.since).where(account.c.number == _KEY)
 _ORDERS_OF = (
     _ORDERS.where(meter_order.c.meter == _KEY)

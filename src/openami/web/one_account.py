@@ -9,6 +9,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,9 @@ STATEMENT = (
     "held",
     "measured_until",
 )
-COST = ("charges_paise", "wh", "estimated_wh", "held")
+Row = dict[str, Any]
+Stated = Callable[[date], Row | None]
+"""An account's row of a day's statements, read once; None = it has none. DataError where it cannot be read."""
 
 
 @dataclass
@@ -56,8 +60,13 @@ class OneAccount:
         if held is None:
             return None
         account, place = held
-        statement = self._statement(account, place.shard, day)
-        latest, now = next(self._backwards(number, place.shard, ("closing_paise", "measured_until")), (day, None))
+
+        @cache
+        def stated(day: date) -> Row | None:
+            return self._row("statements", day, place.shard, number, STATEMENT)
+
+        statement = self._statement(account, place.shard, day, stated(day))
+        latest, now = next(self._backwards(stated), (day, None))
         if now is None:
             return None
         notice = self._row("notices", latest, place.shard, number, ("level", "days_left"), beside="statements")
@@ -78,9 +87,9 @@ class OneAccount:
             days_left=notice["days_left"] if notice else None,
             low=bool(notice and notice["level"] >= 0),
             statement=statement,
-            week=tuple(self._cost(number, place.shard, day - timedelta(days=k)) for k in range(WEEK - 1, -1, -1)),
-            readings_until=self._readings_until(number, place.shard),
-            supply=tb.Supply(None, last_heard(self.site, place), due is not None, withheld(due["reasons"]) if due else ()),
+            week=tuple(self._cost(day - timedelta(days=k), stated) for k in range(WEEK - 1, -1, -1)),
+            readings_until=self._readings_until(stated),
+            supply=tb.Supply(None, heard_at(self.site, place, place.heard_s), due is not None, withheld(due["reasons"]) if due else ()),
         )
 
     # ---- rows
@@ -93,29 +102,30 @@ class OneAccount:
         named = {column.name: row._mapping[column.name] for column in account_table.c}
         return Account(**{**named, "payment_mode": PaymentMode(row.payment_mode)}), row
 
-    def _row(
-        self, table: str, day: date, shard: int, number: str, columns: Sequence[str] | None, beside: str = ""
-    ) -> dict[str, Any] | None:
+    def _row(self, table: str, day: date, shard: int, number: str, columns: Sequence[str] | None, beside: str = "") -> Row | None:
         return self.site.lake.row(table, day, shard, number, columns, beside=beside)
 
-    def _backwards(self, number: str, shard: int, columns: Sequence[str]) -> Iterator[tuple[date, dict[str, Any]]]:
+    def _backwards(self, stated: Stated) -> Iterator[tuple[date, Row]]:
         """The account's statements that can be read, the latest first."""
         for day in reversed(self.site.lake.days("statements")):
-            try:
-                row = self._row("statements", day, shard, number, columns)
-            except DataError as error:
-                self.hurt(day, error)
-                continue
+            row = self._unless_hurt(day, stated)
             if row is not None:
                 yield day, row
 
+    def _unless_hurt(self, day: date, stated: Stated) -> Row | None:
+        try:
+            return stated(day)
+        except DataError as error:
+            self.hurt(day, error)
+            return None
+
     # ---- answers
 
-    def _statement(self, account: Account, shard: int, day: date) -> tb.Statement | None:
-        number = account.number
-        row = self._row("statements", day, shard, number, STATEMENT)
+    def _statement(self, account: Account, shard: int, day: date, row: Row | None) -> tb.Statement | None:
+        """row: the account's of the day's statements."""
         if row is None:
             return None
+        number = account.number
         tariff = load_tariffs().on(account.tariff, day)
         notes = {line.name: line.verify or None for line in tariff.lines}
         charged = self._row("charges", day, shard, number, None, beside="statements") or {}
@@ -144,19 +154,15 @@ class OneAccount:
         with self.site.rows.begin() as connection:
             return tuple(int(paise) for (paise,) in connection.execute(_RECHARGES, {"key": number, "on": day}))
 
-    def _cost(self, number: str, shard: int, day: date) -> tb.DayCost:
-        try:
-            row = self._row("statements", day, shard, number, COST)
-        except DataError as error:
-            self.hurt(day, error)
-            row = None
+    def _cost(self, day: date, stated: Stated) -> tb.DayCost:
+        row = self._unless_hurt(day, stated)
         if row is None:
             return tb.DayCost(day, None, None, False)
         return tb.DayCost(day, None if row["held"] else row["wh"], row["charges_paise"], row["estimated_wh"] > 0)
 
-    def _readings_until(self, number: str, shard: int) -> datetime | None:
+    def _readings_until(self, stated: Stated) -> datetime | None:
         """The end of the last truly metered interval in the balance; looked for over a month."""
-        for _, (_, row) in zip(range(BACK_DAYS), self._backwards(number, shard, ("measured_until",)), strict=False):
+        for _, row in islice(self._backwards(stated), BACK_DAYS):
             if row["measured_until"] is not None:
                 return self._local(int(row["measured_until"].timestamp()))
         return None
@@ -168,9 +174,10 @@ class OneAccount:
 # Built once: they are asked for every page.
 _KEY: sa.BindParameter[Any] = sa.bindparam("key")
 _HELD = (
-    sa.select(account_table, meter.c.serial, meter.c.shard, meter.c.index, usage_point.c.transformer)
+    sa.select(account_table, meter.c.serial, meter.c.shard, meter.c.index, usage_point.c.transformer, contact.c.heard_s)
     .join(usage_point, sa.and_(usage_point.c.name == account_table.c.usage_point, usage_point.c.until.is_(None)))
     .join(meter, meter.c.serial == usage_point.c.meter)
+    .outerjoin(contact, contact.c.serial == meter.c.serial)
     .where(account_table.c.number == _KEY)
 )
 _RECHARGES = (
@@ -185,9 +192,14 @@ def last_heard(site: Site, place: Any) -> datetime | None:
     """When the head-end heard a meter last (`place`: its serial, shard and index); where it never ran, the end of the latest interval that came
     within a week."""
     with site.rows.begin() as connection:
-        heard = connection.execute(_HEARD, {"key": place.serial}).scalar()
-    if heard is not None:
-        return site.calendar.local(int(heard))
+        heard_s = connection.execute(_HEARD, {"key": place.serial}).scalar()
+    return heard_at(site, place, heard_s)
+
+
+def heard_at(site: Site, place: Any, heard_s: int | None) -> datetime | None:
+    """As `last_heard`, of a meter of which the head-end's own note is known: None = it has none."""
+    if heard_s is not None:
+        return site.calendar.local(int(heard_s))
     for day in reversed(site.lake.days("raw")[-WEEK:]):
         try:
             values, _ = day_column(site, "raw", place.shard, place.index, day, IMPORT_WH.name)

@@ -35,6 +35,7 @@ class LakeTown:
 
     folder: Folder
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _mine: threading.local = field(default_factory=threading.local, repr=False)
 
     def __post_init__(self) -> None:
         self._opened = OpenedTown(self.folder, _stamp(self.folder))
@@ -58,6 +59,20 @@ class LakeTown:
     @property
     def master(self) -> MasterKey:
         return self._open().master
+
+    def at_once(self, question: Callable[[], T]) -> T:
+        """What `question` gives, with all that this thread asks for it of one folder and one moment: one look at the folder, one transaction of the
+        registry, one look at each table's log. It is asked again where the folder was replaced meanwhile."""
+
+        def asked(town: OpenedTown) -> T:
+            self._mine.town = town
+            try:
+                with town.site.reading():
+                    return question()
+            finally:
+                self._mine.town = None
+
+        return self._ask(asked)
 
     def days(self) -> tuple[date, ...]:
         return self._ask(lambda town: town.days())
@@ -95,6 +110,8 @@ class LakeTown:
 
     def _ask(self, question: Callable[[OpenedTown], T]) -> T:
         """The answer of one and the same folder: what was put together while the folder was replaced is asked again."""
+        if (held := self._held()) is not None:
+            return question(held)
         for _ in range(ATTEMPTS):
             town = self._open()
             try:
@@ -107,7 +124,14 @@ class LakeTown:
                 return answer
         raise StorageError(f"{self.folder.root} was replaced {ATTEMPTS} times while one page was read; ask again when that is over")
 
+    def _held(self) -> OpenedTown | None:
+        """Of which folder this thread's answers are, inside `at_once`."""
+        found: OpenedTown | None = getattr(self._mine, "town", None)
+        return found
+
     def _open(self) -> OpenedTown:
+        if (held := self._held()) is not None:
+            return held
         with self._lock:
             stamp = _stamp(self.folder)
             if stamp != self._opened.stamp:

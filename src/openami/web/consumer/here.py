@@ -101,12 +101,10 @@ def own_account(request: Request, who: Who, account: str) -> Here:
     gate, state = gate_of(request), request.app.state
     find_site: Callable[[], Site] = state.site
     site = find_site()
-    with site.reading():
-        row = gate.lookup.account(who.reach, account)
-        meter = gate.lookup.meter(who.reach, row["meter"]) if row else None
-    if row is None or meter is None:
+    found = gate.lookup.account_and_meter(who.reach, account)
+    if found is None:
         raise NotThere("account", account)
-    return Here(request, who, gate, state.console, state.town, site, row, meter, tuple(sorted(who.reach.accounts)))
+    return Here(request, who, gate, state.console, state.town, site, *found, tuple(sorted(who.reach.accounts)))
 
 
 OwnAccount = Annotated[Here, Depends(here)]

@@ -52,20 +52,17 @@ def start(request: Request, who: SeesAccounts, lang: Lang = "") -> Response:
     accounts = sorted(who.reach.accounts)
     if who.role is not Role.CONSUMER or not accounts:
         return RedirectResponse("/me", 303)
-    return _home(own_account(request, who, accounts[0]))
+    town: LakeTown = request.app.state.town
+    return town.at_once(lambda: _home(own_account(request, who, accounts[0])))
 
 
 @router.api_route("/{account}", methods=READ, response_model=None)
 def home(request: Request, account: Account, lang: Lang = "") -> Response:
-    return _home(here(request, account))  # one call, so one thread: the page that is asked for most
+    town: LakeTown = request.app.state.town  # one call, so one thread: the page that is asked for most
+    return town.at_once(lambda: _home(here(request, account)))
 
 
 def _home(own: Here) -> Response:
-    with own.site.reading():
-        return _told_home(own)
-
-
-def _told_home(own: Here) -> Response:
     days = own.days()
     if not days:
         return own.page("none_yet.html", None)
@@ -160,12 +157,12 @@ def supply(own: OwnAccount, lang: Lang = "") -> Response:
 
 def week_figure(words: Language, week: tuple[DayCost, ...], now: date) -> Markup:
     """Seven days in rupees."""
-    data = [Column(None if d.charge_paise is None else d.charge_paise / 100, str(d.day.day), d.estimated, d.day == now) for d in week]
-    known = [d for d in week if d.charge_paise is not None]
-    told = [f"{words.day_short(d.day)}: {words.rupees(d.charge_paise)}" for d in known]
-    top = max((d.charge_paise for d in known if d.charge_paise is not None), default=0)
+    known = [(d.day, d.charge_paise) for d in week if d.charge_paise is not None]
+    top = max((paise for _, paise in known), default=0)
     if top <= 0:
         return Markup("")  # nothing to see: the page says so
+    data = [Column(None if d.charge_paise is None else d.charge_paise / 100, str(d.day.day), d.estimated, d.day == now) for d in week]
+    told = [f"{words.day_short(day)}: {words.rupees(paise)}" for day, paise in known]
     return columns("week", words.say("Last seven days, in rupees"), "; ".join(told), data, words.rupees(top))
 
 
