@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from api.houses import House, build
-from openami.control.order import State
+from openami.control.order import Order, State, What
 from openami.store.heard import Heard, MeterEvent
 from openami.store.lookup import Reach
 from openami.store.order_book import OrderBook
@@ -96,8 +96,68 @@ def test_lists_go_on_by_key_without_telling_anybody_twice(house, operator, monke
 
 
 def test_a_cursor_that_was_not_made_here_is_refused_in_words(operator):
-    answer = operator.get("/room/meters?cursor=nonsense")
-    assert (answer.status_code, "<h1>" in answer.text) == (404, True)
+    answer = operator.get("/room/meters?cursor=nonsense&lang=en")
+    assert (answer.status_code, "Begin the list again." in answer.text) == (404, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/meters?text=%00", 422),
+        ("/meters?text=%EE%80%80", 200),
+        ("/meters?text=A%20B", 200),
+        ("/orders?meter=%00", 422),
+        ("/events?meter=%00", 422),
+    ],
+)
+def test_letters_that_no_serial_has_find_nothing(operator, path, status):
+    assert operator.get(f"/room{path}").status_code == status
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "status", "said"),
+    [
+        ("/orders", {"what": "read", "key": "K" * 12, "meter": "NOBODY"}, 404, "There is no meter NOBODY here for you."),
+        ("/orders/NOTHING/withdraw", {}, 404, "There is no order NOTHING."),
+        ("/proposals/NOTHING", {"answer": "approve"}, 404, "There is no proposal NOTHING."),
+        ("/orders/look", {"what": "read", "serials": "A\0B"}, 422, "cannot be used for"),
+    ],
+)
+def test_what_is_not_there_to_be_changed_is_said_in_words(operator, path, given, status, said):
+    form = form_of(operator.get("/room/orders").text)
+    answer = operator.post(f"/room{path}?lang=en", data={"csrf_token": form, "why": "to see what is said"} | given)
+    assert (answer.status_code, said in answer.text) == (status, True), answer.text
+
+
+def test_a_stale_page_is_told_what_has_happened_meanwhile(house, operator):
+    """A withdrawn order is withdrawn again, a sent form comes again with another meter."""
+    form, book = form_of(operator.get("/room/orders").text), OrderBook(house.site.rows)
+    book.ask(Order("O-stale", What.CLOCK, "", house.own["meter"], house.gate.now_s, who="test", why="to withdraw twice"))
+    path, given = "/room/orders/O-stale/withdraw?lang=en", {"csrf_token": form, "why": "changed our mind"}
+    assert operator.post(path, data=given).status_code == 303
+    again = operator.post(path, data=given)
+    assert (again.status_code, "cannot be withdrawn any more" in again.text) == (409, True)
+    asked = {"csrf_token": form, "key": "stale-form-1", "what": "read", "why": "the consumer asks"}
+    assert operator.post("/room/orders", data=asked | {"meter": house.own["meter"]}).status_code == 303
+    other = operator.post("/room/orders?lang=en", data=asked | {"meter": house.other["meter"]})
+    assert (other.status_code, "This form was sent before" in other.text) == (409, True)
+
+
+@pytest.mark.parametrize(
+    "given", [{"value": "-5"}, {"value": "1e9"}, {"value": "nan"}, {"value": "9" * 9 + "0"}, {"value": ""}, {"begins": "25:00"}]
+)
+def test_what_no_interval_can_hold_is_not_written(house, operator, given):
+    day, serial = house.site.lake.days("validated")[-1], house.own["meter"]
+    path = f"/room/exceptions/{serial}"
+    plain = {
+        "csrf_token": form_of(operator.get(path).text),
+        "day": day.isoformat(),
+        "begins": "00:15",
+        "value": "5",
+        "why": "to see it refused",
+    }
+    assert operator.post(path, data=plain | given).status_code == 422
+    assert "to see it refused" not in operator.get(f"{path}?day={day}").text
 
 
 def test_an_account_leads_to_its_meter(house, operator):
@@ -126,7 +186,8 @@ def test_many_disconnections_wait_for_a_second_person_who_is_another_one(house, 
     operator.post("/room/orders", data={"csrf_token": form, "key": key, "what": "disconnect", "meter": serials, "why": "dues of a year"})
     made = next(one for one in house.gate.proposals.page(None, 10) if one.who == "operator")
     own = operator.post(f"/room/proposals/{made.id}", data={"csrf_token": form, "answer": "approve"})
-    assert (own.status_code, house.gate.proposals.find(made.id).state) == (422, "waiting")
+    assert (own.status_code, house.gate.proposals.find(made.id).state) == (409, "waiting")
+    assert "This proposal is your own" in own.text
     second = house.browser("operator-second")
     form = form_of(second.get("/room/orders").text)
     assert second.post(f"/room/proposals/{made.id}", data={"csrf_token": form, "answer": "refuse"}).status_code == 303

@@ -263,10 +263,10 @@ def test_links_keep_the_language_that_was_asked_for(client):
 @pytest.mark.parametrize(
     ("path", "status", "sentence"),
     [
-        ("/meters/NOPE", 404, "There is no meter NOPE."),
-        ("/transformers/DT-99", 404, "There is no transformer DT-99."),
-        ("/transformers/DT-99/hours.csv", 404, "There is no transformer DT-99."),
-        ("/feeders/F9", 404, "There is no feeder F9."),
+        ("/meters/NOPE", 404, "There is no meter NOPE here for you."),
+        ("/transformers/DT-99", 404, "There is no transformer DT-99 here for you."),
+        ("/transformers/DT-99/hours.csv", 404, "There is no transformer DT-99 here for you."),
+        ("/feeders/F9", 404, "There is no feeder F9 here for you."),
         ("/consumers/123", 404, "There is no account 123."),
         ("/?day=2020-01-01", 404, "There are days from Mon 2 Mar 2026 to Wed 4 Mar 2026."),
         ("/?day=2026-02-30", 422, "“2026-02-30” is not a day."),
@@ -282,6 +282,8 @@ def test_links_keep_the_language_that_was_asked_for(client):
         ("/meters/%3Cscript%3E", 422, "cannot be a name here"),
         ("/meters/" + "A" * 5000, 422, "cannot be a name here"),
         ("/consumers/1%00", 422, "cannot be a name here"),
+        ("/meters?text=%00", 422, "cannot be used for “text”."),
+        ("/meters?text=" + "A" * 5000, 422, "What was given for “text” is too long: at most 40 letters."),
         ("/nothing/here", 404, "There is no page at this address."),
         ("/static/../app.py", 404, "There is no page at this address."),
         ("/static/app.py", 404, "There is no page at this address."),
@@ -296,8 +298,13 @@ def test_what_cannot_be_is_said_in_one_clear_sentence(client, path, status, sent
 
 def test_failures_speak_the_readers_language(client):
     hindi = client.get("/meters/NOPE", headers={"accept-language": "hi-IN,en;q=0.3"}).text
-    assert "NOPE नाम का कोई मीटर नहीं है।" in hindi
+    assert "NOPE नाम का कोई मीटर आपके लिए उपलब्ध नहीं है।" in hindi
     assert "अंक" in client.get("/meters/%3Cb%3E?lang=hi").text
+
+
+@pytest.mark.parametrize("path", ["/nothing/here", "/meters/" + "A" * 5000])
+def test_a_failure_knows_who_is_signed_in(client, path):
+    assert "List of meters" in _text(client.get(path).text)
 
 
 def test_supply_is_said_only_as_far_as_the_relay_was_read(client):

@@ -32,6 +32,7 @@ from .gate import SAFE_METHODS, ForeignForm, Gate, NotAllowed, NotSignedIn, need
 from .limits import Bounded, Limit
 from .packing import Packed
 from .pages import Console
+from .parameters import READ, Choice, Day, Lang
 from .townbook import Consumer, MeterDay, MeterQuery, MeterState, TownReader
 
 log = logging.getLogger(__name__)
@@ -56,18 +57,13 @@ STATIC_TYPES = {
 }
 SAYS = {"evidence_says": SAYERS["evidence_says"]}
 """How a suspect's evidence is told, in the reader's language."""
-READ = ["GET", "HEAD"]
 PAGE_ROWS = 50
 MOST = 12, 24
 """Feeders, and transformers of each, on the town's page; a feeder's own page has all of it, the control room's network all feeders."""
-LANGUAGE_ASKED = r"^(en|hi)?$"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}$"
 
 Name = Annotated[str, Path(pattern=NAME)]
-Lang = Annotated[str, Query(pattern=LANGUAGE_ASKED)]
-Day = Annotated[str, Query(max_length=10)]
 Offset = Annotated[int, Query(ge=0, le=100_000_000)]
-Choice = Annotated[str, Query(max_length=40)]
 SeesTown = Annotated[Who, Depends(needs(Right.TOWN))]
 SeesFrames = Annotated[Who, Depends(needs(Right.FRAMES))]
 SeesMeters = Annotated[Who, Depends(needs(Right.METERS))]

@@ -16,6 +16,8 @@ from .townbook import DamagedDay
 from .wording import Language
 
 GIVEN_MOST = 60
+TOLD_ANYHOW = ("day", "first", "last", "serial", "name", "account", "lang")
+"""Fields whose own sentence says more than that they are too long."""
 
 
 class NotThere(Exception):
@@ -42,8 +44,7 @@ def say_failure(words: Language, status: int, failure: Exception, days: tuple[da
     if isinstance(failure, NotUsable):
         return words.say("This cannot be used"), _say_not_usable(words, failure.field, failure.given)
     if isinstance(failure, RequestValidationError):
-        error = failure.errors()[0]
-        return words.say("This cannot be used"), _say_not_usable(words, str(error["loc"][-1]), str(error.get("input", "")))
+        return words.say("This cannot be used"), _say_out_of_bounds(words, failure)
     if isinstance(failure, InputError) or status == 413:
         return words.say("This cannot be used"), words.say("What was given cannot be used. Check it and try again.")
     if isinstance(failure, NotSignedIn):
@@ -59,7 +60,7 @@ def say_failure(words: Language, status: int, failure: Exception, days: tuple[da
             "The form was opened too long ago, in another session, or on another site. Nothing was changed. Open the page again and repeat it."
         )
     if status == 404:
-        return words.say("Not found"), words.say("There is no page at this address. Start at the town overview.")
+        return words.say("Not found"), words.say("There is no page at this address. The links below lead on.")
     if isinstance(failure, DamagedDay):
         return words.say("The data of this day is damaged"), words.say(
             "What is stored of %(day)s is damaged and cannot be shown until it is restored. Other days can be read. The operator's log says more.",
@@ -87,27 +88,52 @@ def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -
             first=words.day(days[0]) if days else "",
             last=words.day(days[-1]) if days else "",
         ),
-        "meter": words.say("There is no meter %(name)s. Look for it in the list of meters.", name=failure.name),
-        "transformer": words.say("There is no transformer %(name)s. The town overview shows them all.", name=failure.name),
-        "feeder": words.say("There is no feeder %(name)s. The town overview shows them all.", name=failure.name),
+        "meter": words.say("There is no meter %(name)s here for you. Check the number.", name=failure.name),
+        "transformer": words.say("There is no transformer %(name)s here for you. Check the name.", name=failure.name),
+        "feeder": words.say("There is no feeder %(name)s here for you. Check the name.", name=failure.name),
         "account": words.say("There is no account %(name)s. Check the number on your bill.", name=failure.name),
         "consent": words.say("There is no consent %(name)s. Your own are listed on your page.", name=failure.name),
         "order": words.say("There is no order %(name)s. Look for it in the list of orders.", name=failure.name),
         "proposal": words.say("There is no proposal %(name)s. What waits is in the list of orders.", name=failure.name),
+        "payment": words.say("There is no payment %(name)s of this account. Your recharges are listed under Recharge.", name=failure.name),
         "person": words.say("There is nobody called %(name)s. The list shows who there is.", name=failure.name),
-        "page": words.say("There is no page at this address. Start at the town overview."),
+        "page": words.say("There is no page at this address. The links below lead on."),
     }
-    return sentences[failure.kind]
+    return sentences.get(failure.kind, sentences["page"])
+
+
+def _say_out_of_bounds(words: Language, failure: RequestValidationError) -> str:
+    error = failure.errors()[0]
+    field, most = str(error["loc"][-1]), error.get("ctx", {}).get("max_length")
+    if most is None or field in TOLD_ANYHOW:
+        return _say_not_usable(words, field, str(error.get("input", "")))
+    return words.say("What was given for “%(field)s” is too long: at most %(most)s letters. Nothing was changed.", field=field, most=most)
 
 
 def _say_not_usable(words: Language, field: str, given: str) -> str:
-    given = given if len(given) <= 60 else given[:57] + "..."
+    given = given.replace("\0", "�")
+    given = given if len(given) <= GIVEN_MOST else given[: GIVEN_MOST - 3] + "..."
+    not_a_day = words.say("“%(given)s” is not a day. Write it as in 2026-01-31.", given=given)
     sentences = {
-        "day": words.say("“%(given)s” is not a day. Write it as in 2026-01-31.", given=given),
+        "day": not_a_day,
+        "first": not_a_day,
+        "last": not_a_day,
         "span": words.say("%(given)s cannot be shown. Choose a first day that is not after the last, and at most 100 days.", given=given),
         "lang": words.say("“%(given)s” is not a language of this page. Choose en or hi.", given=given),
         "why": words.say("Give a reason of at least five letters; it stands in the audit trail."),
         "meters": words.say("Name 1 to 1,000 meters."),
+        "curve": words.say("“%(given)s” is not a span of the curve. Choose one from the page.", given=given),
+        "begins": words.say("“%(given)s” is not the start of an interval of this day. Choose one from the list.", given=given),
+        "form": words.say("This form cannot be used any more. Nothing was changed. Open the page again and repeat it."),
+        "cursor": words.say("This part of the list is no longer there. Begin the list again."),
+        "payment_begun": words.say(
+            "This payment was begun before, for another amount. Nothing was taken a second time. Begin a new recharge, or look how this one stands."
+        ),
+        "order-state": words.say("This order has left for its meter, or has ended: it cannot be withdrawn any more. Nothing was changed."),
+        "proposal-state": words.say(
+            "This proposal is your own, was decided on before, or has waited for more than a day. Nothing was changed. Look at the list of orders."
+        ),
+        "idempotency-key": words.say("This form was sent before, with something else in it. Nothing was changed. Begin again."),
         "value": words.say("“%(given)s” is not a value. Write watt-hours in figures, like 250.", given=given),
         "to": words.say("“%(given)s” is not proposed any more. Open the list again and look at it anew.", given=given),
         "person": words.say("“%(given)s” cannot be a person's name: use 1 to 60 letters, digits and . _ @ -", given=given),

@@ -47,6 +47,8 @@ LOSS_STEPS = (0.02, 0.04, 0.08, 0.16)
 STANDS_OUT_Z = 3.5
 HOURS_BETWEEN_TICKS = 3
 LANGUAGE_KEPT_S = 365 * 86_400
+OUR_FAULT = 500
+"""From this status on the store may be what failed: it is not asked again."""
 
 
 class Console:
@@ -124,6 +126,7 @@ class Console:
 
     def failure(self, request: Request, status: int, failure: Exception) -> Response:
         """A page that says what is wrong and what would be right."""
+        _recognise(request, status)
         words = language(reading_language(request))
         days, damaged = self._stored_days(failing=True)
         title, sentence = say_failure(words, status, failure, days)
@@ -148,6 +151,17 @@ class Console:
             if failing:
                 return (), ()
             raise
+
+
+def _recognise(request: Request, status: int) -> None:
+    """Who is asking, for a page that says what went wrong before anybody looked: an address that there is not, a parameter out of bounds."""
+    gate: Gate | None = getattr(request.app.state, "gate", None)
+    if gate is None or status >= OUR_FAULT:
+        return
+    try:
+        gate.who(request)
+    except OpenAMIError:
+        return  # then it is told as to a stranger
 
 
 def reading_language(request: Request, own_language: str = "") -> str:

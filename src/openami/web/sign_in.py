@@ -23,9 +23,9 @@ from .demo_people import DEMO_PEOPLE, enter_as, make_demo_people
 from .failures import NotThere, NotUsable
 from .gate import FormToken, Gate, NotAllowed, address_of, drop_cookie, gate_of, is_loopback, needs, set_cookie
 from .pages import Console
+from .parameters import Given, Lang
 
 router = APIRouter()
-Text = Annotated[str, Form(max_length=300)]
 Next = Annotated[str, Form(alias="next", max_length=1000)]
 Known = Annotated[Who, Depends(needs())]
 Purposes = Annotated[tuple[str, ...], Form()]
@@ -36,13 +36,15 @@ Sender = Callable[[str, str], None]
 
 @router.get("/sign-in")
 @router.head("/sign-in", include_in_schema=False)
-def sign_in_page(request: Request, lang: str = "") -> Response:
+def sign_in_page(request: Request, lang: Lang = "") -> Response:
     problem = "external" if request.query_params.get("problem") == "external" else ""
     return _page(request, "sign_in.html", problem=problem, onward=safe_path(request.query_params.get("next", "/")))
 
 
 @router.post("/sign-in")
-def sign_in(request: Request, name: Text = "", password: Text = "", code: Text = "", form: FormToken = "", onward: Next = "/") -> Response:
+def sign_in(
+    request: Request, name: Given = "", password: Given = "", code: Given = "", form: FormToken = "", onward: Next = "/"
+) -> Response:
     gate = gate_of(request)
     gate.check_form(request, None, form)
     if not request.app.state.tries.take(address_of(request)).allowed:
@@ -57,7 +59,7 @@ def sign_in(request: Request, name: Text = "", password: Text = "", code: Text =
 
 
 @router.post("/sign-in/demo")
-def sign_in_demo(request: Request, person: Text = "", form: FormToken = "", onward: Next = "/") -> Response:
+def sign_in_demo(request: Request, person: Given = "", form: FormToken = "", onward: Next = "/") -> Response:
     """As one of the demo people: only in a simulated town, only from this machine."""
     gate = gate_of(request)
     if not shows_demo(gate, request) or person not in DEMO_PEOPLE:
@@ -68,12 +70,12 @@ def sign_in_demo(request: Request, person: Text = "", form: FormToken = "", onwa
 
 @router.get("/sign-in/phone")
 @router.head("/sign-in/phone", include_in_schema=False)
-def phone_page(request: Request, lang: str = "") -> Response:
+def phone_page(request: Request, lang: Lang = "") -> Response:
     return _page(request, "phone.html", problem="", phone="", shown="")
 
 
 @router.post("/sign-in/phone")
-def send_code(request: Request, phone: Text = "", form: FormToken = "") -> Response:
+def send_code(request: Request, phone: Given = "", form: FormToken = "") -> Response:
     """Sends a code if the phone has an account; the page is the same if it has none."""
     gate = gate_of(request)
     gate.check_form(request, None, form)
@@ -96,7 +98,7 @@ def send_code(request: Request, phone: Text = "", form: FormToken = "") -> Respo
 
 
 @router.post("/sign-in/code")
-def sign_in_by_code(request: Request, phone: Text = "", code: Text = "", form: FormToken = "") -> Response:
+def sign_in_by_code(request: Request, phone: Given = "", code: Given = "", form: FormToken = "") -> Response:
     gate = gate_of(request)
     gate.check_form(request, None, form)
     if not request.app.state.tries.take(address_of(request)).allowed:
@@ -124,7 +126,7 @@ def sign_out(request: Request, who: Known, form: FormToken = "") -> Response:
 
 @router.get("/me")
 @router.head("/me", include_in_schema=False)
-def me(request: Request, who: Known, lang: str = "") -> Response:
+def me(request: Request, who: Known, lang: Lang = "") -> Response:
     """What is one's own: accounts, jobs, consents; and the way out."""
     gate = gate_of(request)
     accounts = sorted(who.reach.accounts) if who.role is Role.CONSUMER else []
@@ -146,7 +148,7 @@ def me(request: Request, who: Known, lang: str = "") -> Response:
 
 @router.post("/me/consents")
 def give_consent(
-    request: Request, who: Known, account: Text = "", partner: Text = "", days: Text = "", form: FormToken = "", purpose: Purposes = ()
+    request: Request, who: Known, account: Given = "", partner: Given = "", days: Given = "", form: FormToken = "", purpose: Purposes = ()
 ) -> Response:
     gate = gate_of(request)
     gate.check_form(request, who, form)

@@ -13,7 +13,7 @@ from ...store.complaints import Complaint, Complaints
 from ...supply.complaints import ANSWER_MOST, answer
 from ..access import STAFF, Right, Who
 from ..gate import address_of, gate_of
-from .words import NOT_MODIFIED, Answer, Refused, api_needs, documented, missing, site_of, town_of
+from .words import NOT_MODIFIED, Answer, Missing, Refused, api_needs, documented, site_of, town_of
 
 router = APIRouter()
 Number = Annotated[str, Path(pattern=r"^G[0-9A-F]{10}$")]
@@ -57,7 +57,7 @@ def answer_complaint(request: Request, who: Answers, number: Number, given: Answ
     gate, site = gate_of(request), site_of(request)
     found = Complaints(site.rows.database).find(number)
     if found is None or gate.lookup.account(who.reach, found.account) is None:
-        raise missing("complaint", number)
+        raise Missing("complaint", number)
     try:
         closed = answer(site, number, given.answer, gate.now_s, who.acts, str(who.role), address_of(request))
     except RequestError as error:

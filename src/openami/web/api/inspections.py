@@ -17,7 +17,7 @@ from ...errors import InputError
 from ...store.inspections import Inspection, Inspections, Result
 from ..access import Right, Who
 from ..gate import gate_of
-from .words import NAME, NOT_MODIFIED, Answer, Cursor, Day, Limit, Page, Refused, api_needs, documented, key_of, missing, page_of, site_of
+from .words import NAME, NOT_MODIFIED, Answer, Cursor, Day, Limit, Missing, Page, Refused, api_needs, documented, key_of, page_of, site_of
 from .work import Key, once
 
 router = APIRouter()
@@ -77,7 +77,7 @@ def write_visit(request: Request, who: Who, given: Visited) -> Inspection:
     """The visit, written down. Refused where the meter is not there for `who`, or the day cannot be one of a visit."""
     gate, site = gate_of(request), site_of(request)
     if gate.lookup.meter(who.reach, given.meter) is None:
-        raise missing("meter", given.meter)
+        raise Missing("meter", given.meter)
     now_s = gate.now_s
     day = given.day or site.calendar.local(now_s).date()
     try:

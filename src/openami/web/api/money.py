@@ -23,13 +23,13 @@ from .words import (
     Cursor,
     Day,
     Limit,
+    Missing,
     Page,
     Refused,
     api_needs,
     day_range,
     documented,
     key_of,
-    missing,
     page_of,
     site_of,
     town_of,
@@ -199,7 +199,7 @@ def explanation(request: Request, who: SeesAccounts, number: Number, day: Annota
     _own(request, who, number)
     found = explained(site_of(request), number, day)
     if found is None:
-        raise missing("charged day", str(day))
+        raise Missing("charged day", str(day))
     told = _step(found.tree.to_json())
     return Explanation(**dict(told), change=_step(found.change.to_json()) if found.change else None)
 
@@ -226,7 +226,7 @@ def tariff(who: SignedIn, name: Name) -> list[Tariff]:
     """One tariff through time, oldest version first."""
     book = load_tariffs()
     if name not in book.names:
-        raise missing("tariff", name)
+        raise Missing("tariff", name)
     return [_tariff(one) for one in book.versions(name)]
 
 
@@ -235,7 +235,7 @@ def _own(request: Request, who: Who, number: str) -> dict[str, Any]:
     gate = gate_of(request)
     found = gate.lookup.account(who.reach, number)
     if found is None:
-        raise missing("account", number)
+        raise Missing("account", number)
     if who.role in STAFF:
         gate.note(who, request, "account.read", number)
     return found

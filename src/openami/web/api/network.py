@@ -21,11 +21,11 @@ from .words import (
     Cursor,
     Day,
     Limit,
+    Missing,
     Page,
     api_needs,
     documented,
     key_of,
-    missing,
     page_of,
     site_of,
     town_of,
@@ -133,7 +133,7 @@ def usage_points(
 def usage_point(request: Request, who: SeesMeters, name: Name) -> UsagePoint:
     found = gate_of(request).lookup.usage_point(who.reach, name)
     if found is None:
-        raise missing("usage point", name)
+        raise Missing("usage point", name)
     return _point(found)
 
 
@@ -152,7 +152,7 @@ def meters(
 def meter(request: Request, who: SeesMeters, serial: Name) -> Meter:
     found = gate_of(request).lookup.meter(who.reach, serial)
     if found is None:
-        raise missing("meter", serial)
+        raise Missing("meter", serial)
     return _meter(found)
 
 
@@ -169,7 +169,7 @@ def losses(
     town = town_of(request)
     days = town.days()
     if not days or (day is not None and day not in days):
-        raise missing("closed day", str(day or ""))
+        raise Missing("closed day", str(day or ""))
     asked = day or days[-1]
     after = key_of(cursor, str, str)
     own = [feeder for feeder in town.overview(asked).feeders if who.sees_feeder(feeder.name)]

@@ -32,12 +32,12 @@ from .words import (
     Cursor,
     Day,
     Limit,
+    Missing,
     Page,
     api_needs,
     day_range,
     documented,
     key_of,
-    missing,
     page_of,
     site_of,
 )
@@ -159,7 +159,7 @@ def quality(
 def meter_events(request: Request, who: SeesMeters, serial: Name, limit: Limit = 100, cursor: Cursor = None) -> Page[Event]:
     """What the meter told about itself, latest first."""
     if gate_of(request).lookup.meter(who.reach, serial) is None:
-        raise missing("meter", serial)
+        raise Missing("meter", serial)
     return _events(request, who, serial, limit, cursor)
 
 
@@ -195,7 +195,7 @@ def _series(request: Request, who: Who, serial: str, channel: str, first: date |
     gate, site = gate_of(request), site_of(request)
     found = gate.lookup.meter(who.reach, serial)
     if found is None:
-        raise missing("meter", serial)
+        raise Missing("meter", serial)
     closed = tuple(site.lake.days("validated"))
     days = day_range(first, to, closed)
     own_from = who.reach.first_day(found["usage_point"], found["feeder"])

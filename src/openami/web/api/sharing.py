@@ -16,7 +16,7 @@ from ...store.consents import PURPOSES, Consent
 from ..access import Right, Role, Who
 from ..gate import gate_of
 from ..hooks import EVENTS
-from .words import NAME, NOT_MODIFIED, Answer, Refused, Whole, api_needs, documented, missing, town_of
+from .words import NAME, NOT_MODIFIED, Answer, Missing, Refused, Whole, api_needs, documented, town_of
 from .work import Key, once
 
 router = APIRouter()
@@ -144,7 +144,7 @@ def end_consent(request: Request, who: Shares, number: Annotated[str, Path(patte
     gate = gate_of(request)
     found = gate.consents.find(number)
     if found is None or found.account not in who.reach.accounts:
-        raise missing("consent", number)
+        raise Missing("consent", number)
     gate.consents.end(number, gate.now_s)
     gate.note(who, request, "consent.end", number)
     after = gate.consents.find(number)
@@ -171,7 +171,7 @@ def end_webhook(request: Request, who: KeepsHooks, number: Annotated[str, Path(p
     """Tell it nothing more."""
     gate = gate_of(request)
     if not gate.webhooks.end(number, gate.now_s):
-        raise missing("webhook", number)
+        raise Missing("webhook", number)
     gate.note(who, request, "webhook.end", number)
     return Response(status_code=204)
 
@@ -179,10 +179,10 @@ def end_webhook(request: Request, who: KeepsHooks, number: Annotated[str, Path(p
 def _give(request: Request, who: Who, given: GivenConsent) -> ConsentRow:
     gate = gate_of(request)
     if given.account not in who.reach.accounts:
-        raise missing("account", given.account)
+        raise Missing("account", given.account)
     partner = gate.people.find(given.partner)
     if partner is None or partner.role != Role.PARTNER or partner.disabled:
-        raise missing("partner", given.partner)
+        raise Missing("partner", given.partner)
     purposes = tuple(sorted(set(given.purposes)))
     made = gate.consents.give(given.account, given.partner, purposes, who.name, gate.now_s, gate.now_s + 86_400 * given.days)
     gate.note(who, request, "consent.give", made.id, f"{given.partner}: {' '.join(purposes)}, {given.days} days")

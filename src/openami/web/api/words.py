@@ -83,10 +83,18 @@ class Refused(Exception):
         self.status, self.kind, self.detail, self.headers, self.errors = status, kind, detail, headers, errors
 
 
+class Missing(Refused):
+    """What is not there, or is somebody else's: the same sentence for both. thing: "meter", "order" ...; name: as it was asked for."""
+
+    def __init__(self, thing: str, name: str) -> None:
+        super().__init__(404, "not-there", f"there is no {thing} {name} here for you; look at the list")
+        self.thing, self.name = thing, name
+
+
 TITLES = {
     400: "Cannot be read",
     401: "Not signed in",
-    403: "Not for this role",
+    403: "Not allowed",
     404: "Not there",
     405: "Not possible here",
     406: "Not in this form",
@@ -119,11 +127,6 @@ def documented(*statuses: int, success: dict[int | str, dict[str, Any]] | None =
 
 
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "As it was: the ETag still holds."}}
-
-
-def missing(kind: str, name: str) -> Refused:
-    """The same sentence for what is not there and for what is somebody else's."""
-    return Refused(404, "not-there", f"there is no {kind} {name} here for you; look at the list")
 
 
 # -- who ------------------------------------------------------------------------------------------------------------------------------

@@ -32,18 +32,18 @@ from .words import (
     Answer,
     Cursor,
     Limit,
+    Missing,
     Page,
     Refused,
     api_needs,
     documented,
     key_of,
-    missing,
     page_of,
     town_of,
 )
 
 router = APIRouter()
-OrderId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$", max_length=100)]
+OrderId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:-]{0,99}$", max_length=100)]
 ProposalId = Annotated[str, Path(pattern=r"^P[0-9a-f]{16}$")]
 Key = Annotated[
     str,
@@ -166,7 +166,7 @@ def order(request: Request, who: SeesOrders, order_id: OrderId) -> OrderWhole:
     """One order with all that has happened to it."""
     found = gate_of(request).lookup.order(who.reach, order_id)
     if found is None:
-        raise missing("order", order_id)
+        raise Missing("order", order_id)
     local = town_of(request).calendar.local
     steps = [StepOfOrder(at=local(s["at_s"]), event=s["event"], state=s["state"], note=s["note"]) for s in found["steps"]]
     return OrderWhole(**_order(request, found), steps=steps)
@@ -184,7 +184,7 @@ def withdraw(request: Request, who: MakesOrders, order_id: OrderId, given: Withd
     """Take an order back that has not left for its meter yet."""
     gate = gate_of(request)
     if gate.lookup.order(who.reach, order_id) is None:
-        raise missing("order", order_id)
+        raise Missing("order", order_id)
     book = OrderBook(gate.backing.rows)
     standing = book.order(order_id)
     if standing.state in END or standing.state not in NOT_LEFT:
@@ -211,7 +211,7 @@ def decide(request: Request, who: MakesOrders, number: ProposalId, given: Decide
     gate = gate_of(request)
     found = gate.proposals.find(number)
     if found is None or not _sees_all(request, who, found):
-        raise missing("proposal", number)
+        raise Missing("proposal", number)
     if who.program:
         raise Refused(403, "person-wanted", "a program cannot be the second person; sign in and decide yourself")
     try:
@@ -289,7 +289,7 @@ def ask_for(request: Request, who: Who, asked: Asked) -> Taken:
     what, serials = What(asked.what), list(dict.fromkeys(asked.meters))
     there = {row["serial"] for row in gate.lookup.meters_named(who.reach, serials)}
     if absent := [serial for serial in serials if serial not in there]:
-        raise missing("meter", absent[0])
+        raise Missing("meter", absent[0])
     if what is What.DISCONNECT:
         with COUNTING:
             already = gate.lookup.asked_by(who.acts, what, gate.now_s - DISCONNECTS_WINDOW_S)

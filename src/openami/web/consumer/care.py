@@ -9,7 +9,7 @@ import re
 import secrets
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Response
+from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
 
 from ...store.complaints import DISPUTES, About, Complaints
@@ -17,15 +17,14 @@ from ...store.outbox import Notice, Outbox
 from ...store.supply_rows import SupplyRows
 from ..failures import NotUsable
 from ..gate import FormToken
+from ..parameters import PLAIN, READ, Choice, Lang
 from .here import Here, OwnAccount
 
 router = APIRouter(prefix="/my", include_in_schema=False)
-READ = ["GET", "HEAD"]
 TEXT_MOST = 1000
 SHOWN_ALERTS = 20
 PHONE_ID = re.compile(r"[0-9a-f]{24}")
-Text = Annotated[str, Form(max_length=2000)]
-Lang = Annotated[str, Query(pattern=r"^(en|hi)?$")]
+Text = Annotated[str, Form(max_length=2000, pattern=PLAIN)]
 
 
 def _mark(message: str) -> str:
@@ -47,7 +46,7 @@ def alerts_of(own: Here) -> list[Notice]:
 
 
 @router.api_route("/{account}/help", methods=READ, response_model=None)
-def help_page(own: OwnAccount, about: Annotated[str, Query(max_length=20)] = "", lang: Lang = "") -> Response:
+def help_page(own: OwnAccount, about: Choice = "", lang: Lang = "") -> Response:
     return _help(own, about if about in list(About) else "")
 
 

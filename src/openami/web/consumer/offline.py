@@ -7,11 +7,11 @@ from there says how old it is (`static/consumer.js`).
 from __future__ import annotations
 
 from importlib import resources
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from ..parameters import READ, Lang
 from ..wording import LANGUAGES, language
 
 router = APIRouter(prefix="/my", include_in_schema=False)
@@ -20,11 +20,10 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 """The content policy of these pages: as everywhere, and scripts, manifest and worker of our own."""
-READ = ["GET", "HEAD"]
 
 
 @router.api_route("/app.webmanifest", methods=READ)
-def manifest(request: Request, lang: Annotated[str, Query(pattern=r"^(en|hi)?$")] = "") -> Response:
+def manifest(request: Request, lang: Lang = "") -> Response:
     """How a phone installs it."""
     code = lang if lang in LANGUAGES else "hi"
     say, static = language(code).say, request.app.state.console.static

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from ...store.heard import Heard, RegisterReading
 from ..failures import NotUsable
+from ..parameters import READ, Day, Lang
 from ..townbook import Statement
 from ..wording import language
 from .here import Here, OwnAccount
 from .paper import on_paper
 
 router = APIRouter(prefix="/my", include_in_schema=False)
-READ = ["GET", "HEAD"]
 NEAR_DAYS = 3
 DAYS_MOST = 100
 """A quarter and some days: longer times are proved in parts."""
-Day = Annotated[str, Query(max_length=10)]
-Lang = Annotated[str, Query(pattern=r"^(en|hi)?$")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from ...errors import InputError, OpenAMIError, RequestError
@@ -27,13 +27,13 @@ from ...payments.simulator import Simulator
 from ...prepaid.recharge import RechargePolicy, recharge_policy
 from ..failures import NotThere, NotUsable
 from ..gate import FormToken
+from ..parameters import READ, Lang
 from . import answers
 from .here import Here, OwnAccount, SeesAccounts
 
 log = logging.getLogger(__name__)
 first = APIRouter(prefix="/my", include_in_schema=False)
 router = APIRouter(prefix="/my", include_in_schema=False)
-READ = ["GET", "HEAD"]
 RUPEES_MOST = 100_000
 SUGGESTED_DAYS = (7, 15, 30)
 ROUNDED_TO_RUPEES = 50
@@ -42,7 +42,6 @@ PLAIN_RUPEES = (100, 200, 500)
 PAYMENT_ID = re.compile(r"W[0-9a-f]{24}")
 AMOUNT = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
 Text = Annotated[str, Form(max_length=60)]
-Lang = Annotated[str, Query(pattern=r"^(en|hi)?$")]
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def begin(own: OwnAccount, payment_id: str, amount: Text = "", form: FormToken =
     try:
         payer_of(own.request).begin(payment_id, own.account, paise, _policy(own))
     except RequestError:
-        raise NotUsable("amount", amount) from None
+        raise NotUsable("payment_begun", amount) from None
     own.gate.note(own.who, own.request, "payment.start", payment_id, f"{paise} paise")
     return RedirectResponse(own.url("recharge", payment_id), 303)
 
@@ -179,7 +178,7 @@ def _own_payment(own: Here, payment_id: str) -> tuple[int, State]:
     payer = payer_of(own.request)
     found = payer.desk().asked_for(payer.gateway.name, payment_id) if payer.gateway and PAYMENT_ID.fullmatch(payment_id) else None
     if found is None or found[0] != own.account:
-        raise NotThere("page", "")
+        raise NotThere("payment", payment_id)
     return found[1], found[2]
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import date
 from functools import partial
-from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 
@@ -19,6 +18,7 @@ from ..access import Role
 from ..api.money import explained
 from ..api.words import Refused
 from ..failures import NotThere
+from ..parameters import READ, Day, Lang
 from ..reader import LakeTown
 from ..townbook import DayCost
 from ..wording import Language
@@ -27,9 +27,6 @@ from .figures import Column, columns
 from .here import Account, Here, OwnAccount, SeesAccounts, here, own_account
 
 router = APIRouter(prefix="/my", include_in_schema=False)
-READ = ["GET", "HEAD"]
-Day = Annotated[str, Query(max_length=10)]
-Lang = Annotated[str, Query(pattern=r"^(en|hi)?$")]
 SHOWN_EVENTS, SHOWN_ORDERS, SHOWN_MOVES = 10, 3, 10
 SUPPLY_BITS = (85, 86)
 """Of the event status word: the last gasp, and the first breath after it."""

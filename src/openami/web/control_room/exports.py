@@ -11,26 +11,26 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from ..access import Right, Who
 from ..failures import NotThere, NotUsable
 from ..gate import gate_of, needs
+from ..parameters import Choice, Day
 from .curves import daily
-from .routes import SPANS, Day, Name, Text, closed_day, room_of, site_of, staff
+from .routes import SPANS, Name, closed_day, room_of, site_of, staff
 
 router = APIRouter(prefix="/room")
 Sees = Annotated[Who, Depends(needs(Right.TOWN))]
 SeesMeters = Annotated[Who, Depends(needs(Right.METERS))]
-Form = Annotated[str, Query(max_length=10)]
 
 
 @router.get("/meters/{serial}/days.csv", response_model=None)
-def meter_days(request: Request, who: SeesMeters, serial: Name, span: Text = "year", format: Form = "csv") -> Response:
+def meter_days(request: Request, who: SeesMeters, serial: Name, span: Choice = "year", format: Choice = "csv") -> Response:
     """A meter's days."""
     staff(who)
     if span not in SPANS:
-        raise NotUsable("span", span)
+        raise NotUsable("curve", span)
     found, site = gate_of(request).lookup.meter(who.reach, serial), site_of(request)
     if found is None:
         raise NotThere("meter", serial)
@@ -52,7 +52,7 @@ def meter_days(request: Request, who: SeesMeters, serial: Name, span: Text = "ye
 
 
 @router.get("/losses.csv", response_model=None)
-def losses(request: Request, who: Sees, day: Day = "", format: Form = "csv") -> Response:
+def losses(request: Request, who: Sees, day: Day = "", format: Choice = "csv") -> Response:
     """The day's balance of every feeder and transformer within the reach."""
     asked = closed_day(request, day)
     stands = room_of(request).town.closed(asked)

@@ -6,6 +6,7 @@ What always holds: a list reads no more rows than it shows, or goes by arrays th
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -36,6 +37,7 @@ WITHDRAWABLE = tuple(str(state) for state in NOT_LEFT)
 EVENT_KINDS = {"tamper": (81, 82, 83), "supply": (85, 86), "relay": (84,)}
 """Bits of the event status word (IS 15959) by what they are about: magnet, neutral, cover; last gasp, first breath; relay moved."""
 TAMPER_CODES = range(200, 300)
+SERIAL_BEGINS = re.compile(r"[A-Za-z0-9._-]{0,40}")
 LOOKED_AT_MOST = 2000
 _FAILED = np.uint32(CHECK_BITS & ~np.uint32(Quality.MISSING))
 
@@ -60,7 +62,9 @@ def exactly(gate: Gate, who: Who, text: str) -> str | None:
 
 
 def meters_from(gate: Gate, who: Who, text: str, feeder: str, after: str, limit: int) -> list[dict[str, Any]]:
-    """Meters whose serial begins with `text`, from behind `after`."""
+    """Meters whose serial begins with `text`, from behind `after`; none where no serial can."""
+    if not SERIAL_BEGINS.fullmatch(text):
+        return []
     begin = max(after, text[:-1] + chr(ord(text[-1]) - 1) + "\uffff") if text else after
     rows = gate.lookup.meters(who.reach, begin, limit, on_feeder=feeder)
     return [row for row in rows if row["serial"].startswith(text)]

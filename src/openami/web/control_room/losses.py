@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
 from ...day.found import Found, NodeAccount, OutageRow
@@ -24,17 +24,16 @@ from ..charts_wide import Area, Band, Lane, band, lanes, tree_map
 from ..failures import NotThere, NotUsable
 from ..gate import FormToken, gate_of, needs
 from ..pages import LOSS_STEPS, Console
+from ..parameters import Choice, Cursor, Day, Given, Lang
 from ..townbook import NodeFigures
 from ..wording import Language
 from .exports import as_file
-from .routes import Cursor, Day, Lang, Name, Sees, Text, closed_day, page, room_of, site_of, staff
+from .routes import Name, Sees, changing, closed_day, page, room_of, site_of, staff
 
 router = APIRouter(prefix="/room")
 AREAS_MOST, ROWS, LANES_MOST = 300, 50, 40
 Orders = Annotated[Who, Depends(needs(Right.ORDER))]
 SeesMeters = Annotated[Who, Depends(needs(Right.METERS))]
-Given = Annotated[str, Form(max_length=300)]
-SHORTEST_REASON = 5
 
 
 def map_class(figures: NodeFigures) -> str:
@@ -49,7 +48,7 @@ def feeders_of(who: Who) -> frozenset[str] | None:
 
 
 @router.get("/losses", response_model=None)
-def losses(request: Request, who: Sees, day: Day = "", feeder: Text = "", lang: Lang = "") -> Response:
+def losses(request: Request, who: Sees, day: Day = "", feeder: Choice = "", lang: Lang = "") -> Response:
     """The tree map: feeders, or one feeder's transformers; as large as what came in, as dark as what was lost."""
     asked = closed_day(request, day)
     stands, console = room_of(request).town.closed(asked), request.app.state.console
@@ -114,9 +113,7 @@ def transformer(request: Request, who: Sees, name: Name, day: Day = "", lang: La
 
 
 @router.get("/losses/{name}/hours.csv", response_model=None)
-def transformer_file(
-    request: Request, who: Sees, name: Name, day: Day = "", format: Annotated[str, Query(max_length=10)] = "csv"
-) -> Response:
+def transformer_file(request: Request, who: Sees, name: Name, day: Day = "", format: Choice = "csv") -> Response:
     asked, room = closed_day(request, day), room_of(request)
     stands = room.town.closed(asked)
     feeder = next((t.feeder for t in stands.transformers.values() if t.name == name), name if name in stands.names else "")
@@ -184,17 +181,16 @@ def suspects(request: Request, who: SeesMeters, cursor: Cursor = None, lang: Lan
 @router.post("/suspects", response_model=None)
 def visited(request: Request, who: Orders, meter: Given = "", result: Given = "", note: Given = "", form: FormToken = "") -> Response:
     """Write down what today's visit found; the next look for suspects learns from it."""
-    gate_of(request).check_form(request, who, form)
-    if gate_of(request).lookup.meter(who.reach, meter) is None:
+    if changing(request, who, form).lookup.meter(who.reach, meter) is None:
         raise NotThere("meter", meter)
     if result not in {*Result}:
         raise NotUsable("result", result)
-    write_visit(request, who, Visited(meter=meter, result=Result(result), note=note.strip().replace("\0", "")))
+    write_visit(request, who, Visited(meter=meter, result=Result(result), note=note.strip()))
     return RedirectResponse("/room/suspects", 303)
 
 
 @router.get("/suspects.csv", response_model=None)
-def suspects_file(request: Request, who: SeesMeters, format: Annotated[str, Query(max_length=10)] = "csv") -> Response:
+def suspects_file(request: Request, who: SeesMeters, format: Choice = "csv") -> Response:
     staff(who)
     rows = [
         {
@@ -229,13 +225,10 @@ def mapping(request: Request, who: SeesMeters, lang: Lang = "") -> Response:
 @router.post("/mapping", response_model=None)
 def accept(request: Request, who: Orders, meter: Given = "", to: Given = "", why: Given = "", form: FormToken = "") -> Response:
     """Move a meter's usage point to another transformer of its feeder, from today on."""
-    gate = gate_of(request)
-    gate.check_form(request, who, form)
-    found, console = gate.lookup.meter(who.reach, meter), request.app.state.console
+    gate, console = changing(request, who, form, why), request.app.state.console
+    found = gate.lookup.meter(who.reach, meter)
     if found is None:
         raise NotThere("meter", meter)
-    if len(why.strip()) < SHORTEST_REASON:
-        raise NotUsable("why", why)
     proposed = Found(site_of(request).lake).proposals(feeders=feeders_of(who))
     if not any(one.serial == meter and one.to == to for one in proposed):
         raise NotUsable("to", to)

@@ -12,37 +12,34 @@ from typing import Annotated, Any
 
 import pyotp
 import segno
-from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import RedirectResponse
 from markupsafe import Markup
 
 from ...errors import InputError, RequestError
+from ...store.lookup import Reach
 from ...store.people import GrantKind, Person
 from ..access import SECOND_FACTOR, Right, Role, Who
-from ..api.words import CURSOR, key_of, page_of
+from ..api.words import key_of, page_of
 from ..failures import NotThere, NotUsable
 from ..gate import FormToken, Gate, gate_of, needs
+from ..parameters import Cursor, Given, Lang, Words
 from ..wording import LANGUAGES
-from .routes import page
+from .routes import changing, page
 
 router = APIRouter(prefix="/room")
 ROWS = 100
-SHORTEST_REASON = 5
 STAFF_ROLES = (Role.INSTALLER, Role.OPERATOR, Role.AUDITOR, Role.ADMIN)
 """Whom this page makes: consumers come by their phone, programs by `openami people add --program`."""
 CHANGES = ("disable", "enable", "password", "second_factor", "grant", "revoke")
-Text = Annotated[str, Form(max_length=300)]
-Filter = Annotated[str, Query(max_length=100, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9._@-]{1,60}$")]
-Cursor = Annotated[str | None, Query(pattern=CURSOR)]
-Lang = Annotated[str, Query(pattern=r"^(en|hi)?$")]
 SeesTrail = Annotated[Who, Depends(needs(Right.AUDIT))]
 KeepsPeople = Annotated[Who, Depends(needs(Right.PEOPLE))]
 
 
 @router.get("/audit", response_model=None)
 def audit(
-    request: Request, reader: SeesTrail, who: Filter = "", subject: Filter = "", action: Filter = "", cursor: Cursor = None, lang: Lang = ""
+    request: Request, reader: SeesTrail, who: Words = "", subject: Words = "", action: Words = "", cursor: Cursor = None, lang: Lang = ""
 ) -> Response:
     """The audit trail, the latest line first."""
     before = key_of(cursor, int)
@@ -63,17 +60,17 @@ def people(request: Request, who: KeepsPeople, lang: Lang = "") -> Response:
 def add(
     request: Request,
     who: KeepsPeople,
-    name: Text = "",
-    role: Text = "",
-    reach: Text = "",
-    language: Text = "",
-    why: Text = "",
+    name: Given = "",
+    role: Given = "",
+    reach: Given = "",
+    language: Given = "",
+    why: Given = "",
     form: FormToken = "",
 ) -> Response:
     """A new person; the password, and the second factor where the role has one, are shown on the answer and never again."""
-    gate = _changing(request, who, form, why)
+    gate = changing(request, who, form, why)
     if role not in STAFF_ROLES or language not in LANGUAGES:
-        raise NotUsable("role", role)
+        raise NotUsable("role", role) if role not in STAFF_ROLES else NotUsable("language", language)
     kind, subject = _grant(gate, reach) if reach else (None, "")
     password = secrets.token_urlsafe(12)
     try:
@@ -96,10 +93,10 @@ def person(request: Request, who: KeepsPeople, name: Name, lang: Lang = "") -> R
 
 @router.post("/people/{name}", response_model=None)
 def change(
-    request: Request, who: KeepsPeople, name: Name, what: Text = "", reach: Text = "", why: Text = "", form: FormToken = ""
+    request: Request, who: KeepsPeople, name: Name, what: Given = "", reach: Given = "", why: Given = "", form: FormToken = ""
 ) -> Response:
     """One change to one person, other than oneself. What they have open is ended where it was a matter of trust."""
-    gate = _changing(request, who, form, why)
+    gate = changing(request, who, form, why)
     if gate.people.find(name) is None:
         raise NotThere("person", name)
     if name == who.name:
@@ -145,20 +142,12 @@ def _grant(gate: Gate, reach: str) -> tuple[GrantKind, str]:
     there = {
         GrantKind.ALL: lambda: subject == "*",
         GrantKind.DIVISION: lambda: subject in gate.people.divisions(),
-        GrantKind.JOB: lambda: bool(subject),
+        GrantKind.JOB: lambda: gate.lookup.usage_point(Reach(everything=True), subject) is not None,
         GrantKind.ACCOUNT: lambda: bool(gate.lookup.points_of([subject])),
     }
     if kind not in list(GrantKind) or not there[GrantKind(kind)]():
         raise NotUsable("reach", reach)
     return GrantKind(kind), subject
-
-
-def _changing(request: Request, who: Who, form: str, why: str) -> Gate:
-    gate = gate_of(request)
-    gate.check_form(request, who, form)
-    if len(why.strip()) < SHORTEST_REASON:
-        raise NotUsable("why", why)
-    return gate
 
 
 def _person(request: Request, gate: Gate, name: str, password: str = "", secret: str | None = None) -> Response:

@@ -11,7 +11,7 @@ from heapq import nlargest
 from importlib import resources
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
 from ...control.order import State
@@ -20,10 +20,11 @@ from ...readings import CHECKS
 from ...registry import NodeKind
 from ...store.supply_rows import SupplyRows
 from ..access import Right, Who
-from ..api.words import CURSOR, Refused, key_of, page_of
+from ..api.words import Missing, Refused, key_of, page_of
 from ..failures import NotThere, NotUsable
-from ..gate import gate_of, needs
+from ..gate import Gate, gate_of, needs
 from ..pages import Console
+from ..parameters import SHORTEST_REASON, Choice, Cursor, Day, Lang
 from ..reader import LakeTown
 from . import lists
 from .curves import bars
@@ -46,10 +47,6 @@ HEADERS = {
 STATIC = {"room.js": "text/javascript; charset=utf-8", "room.css": "text/css; charset=utf-8"}
 
 Name = Annotated[str, Path(pattern=NAME)]
-Lang = Annotated[str, Query(pattern=r"^(en|hi)?$")]
-Day = Annotated[str, Query(max_length=10)]
-Text = Annotated[str, Query(max_length=40)]
-Cursor = Annotated[str | None, Query(pattern=CURSOR)]
 Sees = Annotated[Who, Depends(needs(Right.TOWN))]
 SeesMeters = Annotated[Who, Depends(needs(Right.METERS))]
 SeesOrders = Annotated[Who, Depends(needs(Right.ORDERS))]
@@ -85,8 +82,10 @@ def open_control_room(app: FastAPI, town: LakeTown) -> None:
 
     @app.exception_handler(Refused)
     def refused(request: Request, failure: Refused) -> Response:
+        """What a program would be told, in the words for people."""
         console: Console = request.app.state.console
-        return console.failure(request, failure.status, NotUsable("cursor", request.query_params.get("cursor", "")))
+        told = NotThere(failure.thing, failure.name) if isinstance(failure, Missing) else NotUsable(failure.kind, failure.detail)
+        return console.failure(request, failure.status, told)
 
 
 def page(request: Request, template: str, day: date | None = None, status: int = 200, **answer: Any) -> Response:
@@ -98,6 +97,15 @@ def page(request: Request, template: str, day: date | None = None, status: int =
     made = console.page(request, f"room/{template}", day, status=status, **shown)
     made.headers.update(HEADERS)
     return made
+
+
+def changing(request: Request, who: Who, form: str, why: str | None = None) -> Gate:
+    """The gate, for a form of this very session. why: the reason that it must give, None = it needs none."""
+    gate = gate_of(request)
+    gate.check_form(request, who, form)
+    if why is not None and len(why.strip()) < SHORTEST_REASON:
+        raise NotUsable("why", why)
+    return gate
 
 
 def staff(who: Who) -> Who:
@@ -168,7 +176,7 @@ def transformer(request: Request, who: Sees, name: Name, day: Day = "", cursor: 
 
 
 @router.get("/meters", response_model=None)
-def meters(request: Request, who: Sees, text: Text = "", feeder: Text = "", cursor: Cursor = None, lang: Lang = "") -> Response:
+def meters(request: Request, who: Sees, text: Choice = "", feeder: Choice = "", cursor: Cursor = None, lang: Lang = "") -> Response:
     """Meters by the beginning of their serial; an account or usage point leads to its meter at once."""
     staff(who)
     gate, text = gate_of(request), text.strip()
@@ -181,11 +189,11 @@ def meters(request: Request, who: Sees, text: Text = "", feeder: Text = "", curs
 
 
 @router.get("/meters/{serial}", response_model=None)
-def meter(request: Request, who: Sees, serial: Name, span: Text = "year", lang: Lang = "") -> Response:
+def meter(request: Request, who: Sees, serial: Name, span: Choice = "year", lang: Lang = "") -> Response:
     """One meter: its curve, events, orders, keys' state, contact."""
     staff(who)
     if span not in SPANS:
-        raise NotUsable("span", span)
+        raise NotUsable("curve", span)
     gate, site = gate_of(request), site_of(request)
     found = gate.lookup.meter(who.reach, serial)
     if found is None:
@@ -203,7 +211,7 @@ def meter(request: Request, who: Sees, serial: Name, span: Text = "year", lang: 
 
 
 @router.get("/orders", response_model=None)
-def orders(request: Request, who: Sees, state: Text = "", meter: Text = "", cursor: Cursor = None, lang: Lang = "") -> Response:
+def orders(request: Request, who: Sees, state: Choice = "", meter: Choice = "", cursor: Cursor = None, lang: Lang = "") -> Response:
     """Orders, the latest first, what waits for a second person, and who is at risk of a cut."""
     staff(who)
     if state and state not in list(State):
@@ -243,7 +251,7 @@ def order(request: Request, who: Sees, order_id: Name, lang: Lang = "") -> Respo
 
 
 @router.get("/events", response_model=None)
-def events(request: Request, who: SeesMeters, meter: Text = "", kind: Text = "", cursor: Cursor = None, lang: Lang = "") -> Response:
+def events(request: Request, who: SeesMeters, meter: Choice = "", kind: Choice = "", cursor: Cursor = None, lang: Lang = "") -> Response:
     """What meters told about themselves, the latest first."""
     staff(who)
     if kind not in ("", *lists.EVENT_KINDS):
@@ -256,7 +264,7 @@ def events(request: Request, who: SeesMeters, meter: Text = "", kind: Text = "",
 
 @router.get("/exceptions", response_model=None)
 def exceptions(
-    request: Request, who: SeesMeters, day: Day = "", check: Text = "", feeder: Text = "", cursor: Cursor = None, lang: Lang = ""
+    request: Request, who: SeesMeters, day: Day = "", check: Choice = "", feeder: Choice = "", cursor: Cursor = None, lang: Lang = ""
 ) -> Response:
     """Meters of a day of which an interval failed a check, in the registry's order."""
     staff(who)

@@ -1,0 +1,26 @@
+"""What pages may be asked with: the bounds of each kind of parameter and form field, in one place.
+
+What always holds: nothing that is asked for holds a NUL character, which no database takes; a text has an end. What is out of bounds is told in a
+sentence (`failures`) before a route runs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Form, Query
+
+from .api.words import CURSOR
+
+READ = ["GET", "HEAD"]
+PLAIN = r"^[^\x00]*$"
+Lang = Annotated[str, Query(pattern=r"^(en|hi)?$")]
+Day = Annotated[str, Query(max_length=10, pattern=PLAIN)]
+Choice = Annotated[str, Query(max_length=40, pattern=PLAIN)]
+"""A word to choose by: the beginning of a serial, a state, a kind."""
+Words = Annotated[str, Query(max_length=100, pattern=PLAIN)]
+Cursor = Annotated[str | None, Query(pattern=CURSOR)]
+Given = Annotated[str, Form(max_length=300, pattern=PLAIN)]
+"""A field of a form."""
+SHORTEST_REASON = 5
+"""Of what is done to somebody: it stands in the audit trail."""
