@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 
+from openami.control.order import Order, What
+from openami.store.order_book import OrderBook
 from openami.web.access import DISCONNECTS_ALONE
 from openami.web.limits import Limit
 
@@ -239,3 +241,42 @@ def test_an_address_that_is_not_the_apis_is_told_as_a_problem(house, path):
     answer = house.client("operator").get(path)
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/readings?from=2025-13-01&to=2025-12-02", "query.from is not a day; write it as 2026-01-31"),
+        ("/readings?from=1764547200", "query.from is not a day; write it as 2026-01-31"),
+        ("/readings?format=xls", "query.format is not one of json, csv, arrow"),
+        ("/events?limit=501", "query.limit must be at most 500"),
+        ("/events?limit=many", "query.limit is not a whole number"),
+    ],
+)
+def test_what_is_out_of_bounds_is_told_with_what_would_be_right(house: House, path: str, said: str) -> None:
+    answer = house.client("operator").get(f"/api/v1/meters/{house.own['meter']}{path}")
+    assert (answer.status_code, answer.json()["detail"]) == (422, said)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"what": "explode", "meters": ["A"], "why": "to see it"}, "body.what is not one of disconnect, connect, clock, read"),
+        ({"what": "clock", "meters": [], "why": "to see it"}, "body.meters is too short: at least 1 of them"),
+        ({"what": "clock", "meters": ["A"], "why": "no"}, "body.why is too short: at least 5 letters"),
+        ({"what": "clock", "meters": ["A b"], "why": "to see it"}, "body.meters.0 is not a name; use 1 to 40 letters, digits and . _ -"),
+        ({"what": "clock", "meters": ["A"], "why": "to see it", "x": 1}, "body.x is not known here; leave it out"),
+        ({"what": "clock", "meters": ["A"]}, "body.why is missing; give it"),
+    ],
+)
+def test_a_body_that_cannot_be_used_is_told_where(house: House, body: dict[str, object], said: str) -> None:
+    answer = house.client("operator").post("/api/v1/orders", json=body, headers={"idempotency-key": "to-see-it"})
+    assert (answer.status_code, answer.json()["detail"]) == (422, said)
+
+
+def test_an_order_that_is_listed_can_be_read(house: House) -> None:
+    """Also one that the supply rooms made: their ids hold a space."""
+    OrderBook(house.site.rows).ask(
+        Order("connect of test", What.CLOCK, "", house.own["meter"], house.gate.now_s, who="test", why="to read")
+    )
+    assert house.client("operator").get("/api/v1/orders/connect of test").json()["order_id"] == "connect of test"

@@ -11,6 +11,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
 import openami.web
+from openami.billing.tariff import load_tariffs
 from openami.losses.suspects import EVIDENCE
 from openami.readings import Quality
 from openami.web.wording import language, negotiate
@@ -20,11 +21,13 @@ FILLED = re.compile(r"%\([a-z_]+\)s|%%|{[a-z0-9_]+:[^}]+}")
 
 
 def _messages() -> set[str | tuple[str, ...]]:
-    """What the pages say, and what they show of the energy audit's sentences."""
+    """What the pages say, and what they show of the energy audit's sentences and of the tariffs' notes."""
     keywords = {"_": None, "ngettext": (1, 2), "say": None, "say_n": (1, 2), "_mark": None}
     methods = [("**.py", "python"), ("templates/**.html", "jinja2")]
     evidence = {sentence for one in EVIDENCE for sentence in (one.says, one.innocent)}
-    return evidence | {message for _, _, message, _, _ in extract_from_dir(HERE, method_map=methods, keywords=keywords)}
+    book = load_tariffs()
+    unconfirmed = {line.verify for name in book.names for one in book.versions(name) for line in one.lines if line.verify}
+    return evidence | unconfirmed | {message for _, _, message, _, _ in extract_from_dir(HERE, method_map=methods, keywords=keywords)}
 
 
 def _catalog():

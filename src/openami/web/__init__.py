@@ -11,7 +11,8 @@ readable without JavaScript.
     house.py      the whole app of a data folder, as settings.py reads its `sign_in.toml`; demo_people.py: who may look at a simulated town
     townbook.py   what the pages ask, and the answers' shape (`TownReader`)
     app.py        routes: parameters checked, answers asked, pages filled, safe headers
-    pages.py      a template filled in the reader's language; what went wrong, in words; translated.py: its sentences, translated once
+    pages.py      a template filled in the reader's language; translated.py: its sentences, translated once; failures.py: what went wrong
+    parameters.py what a page may be asked with, and within which bounds
     control_room/ the control room below `/room`, for operators and auditors
     charts.py     curves and bars as SVG, pure functions; charts_wide.py: tree maps, bands, lanes of time
     tables.py     the same as CSV

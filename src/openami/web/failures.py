@@ -133,6 +133,7 @@ def _say_not_usable(words: Language, field: str, given: str) -> str:
         "proposal-state": words.say(
             "This proposal is your own, was decided on before, or has waited for more than a day. Nothing was changed. Look at the list of orders."
         ),
+        "no-visit": words.say("Nothing was written: on that day no consumer's meter of this number hangs anywhere. Check number and day."),
         "idempotency-key": words.say("This form was sent before, with something else in it. Nothing was changed. Begin again."),
         "value": words.say("“%(given)s” is not a value. Write watt-hours in figures, like 250.", given=given),
         "to": words.say("“%(given)s” is not proposed any more. Open the list again and look at it anew.", given=given),

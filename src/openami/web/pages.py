@@ -198,6 +198,7 @@ def _helpers(words: Language, interval_minutes: int) -> Mapping[str, object]:
         "stands_out": lambda f: f.z is not None and abs(f.z) >= STANDS_OUT_Z,
         "LOSS_STEPS": LOSS_STEPS,
         "share_bar": charts.share_bar,
+        "unconfirmed": partial(_unconfirmed, words),
         "is_estimated": is_estimated,
         "is_flagged": is_flagged,
         "kind_names": {kind.value: words.say(name) for kind, name in KIND_NAMES.items()},
@@ -214,6 +215,12 @@ def _helpers(words: Language, interval_minutes: int) -> Mapping[str, object]:
         "Quality": Quality,
         "MeterState": MeterState,
     }
+
+
+def _unconfirmed(words: Language, note: str) -> str | Markup:
+    """What is not confirmed about a line of a tariff; in the language in which it was written where there is no translation."""
+    told = words.say(note)
+    return told if told != note or words.code == "en" else Markup('<span lang="en">{}</span>').format(note)
 
 
 def loss_class(figures: NodeFigures) -> str:

@@ -1,7 +1,7 @@
 """The API, `/api/v1`: everything the consoles know, for programs; described by OpenAPI 3.1 at `/api/v1/openapi.json`.
 
     app.py       the application: failures, limits, ETags, its description
-    words.py     what all routes share: problems, pages by cursor, parameters
+    words.py     what all routes share: problems, pages by cursor, parameters; bounds.py: why a parameter cannot be used
     network.py   usage points, meters, losses, service levels, quarantine
     readings.py  readings as JSON, CSV and Arrow, quality, events
     money.py     accounts, statements, explanations, payments, tariffs

@@ -21,6 +21,7 @@ from ..gate import ForeignForm, Gate, NotAllowed, NotSignedIn, address_of
 from ..limits import BODY_MOST, Limit
 from ..townbook import TownReader
 from . import complaints, inspections, live, money, network, readings, sharing, work
+from .bounds import why_not
 from .words import NOTHING_THERE, Problem, Refused, only_known_parameters, problem
 
 log = logging.getLogger(__name__)
@@ -77,9 +78,9 @@ def _failures(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     def not_usable(request: Request, failure: RequestValidationError) -> Response:
-        errors = [{"where": ".".join(str(part) for part in e["loc"])[:120], "why": str(e["msg"])[:300]} for e in failure.errors()]
+        errors = [{"where": ".".join(str(part) for part in e["loc"])[:120], "why": why_not(e)[:300]} for e in failure.errors()]
         first = errors[0]
-        return problem(Refused(422, "not-usable", f"{first['where']} cannot be used: {first['why']}", None, errors))
+        return problem(Refused(422, "not-usable", f"{first['where']} {first['why']}", None, errors))
 
     @api.exception_handler(HTTPException)
     def http(request: Request, failure: HTTPException) -> Response:

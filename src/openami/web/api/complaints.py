@@ -51,7 +51,7 @@ def complaints(request: Request, who: SeesAccounts) -> list[Complained]:
     return [_told(request, one) for one in found if lookup.account(who.reach, one.account) is not None]
 
 
-@router.post("/complaints/{number}/answer", responses=documented(404, 409))
+@router.post("/complaints/{number}/answer", responses=documented(400, 404, 409))
 def answer_complaint(request: Request, who: Answers, number: Number, given: Answered) -> Complained:
     """Answer a complaint and close it; the consumer is told, and a dispute no longer stands in the way of a cut."""
     gate, site = gate_of(request), site_of(request)

@@ -67,7 +67,7 @@ def inspections(request: Request, who: SeesVisits, limit: Limit = 100, cursor: C
     return Page(items=[_told(request, v) for v in kept], next=onward)
 
 
-@router.post("/inspections", status_code=201, response_model=Visit, responses=documented(404, 409))
+@router.post("/inspections", status_code=201, response_model=Visit, responses=documented(400, 404, 409))
 def write_inspection(request: Request, who: WritesVisits, given: Visited, key: Key) -> Response:
     """Write down what a visit found; the next look for suspects learns from it. Of a meter's visit on a day the newest word holds."""
     return once(request, who, key, given.model_dump(mode="json"), 201, lambda: _told(request, write_visit(request, who, given)))
@@ -83,7 +83,7 @@ def write_visit(request: Request, who: Who, given: Visited) -> Inspection:
     try:
         visit = inspect(site, given.meter, day, given.result, given.who or who.name, given.note, now_s, at_random=given.at_random)
     except InputError as error:
-        raise Refused(422, "not-usable", str(error)) from error
+        raise Refused(409, "no-visit", str(error)) from error
     gate.note(who, request, "inspection.write", given.meter, f"{day}: {given.result}, visited by {visit.who}")
     return visit
 
