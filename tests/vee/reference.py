@@ -76,10 +76,13 @@ def _spikes(day: MeterDay, rules: RuleSet, bits: list[Q]) -> None:
     highest = sorted((day.wh[t] for t in usable), reverse=True)
     if len(highest) < 3 or highest[2] <= 0:
         return
+    floor_w = Fraction(rules.spike_w_min)
+    if day.load_w > 0:
+        floor_w = min(floor_w, Fraction(day.load_w) * Fraction(rules.spike_load_share_min))
     for t in usable:
         if (
             Fraction(day.wh[t] - highest[2], highest[2]) > Fraction(round(rules.spike_tolerance * 1000), 1000)
-            and day.wh[t] >= rules.spike_wh_min
+            and day.wh[t] >= floor_w * day.minutes / 60
         ):
             bits[t] |= Q.SPIKE
 
@@ -87,12 +90,15 @@ def _spikes(day: MeterDay, rules: RuleSet, bits: list[Q]) -> None:
 def _runs(day: MeterDay, rules: RuleSet, bits: list[Q]) -> None:
     slots = len(day.wh)
     zero_min = max(1, round(rules.zero_hours_min * 60 / day.minutes))
-    excused = [day.at(day.outage, t) or day.at(day.inactive, t) for t in range(slots)]
+    frozen_min = max(2, round(rules.frozen_hours_min * 60 / day.minutes))
+    excused = [
+        day.at(day.outage, t) or day.at(day.inactive, t) or bool(day.export_wh and (day.export_wh[t] or 0) > 0) for t in range(slots)
+    ]
     for t in range(slots):
         v = day.wh[t]
         if v is None:
             continue
-        if v != 0 and _run_around(t, lambda k, v=v: day.wh[k] == v, slots) >= rules.frozen_run_min:
+        if v != 0 and _run_around(t, lambda k, v=v: day.wh[k] == v, slots) >= frozen_min:
             bits[t] |= Q.FROZEN
         if v == 0 and not excused[t] and _run_around(t, lambda k: day.wh[k] == 0 and not excused[k], slots) >= zero_min:
             bits[t] |= Q.ZERO

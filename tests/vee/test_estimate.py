@@ -55,7 +55,7 @@ def test_profile_is_brought_to_the_meters_usual_day():
     hnp.arrays(np.int64, 3, elements=st.integers(0, 5000)),
 )
 def test_kernel_agrees_with_the_estimates_as_defined(values, outage, hours, register):
-    rules = replace(SHIPPED, linear_hours_max=hours)
+    rules = replace(SHIPPED, linear_hours_max=hours, frozen_hours_min=24)
     limits = vee.meter_limits(rules, np.zeros(3, np.int64), 60)
     gap = (values == MISSING) & ~outage
     known = np.where((values == MISSING) & outage, 0, values).astype(np.int32)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from openami import vee
 from openami.bench.households import ALL_ZERO, NEGATIVE, findings, heat_pump, planted, sound_days, swiss, wrongly_marked
-from openami.bench.masking import NAIVE, hidden, scores
+from openami.bench.masking import BLOCKS, NAIVE, hidden, scores
 from openami.bench.vee_report import write_report
 from openami.cli import app
 from openami.errors import StorageError
@@ -47,10 +47,9 @@ def test_with_a_known_load_the_spikes_are_implausible_too():
 
 
 MARKED_AT_MOST = {
-    ("Swiss households, 15 min", Quality.SPIKE): 0.0003,
-    ("Swiss households, 15 min", Quality.FROZEN): 0.00002,
+    ("Swiss households, 15 min", Quality.SPIKE): 0.0002,
     ("Swiss households, 15 min", Quality.HIGH_LOW): 0.03,
-    ("London households, 30 min", Quality.SPIKE): 0.0003,
+    ("London households, 30 min", Quality.SPIKE): 0.0001,
 }
 
 
@@ -79,10 +78,10 @@ def test_days_of_23_and_25_hours_are_whole_and_doubled_rows_change_nothing():
     assert clock.missing_by_clock_alone == 12
 
 
-@pytest.mark.parametrize("block", [1, 8, 24, 96])
-def test_estimates_scaled_to_the_register_carry_no_energy_away(block):
+@pytest.mark.parametrize("hours", BLOCKS.values())
+def test_estimates_scaled_to_the_register_carry_no_energy_away(hours):
     """And are nearer to the truth than carrying the last reading forward, as is VEE without a register."""
-    found = scores(block)
+    found = scores(hours)
     assert found["like days, scaled to the register"].bias == 0.0
     assert found["VEE, with register"].bias == 0.0
     assert found["VEE, with register"].mae_wh < 0.75 * found[NAIVE].mae_wh
@@ -105,9 +104,8 @@ def test_the_page_of_the_documentation_is_what_the_command_writes(tmp_path):
         )
 
 
-def test_another_seed_hides_other_readings(tmp_path):
-    write_report(tmp_path, seed=3)
-    assert (tmp_path / "vee.md").read_text("utf-8") != (RESULTS / "vee.md").read_text("utf-8")
+def test_another_seed_hides_other_readings():
+    assert scores(0, seed=3) != scores(0, seed=1)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -20,8 +20,8 @@ from .reference import MeterDay, checked, finished
 
 SHIPPED = vee.load_rules().on(date(2026, 1, 1), "domestic")
 RULES = replace(
-    SHIPPED, spike_wh_min=20, frozen_run_min=3, zero_hours_min=1.5, sum_tolerance_wh=5, high_low_wh_min=50, voltage_energy_wh_min=2, reverse_wh_min=2,
-    inactive_meter_wh_min=2, clock_drift_s_max=60, linear_hours_max=1.0,
+    SHIPPED, spike_w_min=40, spike_load_share_min=0.3, frozen_hours_min=1.5, zero_hours_min=1.5, sum_tolerance_wh=5, high_low_wh_min=50,
+    voltage_energy_wh_min=2, reverse_wh_min=2, inactive_meter_wh_min=2, clock_drift_s_max=60, linear_hours_max=1.0,
 )  # fmt: skip
 
 small = st.one_of(st.none(), st.sampled_from([0, 0, 0, 7, 7, 7]), st.integers(-30, 60), st.integers(200, 400))
@@ -117,13 +117,13 @@ def test_kernel_agrees_with_the_checks_as_defined(meters):
         Quality.MISSING: checks.missing(values, outage),
         Quality.DUPLICATE: checks.duplicate(values, conflict),
         Quality.PLAUSIBILITY: checks.plausibility(values, load, 0.5, RULES.plausibility_factor, net),
-        Quality.FROZEN: checks.frozen(values, RULES.frozen_run_min),
-        Quality.ZERO: checks.zero(values, outage | inactive, 3),
+        Quality.FROZEN: checks.frozen(values, 3),
+        Quality.ZERO: checks.zero(values, outage | inactive | (absent if found["export_wh"] is None else found["export_wh"] > 0), 3),
         Quality.INACTIVE_METER: checks.inactive_meter(values, inactive, RULES.inactive_meter_wh_min),
         Quality.METER_EXCHANGE: checks.meter_exchange(found["exchange_slot"], values.shape[0]),
     }
     usable = (values != MISSING) & ~failed[Quality.DUPLICATE] & ~failed[Quality.PLAUSIBILITY]
-    failed[Quality.SPIKE] = checks.spike(values, usable, RULES.spike_tolerance, RULES.spike_wh_min)
+    failed[Quality.SPIKE] = checks.spike(values, usable, RULES.spike_tolerance, np.where(load == 100, 15, 20))
     if found["voltage_cv"] is not None:
         failed[Quality.VOLTAGE_ENERGY] = checks.voltage_energy(values, found["voltage_cv"], 2000, RULES.voltage_energy_wh_min)
     if found["export_wh"] is not None:
@@ -221,6 +221,7 @@ def test_two_classes_in_one_shard_each_get_their_own_rules_and_profile():
     values[:6] = 123
     values[10:12] = 0
     values[20:30] = MISSING
+    values[40:] = 600
     profile = np.array([[11, 22]] * 48, np.int32)
     result = vee.run(values, limits, class_profile=profile)
     assert result.validated[25].tolist() == [11, 22]

@@ -11,10 +11,12 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from openami import vee
+from openami.bench import homes
+from openami.bench.homes_report import homes_page, spoiled
+from openami.errors import DataError, InputError
 from openami.readings import EXPORT_WH, IMPORT_WH, MISSING, Bool, Calendar, DayBlock, Int32, Quality
 from openami.store.grid import COLUMN, DayGrid
 from openami.vee.estimate import like_day
@@ -22,6 +24,7 @@ from openami.vee.estimate import like_day
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SYDNEY = DATA / "sgsc_nsw_30min" / "sgsc_dev.parquet"
 DUBLIN = DATA / "esb_ireland_hdf_30min" / "HDF_EXAMPLE.csv.gz"
+PAGE = Path(__file__).parents[2] / "docs" / "results" / "vee-homes.md"
 SCEAUX = DATA / "uci_sceaux_household_10min" / "powerconsumption_2008_m01-09.csv.gz"
 
 
@@ -40,16 +43,8 @@ def marked(quality: np.ndarray, check: Quality) -> Bool:
 @pytest.fixture(scope="module")
 def sydney() -> Int32:
     """int32 [day, slot, home] of the days on which all seven were metered, with the gaps that they have."""
-    rows = pq.read_table(SYDNEY)
-    at = rows["reading_datetime"].to_numpy().astype("datetime64[s]").astype(np.int64)
-    homes = np.unique(rows["customer_id"].to_numpy(zero_copy_only=False), return_inverse=True)[1]
-    first = max(at[homes == k].min() for k in range(homes.max() + 1)) // 86_400 + 1
-    days = min(at[homes == k].max() for k in range(homes.max() + 1)) // 86_400 - first
-    grid = np.full((days * 48, homes.max() + 1), MISSING, np.int32)
-    slot = at // 1800 - first * 48
-    own = (slot >= 0) & (slot < len(grid))
-    grid[slot[own], homes[own]] = np.rint(rows["kwh"].to_numpy()[own] * 1000)
-    return grid.reshape(days, 48, -1)
+    days = homes.sydney(SYDNEY).wh
+    return days[(days != MISSING).any(axis=1).all(axis=1)]
 
 
 @needs(SYDNEY)
@@ -58,7 +53,7 @@ def test_gaps_are_marked_and_few_good_readings_are(sydney: Int32) -> None:
     missing = np.stack([marked(q, Quality.MISSING) for q in found])
     assert (missing == (sydney == MISSING)).all()
     assert missing.any()
-    for check, share_max in ((Quality.SPIKE, 0.0025), (Quality.FROZEN, 0.0001), (Quality.PLAUSIBILITY, 0.0)):
+    for check, share_max in ((Quality.SPIKE, 0.0005), (Quality.FROZEN, 0.0003), (Quality.PLAUSIBILITY, 0.0)):
         assert np.mean([marked(q, check).mean() for q in found]) <= share_max, check
 
 
@@ -144,3 +139,30 @@ def test_ten_minute_readings_with_their_voltage() -> None:
     assert not marked(sound, Quality.VOLTAGE_ENERGY).any()
     assert (marked(dead, Quality.VOLTAGE_ENERGY) == (wh > 10)).all()
     assert marked(sound, Quality.SPIKE).mean() < 0.0005
+
+
+def test_defects_are_planted_where_there_are_readings_and_none_on_another() -> None:
+    true = np.full((48, 400), 100, np.int32)
+    true[:, :50] = MISSING
+    spoilt = spoiled(true, seed=1)
+    planted = np.stack(list(spoilt.planted.values()))
+    assert planted.any(axis=(1, 2)).all()
+    assert planted.sum(axis=0).max() == 1
+    assert not planted[:, true == MISSING].any()
+    assert (spoilt.wh == true)[~planted.any(axis=0)].all()
+
+
+@needs(SYDNEY)
+@needs(DUBLIN)
+@needs(SCEAUX)
+def test_the_page_of_other_homes_is_what_the_command_writes() -> None:
+    assert homes_page(DATA, 1) == PAGE.read_text("utf-8"), "run `openami report vee --data FOLDER` and look at what changed"
+
+
+def test_a_folder_without_homes_and_a_file_that_is_none_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds none of the sets sgsc_nsw_30min"):
+        homes.every_home(tmp_path)
+    (tmp_path / "citylearn_fontana_hourly").mkdir()
+    (tmp_path / "citylearn_fontana_hourly" / "Building_1.csv.gz").write_bytes(b"not gzip")
+    with pytest.raises(DataError, match="citylearn_fontana_hourly cannot be read as the set that its name says"):
+        homes.every_home(tmp_path)

@@ -28,8 +28,8 @@ def test_shipped_rules_say_what_is_not_verified():
 def test_a_class_states_only_its_differences():
     book = vee.load_rules()
     base, own = book.on(date(2026, 1, 1)), book.on(date(2026, 1, 1), "network")
-    assert own.frozen_run_min == 6
-    assert base.frozen_run_min == 24
+    assert own.frozen_hours_min == 3
+    assert base.frozen_hours_min == 8
     assert own.spike_tolerance == base.spike_tolerance
 
 
@@ -61,10 +61,10 @@ def test_unknown_class_and_day_before_any_rules_are_refused():
         ('consumer_class = "any"', "consumer_class = 3", "consumer_class must be a name, got 3"),
         ("since = 2000-01-01", 'since = "2000"', "since must be a TOML date"),
         ("[rule_set.spike]", "[rule_set.spikes]", "spikes: only a check has an action"),
-        ("tolerance = {", "tolerances = {", "spike: unknown key 'tolerances'; known are tolerance, wh_min, action"),
+        ("tolerance = {", "tolerances = {", "spike: unknown key 'tolerances'; known are tolerance, w_min, load_share_min, action"),
         ("factor = { value = 2.0,", 'factor = { value = "2",', "plausibility.factor: value must be a number"),
         ("factor = { value = 2.0,", "factor = { value = -2.0,", "plausibility.factor: value must be a number from 0"),
-        ("run_min = { value = 24,", "run_min = { value = 24.5,", "frozen.run_min: value must be a whole number, got 24.5"),
+        ("w_min = { value = 4000,", "w_min = { value = 4000.5,", "spike.w_min: value must be a whole number, got 4000.5"),
         ("factor = { value = 2.0, source", "factor = { value = 2.0, sauce", "plausibility.factor: must be"),
         ("factor = { value = 2.0,", "factor = { value = 2.0, proof = 1,", "plausibility.factor: unknown key 'proof'"),
         ('[rule_set.missing]\naction = "estimate"', '[rule_set.missing]\naction = "flag"', "missing: action must be 'estimate'"),
@@ -101,6 +101,16 @@ def test_limits_of_a_meter():
     assert limits.table[Row.LOW_WH].tolist() == [0, 0, -1500]
     assert limits.table[Row.LINEAR_SLOTS_MAX].tolist() == [8, 8, 8]
     assert limits.table[Row.ZERO_RUN_MIN].tolist() == [48, 48, 48]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "floors"), [(10, [667, 84, 667]), (15, [1000, 125, 1000]), (30, [2000, 250, 2000]), (60, [4000, 500, 4000])]
+)
+def test_a_spike_is_as_much_power_at_every_interval(minutes, floors):
+    """Load unknown, a connection smaller than one appliance, and a larger one."""
+    rules = vee.load_rules().on(date(2026, 1, 1), "domestic")
+    limits = vee.meter_limits(rules, np.array([0, 500, 11_000]), minutes)
+    assert limits.table[Row.SPIKE_WH_MIN].tolist() == floors
 
 
 def test_limits_that_do_not_fit_are_refused():

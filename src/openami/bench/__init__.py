@@ -19,7 +19,8 @@
 What they start from and stand beside: pushes.py (frames), days.py (days of readings), shards.py (a lake of validated days), meters.py
 (simulated meters in a process of their own), bare.py (the head-end's peer: the same work without a protocol).
 
-Not speed but truth: households.py (what VEE finds in real data), masking.py (how well estimates do), vee_report.py (`openami report vee`).
+Not speed but truth: households.py (what VEE finds in real data), masking.py (how well estimates do), vee_report.py (`openami report vee`);
+homes.py and homes_report.py (the same of homes that are not shipped, `--data`), pages.py (how results are written).
 
 Each benchmark's module has `run(meters) -> Iterator[Line]`. A line is one JSON object: bench, metric, value, unit, n, cores, and `peer` where
 it is about something measured beside ours. Medians of several runs; a test never measures time.

@@ -181,7 +181,7 @@ def _wrong(what: str, quality: UInt32, documented: Bool | None) -> list[Wrong]:
 @lru_cache(maxsize=1)
 def london() -> Int32:
     """int32 [day, slot, household] [Wh] of the days that are whole in both London households."""
-    rows = pq.read_table(_shipped("lcl_london_30min/lcl.parquet"))
+    rows = pq.read_table(shipped_file("lcl_london_30min/lcl.parquet"))
     grids = []
     for name in sorted(set(rows["household"].to_pylist())):
         own = rows.filter(np.array(rows["household"]) == name)
@@ -210,7 +210,7 @@ class Clock:
 
 def heat_pump() -> Clock:
     """The heat pump's rows through the day grid: days of 92, 96 and 100 slots, doubled days, nothing left over."""
-    rows = pq.read_table(_shipped("swiss_heatpump_15min/heatpump.parquet"))
+    rows = pq.read_table(shipped_file("swiss_heatpump_15min/heatpump.parquet"))
     local: list[datetime] = rows["local_start"].to_pylist()
     wh = rows["wh"].to_numpy()
     seen: dict[datetime, int] = {}
@@ -249,7 +249,7 @@ def _gridded(start_s: list[int], wh: Int32, calendar: Calendar, local: list[date
     return dict(sorted(kinds.items())), conflicts, missing
 
 
-def _shipped(name: str) -> str:
+def shipped_file(name: str) -> str:
     return str(resources.files("openami.fleet") / "data" / name)
 
 

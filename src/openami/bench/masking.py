@@ -1,7 +1,7 @@
-"""How good the estimates are: sound readings of the shipped households are hidden and estimated again.
+"""How good the estimates are: sound readings are hidden and estimated again, of the shipped households or of any others.
 
-Days 21 to 48 of the households without a documented defect; like days are the same weekday of the three weeks before, the register is the
-day's true energy, the class profile is the average of the other meters on that day. The same seed hides the same readings.
+From the 22nd day on, of days that are whole; like days are the same weekday of the three weeks before, the register is the day's true energy,
+the class profile is the average of the other meters on that day. The same seed hides the same readings.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from datetime import date
 
 import numpy as np
 
-from ..readings import MISSING, Bool, Int32, Int64
+from ..readings import MISSING, MISSING64, Bool, Int32, Int64
 from ..vee import MeterLimits, load_rules, meter_limits
 from ..vee import run as vee_run
 from ..vee.estimate import class_profile, like_day, linear, scale_to_register
-from .households import SLOTS, sound_days
+from ..vee.rules import Row
+from .households import sound_days
 
 SHARE = 0.05
-FIRST_DAY, LAST_DAY = 21, 49
+FIRST_DAY = 21
 NAIVE = "carry the last reading forward"
-BLOCKS = {"single readings": 1, "blocks of 2 hours": 8, "blocks of 6 hours": 24, "whole days": SLOTS}
+BLOCKS = {"single readings": 0, "blocks of 2 hours": 2, "blocks of 6 hours": 6, "whole days": 24}
+"""Hours; 0 = one reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,14 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One day with gaps. raw, like: int32 [slot, meter]; gap: bool, same shape; profile: int32 [slot, 1]; register: int64 [meter]."""
+    """Days with gaps, side by side. raw, like: int32 [slot, day x meter]; gap: bool, same shape; profile: int32 [slot, day], of the meters of that
+    day; before: int32 [day x meter], the last reading of the day before; register: int64 [day x meter]."""
 
     raw: Int32
     gap: Bool
     like: Int32
     profile: Int32
+    before: Int32
     register: Int64
     limits: MeterLimits
 
@@ -67,38 +71,43 @@ def carried_forward(values: Int32, before: Int32) -> Int32:
     return out
 
 
-def scores(block: int, seed: int = 1) -> dict[str, Score]:
-    """Every estimator on the same hidden readings, by name; `block` in slots of a quarter hour."""
-    days = sound_days()
+def scores(hours: int, seed: int = 1, days: Int32 | None = None, minutes: int = 15) -> dict[str, Score]:
+    """Every estimator on the same hidden readings, by name. hours: of a gap, as in `BLOCKS`.
+
+    days: int32 [day, slot, meter] of intervals of `minutes`; None = the sound days of the shipped Swiss households."""
+    days = sound_days() if days is None else days
+    block = max(1, hours * 60 // minutes)
     rng = np.random.default_rng(seed)
+    gap = [hidden(rng, day.shape, block) & (day != MISSING).all(axis=0) for day in days[FIRST_DAY:]]
+    case = _case(days, np.concatenate(gap, axis=1), minutes)
+    true = side_by_side(days[FIRST_DAY:])[case.gap].astype(np.int64)
+    return {name: _score(method(case)[case.gap], true) for name, method in METHODS.items()}
+
+
+def side_by_side(days: Int32) -> Int32:
+    """[day, slot, meter] as [slot, day x meter]: no check or estimate of a day looks at another, so many days are one block."""
+    return np.ascontiguousarray(days.transpose(1, 0, 2).reshape(days.shape[1], -1))
+
+
+def _case(days: Int32, gap: Bool, minutes: int) -> _Case:
+    count, meters = len(days) - FIRST_DAY, days.shape[2]
+    true = side_by_side(days[FIRST_DAY:])
+    raw = np.where(gap, MISSING, true).astype(np.int32)
+    day_of = np.repeat(np.arange(count, dtype=np.int32), meters)
     rules = load_rules().on(date(2026, 1, 1), "domestic")
-    limits = meter_limits(rules, np.zeros(days.shape[2], np.int64), 15)
-    errors: dict[str, list[Int64]] = {}
-    filled: dict[str, list[Bool]] = {}
-    truth: list[Int64] = []
-    for d in range(FIRST_DAY, LAST_DAY):
-        case = _case(days, d, hidden(rng, days[d].shape, block), limits)
-        truth.append(days[d][case.gap].astype(np.int64))
-        for name, method in METHODS.items():
-            values = carried_forward(case.raw, days[d - 1, -1]) if name == NAIVE else method(case)
-            found = values[case.gap]
-            there = found != MISSING
-            errors.setdefault(name, []).append(np.where(there, found.astype(np.int64) - truth[-1], 0))
-            filled.setdefault(name, []).append(there)
-    true = np.concatenate(truth)
-    return {name: _score(np.concatenate(parts), np.concatenate(filled[name]), true) for name, parts in errors.items()}
+    limits = meter_limits([rules] * count, np.zeros(count * meters, np.int64), minutes, rule_of_meter=day_of)
+    before = days[FIRST_DAY - 1 : -1, -1].ravel()
+    like = like_day(np.stack([side_by_side(days[FIRST_DAY - ago : len(days) - ago]) for ago in (7, 14, 21)]))
+    profile = class_profile(raw, raw != MISSING, day_of, count)
+    register = np.where((true != MISSING).all(axis=0), true.sum(axis=0, dtype=np.int64), MISSING64)
+    return _Case(raw, gap, like, profile, before, register, limits)
 
 
-def _case(days: Int32, d: int, gap: Bool, limits: MeterLimits) -> _Case:
-    raw = np.where(gap, MISSING, days[d]).astype(np.int32)
-    profile = class_profile(raw, ~gap, np.zeros(raw.shape[1], np.int32), 1)
-    return _Case(raw, gap, like_day(days[[d - 7, d - 14, d - 21]]), profile, days[d].sum(axis=0, dtype=np.int64), limits)
-
-
-def _score(errors: Int64, filled: Bool, true: Int64) -> Score:
+def _score(found: Int32, true: Int64) -> Score:
+    filled = found != MISSING
+    errors = np.where(filled, found.astype(np.int64) - true, 0)
     count = int(filled.sum())
-    mae = float(np.abs(errors).sum() / max(count, 1))
-    return Score(mae, float(errors.sum() / max(true[filled].sum(), 1)), filled.size, count)
+    return Score(float(np.abs(errors).sum() / max(count, 1)), float(errors.sum() / max(true[filled].sum(), 1)), filled.size, count)
 
 
 def _like(case: _Case) -> Int32:
@@ -106,12 +115,12 @@ def _like(case: _Case) -> Int32:
 
 
 def _profile(case: _Case) -> Int32:
-    return np.where(case.gap, np.broadcast_to(case.profile, case.raw.shape), case.raw)
+    return np.where(case.gap, case.profile[:, case.limits.table[Row.RULE_SET]], case.raw)
 
 
 METHODS: dict[str, Callable[[_Case], Int32]] = {
-    NAIVE: lambda case: carried_forward(case.raw, case.raw[0]),
-    "linear alone": lambda case: linear(case.raw, case.gap, np.zeros_like(case.gap), SLOTS),
+    NAIVE: lambda case: carried_forward(case.raw, case.before),
+    "linear alone": lambda case: linear(case.raw, case.gap, np.zeros_like(case.gap), len(case.raw)),
     "like days alone": _like,
     "class profile alone": _profile,
     "like days, scaled to the register": lambda case: scale_to_register(_like(case), case.gap, case.register)[0],

@@ -113,7 +113,7 @@ judged as (
   from runs),
 usable as (
   select *, missing or coalesce(implausible, false) or frozen as bad,
-         wh > highest[3] * (1 + $spike) and wh >= $least as spike
+         wh > highest[3] * (1 + $spike) and wh >= least(limit_wh / 2, $appliance) as spike
   from judged),
 filled as (
   select *, sum(case when bad then 0 else wh end) over (partition by meter) as good,
@@ -136,8 +136,8 @@ def _duckdb(rows: pa.Table, rules: RuleSet) -> tuple[str, Any]:
 
 
 def sql_values(rules: RuleSet) -> dict[str, float]:
-    """What `FILLED_SQL` asks of the rules."""
-    return {"frozen": rules.frozen_run_min, "spike": rules.spike_tolerance, "least": rules.spike_wh_min}
+    """What `FILLED_SQL` asks of the rules, for half hours."""
+    return {"frozen": round(rules.frozen_hours_min * 2), "spike": rules.spike_tolerance, "appliance": rules.spike_w_min / 2}
 
 
 def _polars(rows: pa.Table, rules: RuleSet) -> tuple[str, Any]:
@@ -159,12 +159,13 @@ def filled_frame(rows: Any, rules: RuleSet) -> Any:
             missing=wh.is_null(), implausible=((wh < 0) | (wh > pl.col("limit_wh"))).fill_null(False), run=wh.rle_id().over("meter")
         )
         .with_columns(
-            frozen=((wh != 0) & (pl.len().over("meter", "run") >= rules.frozen_run_min)).fill_null(False),
+            frozen=((wh != 0) & (pl.len().over("meter", "run") >= round(rules.frozen_hours_min * 2))).fill_null(False),
             third=pl.when(pl.col("missing") | pl.col("implausible")).then(None).otherwise(wh).top_k(3).min().over("meter"),
         )
         .with_columns(
             bad=pl.col("missing") | pl.col("implausible") | pl.col("frozen"),
-            spike=(wh > pl.col("third") * (1 + rules.spike_tolerance)) & (wh >= rules.spike_wh_min),
+            spike=(wh > pl.col("third") * (1 + rules.spike_tolerance))
+            & (wh >= pl.min_horizontal(pl.col("limit_wh") / 2, rules.spike_w_min / 2)),
         )
         .with_columns(
             good=pl.when(bad).then(0).otherwise(wh).sum().over("meter"), estimated=pl.when(bad).then(like).otherwise(0).sum().over("meter")

@@ -1,16 +1,15 @@
 """`openami report vee`: what VEE finds and how well it estimates on real data, as a page (`vee.md`) and a picture (`vee.svg`).
 
-The page is made of `households.py` and `masking.py` alone; the same seed gives the same bytes.
+The page is made of `households.py` and `masking.py` alone; the same seed gives the same bytes. With a folder of sets that are not shipped,
+`homes_report.py` writes its page beside it.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import StorageError
-from ..readings import Quality
+from . import pages
+from .homes_report import homes_page
 from .households import Clock, Finding, Wrong, findings, heat_pump, planted, wrongly_marked
 from .masking import BLOCKS, NAIVE, SHARE, Score, scores
 
@@ -22,19 +21,16 @@ STYLE = (
 WIDTH, HEIGHT, LEFT, TOP, PLOT = 720, 400, 52, 84, 260
 
 
-def write_report(folder: Path, seed: int = 1) -> list[Path]:
-    """Write `vee.md` and `vee.svg` into `folder`; gives their paths. StorageError where it cannot be written."""
-    table = {name: scores(block, seed) for name, block in BLOCKS.items()}
-    pages = {"vee.md": page(findings(), planted(seed), wrongly_marked(), heat_pump(), table, seed), "vee.svg": picture(table)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in pages.items():
-            (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(
-            f"the report cannot be written into {folder} ({os.strerror(error.errno or 0)}); give a writable folder"
-        ) from error
-    return [folder / name for name in pages]
+def write_report(folder: Path, seed: int = 1, data: Path | None = None) -> list[Path]:
+    """Write `vee.md` and `vee.svg` into `folder`, and `vee-homes.md` where `data` is given, the folder of sets that are not shipped; gives their
+    paths. StorageError where they cannot be written; InputError where `data` holds none of the sets."""
+    return pages.write_pages(folder, lambda: _texts(seed, data))
+
+
+def _texts(seed: int, data: Path | None) -> dict[str, str]:
+    table = {name: scores(hours, seed) for name, hours in BLOCKS.items()}
+    texts = {"vee.md": page(findings(), planted(seed), wrongly_marked(), heat_pump(), table, seed), "vee.svg": picture(table)}
+    return texts if data is None else {**texts, "vee-homes.md": homes_page(data, seed)}
 
 
 def page(
@@ -49,19 +45,19 @@ def page(
             "beside them). The same seed gives the same page. No sanctioned load is known of these meters; with one, plausibility finds more.",
             "",
             "## Documented defects of the Swiss households",
-            *_table(("defect", "household", "check", "readings", "marked"), _documented(found)),
+            *pages.table(("defect", "household", "check", "readings", "marked"), _documented(found)),
             "",
             "A run is judged inside its day, so the ends of a zero run that reach less than 12 hours into a day are not marked. The spikes are",
             "the readings of household 9717902 above 7 kWh; its others stay below 4.6 kWh.",
             "",
             "## Faults planted into a sound day",
-            *_table(("check", "planted", "marked", "sound readings", "marked wrongly"), _planted(faults)),
+            *pages.table(("check", "planted", "marked", "sound readings", "marked wrongly"), _planted(faults)),
             "",
             "## Good readings marked wrongly",
             "What the checks mark where nothing is documented. High/low usage is judged from the fifth week on, against the same weekday of four",
             "weeks; the others on every day.",
             "",
-            *_table(("data", "check", "marked", "of", "share", "meter-days"), _wrongly(wrong)),
+            *pages.table(("data", "check", "marked", "of", "share", "meter-days"), _wrongly(wrong)),
             "",
             "## Clock changes and doubled rows: the heat pump",
             *_clock(clock),
@@ -72,7 +68,7 @@ def page(
             "energy. November turns to December in this data and the houses heat with electricity, so older days are too low: a register mends",
             "the energy exactly.",
             "",
-            *_table(("estimator", *table), _estimates(table)),
+            *pages.table(("estimator", *table), _estimates(table)),
             "",
             "![Mean absolute error by estimator and length of the gap](vee.svg)",
             "",
@@ -80,23 +76,18 @@ def page(
     )
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    columns = list(head)
-    return [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns), *(f"| {' | '.join(row)} |" for row in rows)]
-
-
 def _documented(found: list[Finding]) -> list[tuple[str, ...]]:
-    return [(f.defect, f.where, _name(f.check), f"{f.readings:,}", f"{f.found:,}") for f in found]
+    return [(f.defect, f.where, pages.check_name(f.check), f"{f.readings:,}", f"{f.found:,}") for f in found]
 
 
 def _planted(faults: list[Finding]) -> list[tuple[str, ...]]:
     own = {f.check: f for f in faults if f.defect == "planted"}
     rest = {f.check: f for f in faults if f.defect == "elsewhere"}
-    return [(_name(c), f"{f.readings:,}", f"{f.found:,}", f"{rest[c].readings:,}", f"{rest[c].found:,}") for c, f in own.items()]
+    return [(pages.check_name(c), f"{f.readings:,}", f"{f.found:,}", f"{rest[c].readings:,}", f"{rest[c].found:,}") for c, f in own.items()]
 
 
 def _wrongly(wrong: list[Wrong]) -> list[tuple[str, ...]]:
-    return [(w.what, _name(w.check), f"{w.marked:,}", f"{w.judged:,}", f"{100 * w.share:.4f} %", f"{w.days:,}") for w in wrong]
+    return [(w.what, pages.check_name(w.check), f"{w.marked:,}", f"{w.judged:,}", f"{100 * w.share:.4f} %", f"{w.days:,}") for w in wrong]
 
 
 def _clock(clock: Clock) -> list[str]:
@@ -109,17 +100,7 @@ def _clock(clock: Clock) -> list[str]:
 
 
 def _estimates(table: dict[str, dict[str, Score]]) -> list[tuple[str, ...]]:
-    return [(name, *(_cell(table[gap][name]) for gap in table)) for name in next(iter(table.values()))]
-
-
-def _cell(score: Score) -> str:
-    if not score.filled:
-        return "cannot"
-    return f"{score.mae_wh:.0f} Wh ({'0' if score.bias == 0 else f'{100 * score.bias:+.1f} %'})"
-
-
-def _name(check: Quality) -> str:
-    return str(check.name).lower().replace("_", " ")
+    return [(name, *(pages.score_cell(table[gap][name]) for gap in table)) for name in next(iter(table.values()))]
 
 
 def picture(table: dict[str, dict[str, Score]]) -> str:

@@ -17,14 +17,15 @@ def report(
     studies: Annotated[list[str] | None, typer.Argument(metavar="STUDY...", help="Of losses: which studies; left out = all.")] = None,
     out: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("docs/results"),
     seed: Annotated[int, typer.Option(help="Same seed, same page.")] = 1,
-    data: Annotated[Path | None, typer.Option(help="Of losses: a folder of public data that is not shipped.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder of public data that is not shipped.")] = None,
 ) -> None:
-    """Write studies of real data as pages: vee = what validation finds in the shipped households, and how well estimates do; losses = interval,
+    """Write studies of real data as pages: vee = what validation finds in the shipped households and, with
+    --data, in homes elsewhere, and how well estimates do; losses = interval,
     physics, outages, mapping, theft, forecast."""
     from ..bench.vee_report import write_report
     from ..studies.pages import write
 
     if name not in ("vee", "losses"):
         raise InputError(f"there is no report {name!r}; known are vee, losses")
-    for path in write_report(out, seed_of(seed)) if name == "vee" else write(studies or [], out, seed_of(seed), data):
+    for path in write_report(out, seed_of(seed), data) if name == "vee" else write(studies or [], out, seed_of(seed), data):
         print(path, flush=True)

@@ -106,8 +106,7 @@ def _check_block(values, table, conflict, outage, inactive, edited, voltage, exp
         _bounds(values[t, first:last], low, high, wv[t], wq[t])
         if conflict.size:
             _mark_where(conflict[t, first:last], wv[t], wq[t], _DUPLICATE)
-        if inactive.size or outage.size:
-            state[8, :n] = 0
+        state[8, :n] = 0
         if inactive.size:
             _mark_inactive(inactive[t, first:last], table[_INACTIVE_WH, first:last], wv[t], wq[t], state[8])
         if outage.size:
@@ -115,13 +114,13 @@ def _check_block(values, table, conflict, outage, inactive, edited, voltage, exp
         if voltage.size:
             _mark_voltage(voltage[t, first:last], table[_VOLTAGE_MAX, first:last], table[_VOLTAGE_WH, first:last], wv[t], wq[t])
         if export.size:
-            _mark_reverse(export[t, first:last], table[_REVERSE_WH, first:last], wq[t])
+            _mark_reverse(export[t, first:last], table[_REVERSE_WH, first:last], wq[t], state[8])
         if edited.size:
             _mark_where(edited[t, first:last], wv[t], wq[t], _EDITED)
         _highest(wv[t], wq[t], n, state)
         _equal_runs(wv[t], wv[t - 1] if t else state[3], n, state[4], state[5])
         _zero_runs(wv[t], state[8], n, state[6], state[7])
-    _mark_meters(table, inactive, drift, exchange, first, n, wv, wq, state)
+    _mark_meters(table, inactive, export, drift, exchange, first, n, wv, wq, state)
     if outage.size:
         for t in range(values.shape[0]):
             for i in range(n):
@@ -166,8 +165,9 @@ def _mark_voltage(voltage, cv_max, wh_min, wv, wq):  # type: ignore[no-untyped-d
 
 
 @_compiled
-def _mark_reverse(export, wh_min, wq):  # type: ignore[no-untyped-def]
+def _mark_reverse(export, wh_min, wq, excused):  # type: ignore[no-untyped-def]
     for i in range(export.size):
+        excused[i] |= export[i] > 0
         wq[i] |= _REVERSE if export[i] > wh_min[i] else _GOOD
 
 
@@ -202,7 +202,7 @@ def _zero_runs(wv, excused, n, zeros, longest):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _mark_meters(table, inactive, drift, exchange, first, n, wv, wq, state):  # type: ignore[no-untyped-def]
+def _mark_meters(table, inactive, export, drift, exchange, first, n, wv, wq, state):  # type: ignore[no-untyped-def]
     """What needs a meter's whole day: spike, frozen, zero, clock drift, exchange. Few meters get past the tests."""
     slots = wv.shape[0]
     for i in range(n):
@@ -216,7 +216,7 @@ def _mark_meters(table, inactive, drift, exchange, first, n, wv, wq, state):  # 
         if state[5, i] >= table[_FROZEN_MIN, m]:
             _mark_runs(wv, wq, i, table[_FROZEN_MIN, m])
         if state[7, i] >= table[_ZERO_MIN, m]:
-            _mark_zeros(wv, wq, inactive, i, m, table[_ZERO_MIN, m])
+            _mark_zeros(wv, wq, inactive, export, i, m, table[_ZERO_MIN, m])
         if drift.size and abs(np.int64(drift[m])) > table[_DRIFT_MAX, m]:
             for t in range(slots):
                 wq[t, i] |= _DRIFT
@@ -237,12 +237,18 @@ def _mark_runs(wv, wq, i, run_min):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _mark_zeros(wv, wq, inactive, i, m, run_min):  # type: ignore[no-untyped-def]
-    """Runs of zeros. A slot that is excused (outage, disconnected) ends a run."""
+def _mark_zeros(wv, wq, inactive, export, i, m, run_min):  # type: ignore[no-untyped-def]
+    """Runs of zeros. A slot that is excused (outage, disconnected, energy flows out) ends a run."""
     slots = wv.shape[0]
     start = -1
     for t in range(slots + 1):
-        zero = t < slots and wv[t, i] == 0 and not wq[t, i] & _OUTAGE and not (inactive.size and inactive[t, m])
+        zero = (
+            t < slots
+            and wv[t, i] == 0
+            and not wq[t, i] & _OUTAGE
+            and not (inactive.size and inactive[t, m])
+            and not (export.size and export[t, m] > 0)
+        )
         if zero and start < 0:
             start = t
         if not zero and start >= 0:

@@ -45,7 +45,7 @@ def spike(wh: Int32, usable: Bool, tolerance: Limit, wh_min: Limit) -> Bool:
     """Intervals that stand out from their own day: (value - third highest) / third highest > tolerance.
 
     usable: the readings that count (there, not claimed twice, plausible). A day with fewer than three, or with a third highest of zero or less,
-    cannot be judged. Values below wh_min are standby and never fail. Tolerance counts to a thousandth."""
+    cannot be judged. Values below wh_min never fail: one appliance, on a quiet day. Tolerance counts to a thousandth."""
     if wh.shape[0] < 3:
         return np.zeros(wh.shape, np.bool_)
     third = np.sort(np.where(usable, wh, MISSING), axis=0)[-3].astype(np.int64)
@@ -57,13 +57,14 @@ def spike(wh: Int32, usable: Bool, tolerance: Limit, wh_min: Limit) -> Bool:
 def frozen(wh: Int32, run_min: Limit) -> Bool:
     """Every reading of a run of at least run_min equal non-zero readings within the day.
 
-    Meters that count in 10 Wh repeat innocently, so run_min must be long: docs/vee.md has what was measured."""
+    Meters that count in 10 Wh repeat innocently, so run_min must be hours: docs/vee.md has what was measured."""
     failed: Bool = (wh != MISSING) & (wh != 0) & (_run_lengths(wh) >= run_min)
     return failed
 
 
 def zero(wh: Int32, excused: Bool, run_min: Limit) -> Bool:
-    """Every reading of a run of at least run_min zeros. An outage or a disconnected meter (`excused`) explains a zero and ends a run (Texas)."""
+    """Every reading of a run of at least run_min zeros. `excused` explains a zero and ends a run: an outage or a disconnected meter (Texas), or
+    energy that flows out, for the sun feeds the house and the meter is alive."""
     marked = np.where(wh == 0, np.where(excused, 2, 1), 0).astype(np.int32)
     failed: Bool = (marked == 1) & (_run_lengths(marked) >= run_min)
     return failed

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, InputError
-from ..readings import CHECKS, Bool, Int32, Quality
+from ..readings import CHECKS, Bool, Int32, Int64, Quality
 
 FORMAT = 1
 BASE_CLASS = "any"
@@ -41,9 +41,10 @@ class RuleSet:
     since: date
     estimate_bits: int
     spike_tolerance: float
-    spike_wh_min: int
+    spike_w_min: int
+    spike_load_share_min: float
     plausibility_factor: float
-    frozen_run_min: int
+    frozen_hours_min: float
     zero_hours_min: float
     sum_tolerance_wh: int
     high_low_ratio_min: float
@@ -337,16 +338,25 @@ def meter_limits(
     most = np.minimum(load * (interval_minutes / 60) * factor, 2**31 - 1).astype(np.int64)
     high = np.where(load > 0, most, 2**31 - 1)
     table[Row.HIGH_WH] = high
+    table[Row.SPIKE_WH_MIN] = _spike_floor(sets, at, load, interval_minutes)
     table[Row.LOW_WH] = np.where(free, -high, 0)
     table[Row.REVERSE_WH_MIN] = np.where(free, 2**31 - 1, table[Row.REVERSE_WH_MIN])
     return MeterLimits(np.ascontiguousarray(table), interval_minutes)
 
 
+def _spike_floor(sets: Sequence[RuleSet], at: npt.NDArray[np.int64], load: npt.NDArray[np.int64], interval_minutes: int) -> Int64:
+    """[meter] Wh that an interval must reach to be a spike: what one appliance takes in it, or less where the connection is smaller."""
+    appliance_w = np.array([s.spike_w_min for s in sets], np.float64)[at]
+    connection_w = load * np.array([s.spike_load_share_min for s in sets])[at]
+    floor_w = np.where(load > 0, np.minimum(appliance_w, connection_w), appliance_w)
+    floor: Int64 = np.ceil(np.round(floor_w * interval_minutes / 60, 6)).astype(np.int64)
+    return floor
+
+
 def _column(rules: RuleSet, position: int, slots_per_hour: int) -> list[int]:
     column = [0] * Row.COUNT
     column[Row.SPIKE_MILLI] = round(rules.spike_tolerance * 1000)
-    column[Row.SPIKE_WH_MIN] = rules.spike_wh_min
-    column[Row.FROZEN_RUN_MIN] = rules.frozen_run_min
+    column[Row.FROZEN_RUN_MIN] = max(2, round(rules.frozen_hours_min * slots_per_hour))
     column[Row.ZERO_RUN_MIN] = max(1, round(rules.zero_hours_min * slots_per_hour))
     column[Row.SUM_TOLERANCE_WH] = rules.sum_tolerance_wh
     column[Row.USAGE_MILLI_MIN] = round(rules.high_low_ratio_min * 1000)
