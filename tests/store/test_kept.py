@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,14 @@ def test_the_first_row_of_a_key_is_found_in_order_or_not(folder: Path, keys: lis
         expected = {"paise": held.index(name)} if name in held else None
         assert found.row(str(path), "account", name, ["paise"]) == expected
     path.unlink()
+
+
+def test_long_texts_that_are_kept_as_one_of_each_read_as_they_are(folder: Path) -> None:
+    path, told = folder / "reasons.parquet", [None if k % 7 == 0 else f"reason {k % 3}" for k in range(30)]
+    rows = pa.table({"account": [f"{k:02d}" for k in range(30)], "reasons": told})
+    pq.write_table(rows, path, row_group_size=10, write_page_checksum=True)  # three dictionaries in one file
+    kept = KeptRows()
+    assert [kept.row(str(path), "account", f"{k:02d}", ("reasons",)) for k in range(30)] == [{"reasons": one} for one in told]
 
 
 def test_what_is_too_much_is_let_go_and_read_again(folder: Path) -> None:

@@ -114,6 +114,18 @@ def test_grants_come_and_go(people: People) -> None:
     assert people.grants("ann") == [(GrantKind.DIVISION, "North")]
 
 
+def test_people_of_a_role_are_listed_by_name_and_page_with_their_grants(people: People) -> None:
+    for name, role in (("zoe", "operator"), ("ann", "auditor"), ("consumer-1", "consumer"), ("bob", "operator")):
+        people.add(name, role, 0)
+    people.grant("bob", GrantKind.DIVISION, "South")
+    people.grant("bob", GrantKind.DIVISION, "North")
+    people.grant("consumer-1", GrantKind.ACCOUNT, "A1")
+    listed = [(one.name, grants) for one, grants in people.of_roles("operator", "auditor")]
+    assert listed == [("ann", []), ("bob", [(GrantKind.DIVISION, "North"), (GrantKind.DIVISION, "South")]), ("zoe", [])]
+    assert [one.name for one, _ in people.of_roles("operator", "auditor", after="ann", limit=1)] == ["bob"]
+    assert people.of_roles("partner") == []
+
+
 def test_a_session_ends_by_idleness_by_age_and_with_its_person(rows: Rows, people: People) -> None:
     people.add("ann", "operator", 0)
     people.add("con", "consumer", 0)

@@ -24,6 +24,8 @@ KEPT_BYTES = 2**30
 """A week's statements, and a day's charges and notices, of a million accounts are some 0.6 GB of columns."""
 ORDERS_KEPT, PLACES_KEPT = 64, 65_536
 ORDER = b"roll"
+CODED = ("reasons",)
+"""Columns of long texts, few of them different: kept as one of each."""
 
 
 class KeptRows:
@@ -70,7 +72,7 @@ class KeptRows:
                 if kept.whole or (columns is not None and all(name in kept.columns for name in columns)):
                     return kept
         lacking = None if columns is None else [name for name in columns if kept is None or name not in kept.columns]
-        rows = read_rows(path, lacking)
+        rows = read_rows(path, lacking, [name for name in lacking or () if name in CODED])
         read = {name: rows[name].combine_chunks() if name in rows.column_names else None for name in lacking or rows.column_names}
         order = (rows.schema.metadata or {}).get(ORDER, path.encode()).decode()
         with self._lock:

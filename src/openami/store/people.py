@@ -23,7 +23,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from ..errors import InputError, RequestError
 from .keys import MasterKey
 from .rows import Rows, account
-from .sql import TEXT, metadata
+from .sql import TEXT, among, metadata
 
 FREE_FAILURES = 5
 FIRST_LOCK_S, LONGEST_LOCK_S = 60, 3600
@@ -45,6 +45,7 @@ person = sa.Table(
     sa.Column("external_subject", TEXT, unique=True),
     sa.Column("since_s", sa.BigInteger, nullable=False),
     sa.Column("disabled", sa.Boolean, nullable=False),
+    sa.Index("person_role", "role", "name"),
 )
 person_grant = sa.Table(
     "person_grant",
@@ -186,6 +187,17 @@ class People:
     def all(self) -> list[Person]:
         with self._rows.begin() as connection:
             return [_person(row) for row in connection.execute(sa.select(person).order_by(person.c.name))]
+
+    def of_roles(self, *roles: str, after: str = "", limit: int | None = None) -> list[tuple[Person, list[tuple[GrantKind, str]]]]:
+        """Those of these roles by name, from behind `after`, each with what was granted to them: however many others there are."""
+        own = sa.select(person).where(person.c.role.in_(roles), person.c.name > after).order_by(person.c.name).limit(limit)
+        with self._rows.begin() as connection:
+            found = [_person(row) for row in connection.execute(own)]
+            granted: dict[str, list[tuple[GrantKind, str]]] = {one.name: [] for one in found}
+            given = sa.select(person_grant).where(among(connection, person_grant.c.name, granted))
+            for row in connection.execute(given.order_by(person_grant.c.name, person_grant.c.kind, person_grant.c.subject)):
+                granted[row.name].append((GrantKind(row.kind), row.subject))
+        return [(one, granted[one.name]) for one in found]
 
     # ---- what a person may reach
 

@@ -287,12 +287,11 @@ class OpenedTown:
         )
 
     def _listed_due(self, found: ClosedDay, feeders: Set[str] | None) -> pa.Table:
-        """Who is due on these feeders, poorest first: `at` is the row in the shard's table."""
+        """Who is due on these feeders, poorest first."""
         lake, parts = self.site.lake, [_DUE.empty_table()]
         for shard, own in sorted(found.shards.items()):
             rows = lake.read("due", found.day, shard, columns=["account", "balance_paise", "days_below", "judged_at", "allowed"])
-            rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, shard, np.int32)))
-            rows = rows.append_column("at", pa.array(np.arange(rows.num_rows, dtype=np.int64))).select(_DUE.names).cast(_DUE)
+            rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, shard, np.int32))).select(_DUE.names).cast(_DUE)
             if feeders is not None and rows.num_rows:
                 roll = lake.read("statements", found.day, shard, columns=["account", "meter"])
                 index = roll["meter"].take(pc.index_in(rows["account"], roll["account"])).to_numpy()
@@ -301,25 +300,18 @@ class OpenedTown:
         return pa.concat_tables(parts).sort_by([("balance_paise", "ascending"), ("account", "ascending")])
 
     def _due_rows(self, day: date, listed: pa.Table) -> list[tb.DueRow]:
-        shards = sorted(set(listed["shard"].to_pylist()))
-        reasons = {shard: self.site.lake.read("due", day, shard, columns=["reasons"])["reasons"] for shard in shards}
         query = sa.select(account.c.number, usage_point.c.meter, usage_point.c.transformer).join(
             usage_point, sa.and_(usage_point.c.name == account.c.usage_point, usage_point.c.until.is_(None))
         )
         with self.site.rows.begin() as connection:
             places = {row.number: row for row in connection.execute(query.where(account.c.number.in_(listed["account"].to_pylist())))}
-        return [
-            tb.DueRow(
-                row["account"],
-                places[row["account"]].meter,
-                places[row["account"]].transformer,
-                row["balance_paise"],
-                row["days_below"],
-                withheld(reasons[row["shard"]][row["at"]].as_py()),
-            )
-            for row in listed.to_pylist()
-            if row["account"] in places
-        ]
+        rows = []
+        for row in listed.to_pylist():
+            place, told = places.get(row["account"]), self.site.lake.row("due", day, row["shard"], row["account"], ("reasons",))
+            if place is not None and told is not None:
+                against = withheld(told["reasons"])
+                rows.append(tb.DueRow(row["account"], place.meter, place.transformer, row["balance_paise"], row["days_below"], against))
+        return rows
 
     def quarantine(self, cause: str | None, offset: int, limit: int) -> tb.Quarantine:
         journal = open_journal(self.folder, self.site.deployment)
@@ -355,7 +347,6 @@ _SERIALS = {
 _DUE = pa.schema(
     {
         "shard": pa.int32(),
-        "at": pa.int64(),
         "account": pa.string(),
         "balance_paise": pa.int64(),
         "days_below": pa.int32(),

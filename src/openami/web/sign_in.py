@@ -140,7 +140,7 @@ def me(request: Request, who: Known, lang: Lang = "") -> Response:
         account_pages="my" if request.app.state.has_consumer_pages else "consumers",
         jobs=[m for m in meters if m is not None],
         consents=gate.consents.of_accounts(accounts) if accounts else [],
-        partners=[p for p in gate.people.all() if p.role == Role.PARTNER and not p.disabled] if accounts else [],
+        partners=[p for p, _ in gate.people.of_roles(Role.PARTNER) if not p.disabled] if accounts else [],
         now_s=gate.now_s,
         local=request.app.state.console.local,
     )

@@ -111,7 +111,8 @@ def me(who: SignedIn) -> Me:
 
 @router.get("/people", responses=documented(success=NOT_MODIFIED))
 def people(request: Request, who: KeepsPeople) -> list[PersonRow]:
-    """Everybody who may sign in. An administrator adds and changes them, in the control room or with `openami people`."""
+    """Everybody who may sign in, but consumers, who come by the phone of their account. An administrator adds and changes them, in the control
+    room or with `openami people`."""
     gate, local = gate_of(request), town_of(request).calendar.local
     return [
         PersonRow(
@@ -120,9 +121,9 @@ def people(request: Request, who: KeepsPeople) -> list[PersonRow]:
             since=local(p.since_s),
             second_factor=p.totp,
             disabled=p.disabled,
-            grants=[f"{k}:{s}" for k, s in gate.people.grants(p.name)],
+            grants=[f"{k}:{s}" for k, s in grants],
         )
-        for p in gate.people.all()
+        for p, grants in gate.people.of_roles(*(role for role in Role if role is not Role.CONSUMER))
     ]
 
 

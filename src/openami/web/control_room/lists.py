@@ -146,21 +146,28 @@ def at_risk(site: Site, gate: Gate, who: Who) -> list[AtRisk]:
     days = site.lake.days("due") if site.lake.place.has_table("due") else []
     if not days:
         return []
-    tables = [site.lake.read("due", days[-1], shard) for shard in sorted(site.lake.files("due", days[-1]))]
+    tables = [_due_of(site, days[-1], shard) for shard in sorted(site.lake.files("due", days[-1]))]
     rows = pa.concat_tables(tables) if tables else None
     if rows is None or not rows.num_rows:
         return []
     found = []
     most = AT_RISK if who.reach.everything else 10 * AT_RISK
     poorest = pc.select_k_unstable(rows, most, sort_keys=[("balance_paise", "ascending"), ("account", "ascending")])
-    for row in rows.take(poorest).to_pylist():  # sorting all of it would carry every account's reasons about
+    for row in rows.take(poorest).to_pylist():
         held = gate.lookup.account(who.reach, row["account"])
-        if held is None:
+        told = site.lake.row("due", days[-1], row["shard"], row["account"], ("reasons",)) if held is not None else None
+        if held is None or told is None:
             continue
-        against = tuple(one for one in _reasons(row["reasons"]) if one.get("ok") is not True)
+        against = tuple(one for one in _reasons(told["reasons"]) if one.get("ok") is not True)
         unknown = any(one.get("ok") is None for one in against)
         found.append(AtRisk(row["account"], held["meter"], held["feeder"], row["balance_paise"], row["days_below"], against, unknown))
     return found[:AT_RISK]
+
+
+def _due_of(site: Site, day: date, shard: int) -> pa.Table:
+    """Who of a shard is due, without the reasons, which are long."""
+    rows = site.lake.read("due", day, shard, columns=["account", "balance_paise", "days_below"])
+    return rows.append_column("shard", pa.array(np.full(rows.num_rows, shard, np.int32)))
 
 
 # ---- events
