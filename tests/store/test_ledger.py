@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import subprocess
+import sys
 import threading
 from datetime import date, timedelta
 
@@ -103,6 +106,19 @@ def test_two_who_post_at_once_stand_one_after_the_other(ledger: Ledger) -> None:
     assert ledger.standing("A").balance_paise == 50
     assert ledger.standing("B").balance_paise == 40
     assert list(ledger.broken()) == []
+
+
+NOBODYS = {
+    "ledger_row": "INSERT INTO ledger_row VALUES ('x', 'nobody', 0, '2025-12-03', 'recharge', 'gateway', 'balance', 1, '', 1, 'x')",
+    "payment_mode": "INSERT INTO payment_mode VALUES ('nobody', '2025-12-03', 1, 'prepaid', 'c')",
+}
+
+
+@pytest.mark.parametrize("table", NOBODYS)
+def test_nobody_can_write_a_row_of_no_account_nor_take_an_account_away(ledger: Ledger, table: str) -> None:
+    for change in (NOBODYS[table], "DELETE FROM account WHERE number = 'A'"):
+        with pytest.raises(RequestError, match="refuses these rows"), ledger.database.begin(writing=True) as connection:
+            connection.exec_driver_sql(change)
 
 
 @pytest.mark.parametrize("table", ONLY_GROW, ids=lambda table: table.name)
@@ -244,6 +260,42 @@ def test_nothing_is_converted_before_it_is_settled_and_it_is_said_why(database: 
     assert (again.converted, again.refused) == (1, 1)
     assert mode_on(database, "P", day) is PaymentMode.POSTPAID
     assert mode_on(database, "P", DAY) is PaymentMode.PREPAID
+    assert list(ledger.broken()) == []
+
+
+KILLED = """
+import os, signal, sys
+from datetime import date
+from openami.registry import PaymentMode
+from openami.store import ledger_bulk, ledger_conversion
+from openami.store.sql import Database
+
+saved, save = [], ledger_bulk.Heads.save
+
+def killed(self, connection, positions):
+    save(self, connection, positions)
+    saved.append(len(positions))
+    if len(saved) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ledger_bulk.Heads.save = killed
+ledger_conversion.heads = lambda connection, numbers: ledger_bulk.heads(connection, numbers, chunk=2)
+ledger_conversion.convert(Database(sys.argv[1]), "c", PaymentMode.POSTPAID, date(2025, 12, 4), 200, who="o", why="a test")
+"""
+
+
+def test_a_conversion_that_is_killed_midway_has_done_nothing_and_can_be_run_again(database: Database) -> None:
+    names = [f"K{k}" for k in range(6)]
+    ledger = add(database, *accounts(*names, opening=-70))
+    settle(database, DAY, names, np.arange(6) * 100, 100)
+    before = {name: (ledger.standing(name), len(ledger.rows(name))) for name in names}
+    address = database.url.render_as_string(hide_password=False)
+    done = subprocess.run([sys.executable, "-c", KILLED, address], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert {name: (ledger.standing(name), len(ledger.rows(name))) for name in names} == before
+    assert {mode_on(database, name, DAY + timedelta(days=1)) for name in names} == {PaymentMode.PREPAID}
+    again = convert(database, "c", PaymentMode.POSTPAID, DAY + timedelta(days=1), 300, who="o", why="a test")
+    assert (again.converted, again.refused, again.rupees_before_paise) == (6, 0, again.rupees_after_paise)
     assert list(ledger.broken()) == []
 
 

@@ -38,6 +38,10 @@ def test_the_steps_build_what_the_chapters_declare(database: Database) -> None:
         importlib.import_module(f"openami.store.{chapter.name}")
     with database.begin() as connection:
         differ = compare_metadata(MigrationContext.configure(connection), metadata)
+    if not database.is_sqlite:  # a trigger holds these two references there (`guards.belongs_to_account`)
+        held = [found for found in differ if found[0] == "add_fk" and found[1].table.name in ("ledger_row", "payment_mode")]
+        assert len(held) == 2
+        differ = [found for found in differ if found not in held]
     assert differ == [], "a chapter's tables and its steps differ: add migrations/versions/<chapter>_<number>.py"
 
 

@@ -6,7 +6,7 @@ again with what it has done already appends nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -19,8 +19,10 @@ from ..prepaid.ledger import FIRST_HASH, OF_THE_CONSUMER, Book, chaining, what_i
 from ..readings import Bool, Int64
 from ..registry import PaymentMode
 from .ledger_tables import account, ledger_head, ledger_row
-from .sql import Database, among, load, load_rows
+from .sql import Database, among, load, load_columns, raw_rows
 
+Columns = tuple[Any, ...]
+"""Columns of a table, in its order: a list of values, or one value that all rows share."""
 CHUNK = 100_000
 NET = tuple(f"{book}_paise" for book in OF_THE_CONSUMER)
 _ends = sa.Table(
@@ -46,7 +48,7 @@ class Heads:
     balance_known: Bool
     deposit_known: Bool
     mode: list[str]
-    new: list[tuple[Any, ...]] = field(default_factory=list)
+    new: list[Columns] = field(default_factory=list)
 
     def add(
         self, at: Int64, paise: Int64, kind: str, books: tuple[Book, Book], day: date, prefix: str, now_s: int, refers_to: str = ""
@@ -55,7 +57,8 @@ class Heads:
         transfer's id is the prefix, the account and its row's number in the chain."""
         for way, pair in ((1, books), (-1, books[::-1])):
             moves = np.flatnonzero(np.sign(paise) == way)
-            self._add(at[moves].tolist(), (way * paise[moves]).tolist(), kind, pair, day, prefix, now_s, refers_to)
+            if moves.size:
+                self._add(at[moves].tolist(), (way * paise[moves]).tolist(), kind, pair, day, prefix, now_s, refers_to)
         for book, sign in ((books[0], -1), (books[1], 1)):
             if book in self.books:
                 np.add.at(self.books[book], at, sign * paise)
@@ -64,52 +67,62 @@ class Heads:
         self, at: list[int], paise: list[int], kind: str, books: tuple[Book, Book], day: date, prefix: str, now_s: int, refers_to: str
     ) -> None:
         """The one loop over every row: what rows share is made before it."""
-        what, on, (debit, credit) = what_it_is(day, kind, *books), day.isoformat(), (book.value for book in books)
+        what, (debit, credit) = what_it_is(day, kind, *books), (book.value for book in books)
         usual = chaining(what, refers_to, now_s)
-        numbers, rows, hashes, times, append = self.numbers, self.rows, self.hashes, self.posted_s, self.new.append
-        for k, amount in zip(at, paise, strict=True):
-            name, number, posted_s, link = numbers[k], rows[k], now_s, usual
+        rows, hashes, times = self.rows, self.hashes, self.posted_s
+        names = [self.numbers[k] for k in at]
+        ids, places, instants, digests = list[str](), list[int](), list[int](), list[bytes]()
+        for k, name, amount in zip(at, names, paise, strict=True):
+            number, posted_s, link = rows[k], now_s, usual
             if times[k] > now_s:  # the clock was set back
                 posted_s = times[k]
                 link = chaining(what, refers_to, posted_s)
             transfer_id = f"{prefix}:{name}:{number}"
             hashes[k] = digest = link(hashes[k], transfer_id, name, amount, number)
             rows[k], times[k] = number + 1, posted_s
-            append((transfer_id, name, number, on, kind, debit, credit, amount, refers_to, posted_s, digest))
+            ids.append(transfer_id)
+            places.append(number)
+            instants.append(posted_s)
+            digests.append(digest)
+        self.new.append((ids, names, places, day.isoformat(), kind, debit, credit, paise, refers_to, instants, digests))
+
+    @property
+    def appended(self) -> int:
+        """How many rows are to be appended."""
+        return sum(len(columns[0]) for columns in self.new)
 
     def save(self, connection: sa.Connection, positions: Int64) -> None:
         """Append the new rows, and write down where the accounts at `positions` stand now."""
-        self.new.sort(key=lambda row: (row[1], row[2]))  # in the order of the indexes
-        load_rows(connection, ledger_row, self.new)
+        for columns in self.new:
+            load_columns(connection, ledger_row, columns)
         self.new.clear()
         at = positions.tolist()
+        if not at:
+            return
         charged = self.charged_to[positions]
         days = {day: date.fromordinal(day).isoformat() if day else None for day in np.unique(charged).tolist()}
-        ends = zip(
-            map(self.rows.__getitem__, at),
-            map(self.hashes.__getitem__, at),
-            map(self.posted_s.__getitem__, at),
+        ends = (
+            [self.rows[k] for k in at],
+            [self.hashes[k] for k in at],
+            [self.posted_s[k] for k in at],
             *(self.books[book][positions].tolist() for book in OF_THE_CONSUMER),
-            map(days.__getitem__, charged.tolist()),
+            [days[day] for day in charged.tolist()],
             self.balance_known[positions].tolist(),
             self.deposit_known[positions].tolist(),
-            map(self.numbers.__getitem__, at),
-            strict=True,
+            [self.numbers[k] for k in at],
         )
         _move_heads(connection, ends)
 
 
-def _move_heads(connection: sa.Connection, ends: Iterable[tuple[Any, ...]]) -> None:
-    """Write whole heads, in the order of `_ends`, over the ones that are there."""
-    given = list(ends)
+def _move_heads(connection: sa.Connection, ends: Columns) -> None:
+    """Write whole heads, their columns in the order of `_ends`, over the ones that are there."""
     names = [column.name for column in _ends.c if column.name != "account"]
     if connection.dialect.name == "sqlite":
-        if given:
-            change = ", ".join(f'"{name}" = ?' for name in names)
-            connection.exec_driver_sql(f"UPDATE ledger_head SET {change} WHERE account = ?", given)  # noqa: S608 - our own names
+        change = ", ".join(f'"{name}" = ?' for name in names)
+        connection.exec_driver_sql(f"UPDATE ledger_head SET {change} WHERE account = ?", list(zip(*ends, strict=True)))  # noqa: S608 - our own names
         return
     _ends.create(connection, checkfirst=False)
-    load_rows(connection, _ends, given)
+    load_columns(connection, _ends, ends)
     statement = ledger_head.update().values({name: _ends.c[name] for name in names})
     connection.execute(statement.where(ledger_head.c.account == _ends.c.account))
     _ends.drop(connection, checkfirst=False)
@@ -122,24 +135,17 @@ def heads(connection: sa.Connection, numbers: Sequence[str] | None = None, chunk
     query = query.with_for_update(of=ledger_head)
     if numbers is None:
         last = ""
-        while found := _raw(connection, query.where(ledger_head.c.account > last).limit(chunk)):
+        while found := raw_rows(connection, query.where(ledger_head.c.account > last).limit(chunk)):
             yield _heads(found)
             last = found[-1][0]
         return
     ordered = sorted(set(numbers))
     for at in range(0, len(ordered), chunk):
         part = ordered[at : at + chunk]
-        found = _raw(connection, query.where(among(connection, ledger_head.c.account, part)))
+        found = raw_rows(connection, query.where(among(connection, ledger_head.c.account, part)))
         if len(found) != len(part):
             raise RequestError(f"there is no account {(set(part) - {row[0] for row in found}).pop()} in the ledger; see its number")
         yield _heads(found)
-
-
-def _raw(connection: sa.Connection, query: sa.Select[Any]) -> list[Any]:
-    """Rows as the driver has them: for a million, SQLAlchemy's would cost as much as the database."""
-    cursor: Any = connection.execute(query).cursor
-    found: list[Any] = cursor.fetchall()
-    return found
 
 
 def _heads(found: Sequence[Any]) -> Heads:
@@ -222,7 +228,7 @@ def settle(database: Database, through: date, numbers: Sequence[str], charged_pa
                 at = np.flatnonzero(own)
                 part.add(at, open_paise[at], kind, (Book.BALANCE, Book.CHARGES), through, f"{kind}:{through}", now_s)
             part.charged_to[fresh] = through.toordinal()
-            appended += len(part.new)
+            appended += part.appended
             part.save(connection, np.flatnonzero(fresh | (open_paise != 0)))
     return appended
 
@@ -237,7 +243,7 @@ def _charged(connection: sa.Connection, numbers: Sequence[str]) -> dict[str, int
         .where(ledger_row.c.account >= numbers[0], ledger_row.c.account <= numbers[-1])
         .group_by(ledger_row.c.account)
     )
-    return {number: int(paise) for number, paise in _raw(connection, query)}
+    return {number: int(paise) for number, paise in raw_rows(connection, query)}
 
 
 def tell(database: Database, numbers: Sequence[str], dues_paise: Int64, deposit_paise: Int64, day: date, now_s: int) -> int:

@@ -18,9 +18,11 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
@@ -197,14 +199,23 @@ def load(connection: sa.Connection, table: sa.Table, columns: Mapping[str, Any])
     return int(rows.num_rows)
 
 
-def load_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """`load` for those who have rows: tuples in the order of the table's columns, days as ISO text."""
-    if rows and connection.dialect.name == "sqlite":
+def load_columns(connection: sa.Connection, table: sa.Table, columns: Sequence[Any]) -> None:
+    """`load` for those who have the database's own values: all columns of the table in its order, each a list, or one value that all rows share
+    (the first is a list); days as ISO text."""
+    if connection.dialect.name == "sqlite":
+        rows = zip(*(each if isinstance(each, list) else repeat(each) for each in columns), strict=False)
         connection.exec_driver_sql(_insertion(table.name, [column.name for column in table.c]), list(rows))
-    elif rows:
-        _copy(
-            connection, table, pa.table(dict(zip((column.name for column in table.c), map(pa.array, zip(*rows, strict=True)), strict=True)))
-        )
+        return
+    size = len(columns[0])
+    arrays = [pa.array(each) if isinstance(each, list) else pa.repeat(each, size) for each in columns]
+    _copy(connection, table, pa.table(dict(zip((column.name for column in table.c), arrays, strict=True))))
+
+
+def raw_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[Any]:
+    """Rows as the driver has them: of a million, SQLAlchemy's would cost as much as the database. Days are texts on SQLite."""
+    cursor: Any = connection.execute(query).cursor
+    found: list[Any] = cursor.fetchall()
+    return found
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
@@ -405,9 +416,7 @@ def _copy(connection: sa.Connection, table: sa.Table, rows: Any) -> None:
     import pyarrow.csv
 
     names = ", ".join(f'"{name}"' for name in rows.column_names)
-    plain = [
-        pa.array([None if v is None else f"\\x{v.hex()}" for v in c.to_pylist()]) if pa.types.is_binary(c.type) else c for c in rows.columns
-    ]
+    plain = [_hexadecimal(column) if pa.types.is_binary(column.type) else column for column in rows.columns]
     text = pa.table(dict(zip(rows.column_names, plain, strict=True)))
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid")
     driver: Any = connection.connection.driver_connection
@@ -421,3 +430,19 @@ def _copy(connection: sa.Connection, table: sa.Table, rows: Any) -> None:
                 copy.write(memoryview(sink.getvalue()))
     except raised as error:  # the driver's own way; `Transaction` knows SQLAlchemy's
         raise sa.exc.DBAPIError.instance(statement, None, error, raised, dialect=connection.dialect) from error
+
+
+def _hexadecimal(column: Any) -> Any:
+    """Octets as PostgreSQL reads them in a text. Hashes, which are of one length, are written at once."""
+    values = column.combine_chunks()
+    lengths = set(pc.unique(pc.binary_length(values)).to_pylist())
+    if len(lengths) != 1 or None in lengths:
+        return pa.array([None if v is None else f"\\x{v.hex()}" for v in values.to_pylist()])
+    size, digits = len(values), 2 * lengths.pop()
+    first = np.frombuffer(values.buffers()[1], np.int32)[values.offset]
+    octets = memoryview(values.buffers()[2])[first : first + size * digits // 2]
+    text = np.empty((size, 2 + digits), np.uint8)
+    text[:, :2] = np.frombuffer(b"\\x", np.uint8)
+    text[:, 2:] = np.frombuffer(octets.hex().encode(), np.uint8).reshape(size, digits)
+    ends = np.arange(size + 1, dtype=np.int32) * np.int32(2 + digits)
+    return pa.StringArray.from_buffers(size, pa.py_buffer(ends), pa.py_buffer(text))

@@ -22,6 +22,23 @@ def only_grows(table: str) -> None:
     op.execute(f"CREATE TRIGGER {table}_whole BEFORE TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {table}_only_grows()")
 
 
+def belongs_to_account(table: str) -> None:
+    """On PostgreSQL, in place of the reference of `table` to its accounts, which looks at one row after another and writes a lock into each
+    account: what a statement adds is looked at once, at its end. An account cannot go meanwhile, because its head in the ledger refers to it."""
+    sentence = f"a row of {table} belongs to no account that is there"
+    op.drop_constraint(f"{table}_account_fkey", table, type_="foreignkey")
+    op.execute(
+        f"CREATE FUNCTION {table}_belongs() RETURNS trigger LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off AS $$ BEGIN "  # noqa: S608 - our own words
+        "IF EXISTS (SELECT FROM come WHERE NOT EXISTS (SELECT FROM account WHERE account.number = come.account)) THEN "
+        f"RAISE EXCEPTION '{sentence}' USING ERRCODE = 'foreign_key_violation'; END IF; RETURN NULL; END $$"
+    )
+    for event in ("INSERT", "UPDATE"):
+        op.execute(
+            f"CREATE TRIGGER {table}_belongs_{event.lower()} AFTER {event} ON {table} REFERENCING NEW TABLE AS come "
+            f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_belongs()"
+        )
+
+
 KEPT_CHANGES = 100_000
 METERS_OF = {
     "feeder": "SELECT NULL AS serial FROM {rows}",
