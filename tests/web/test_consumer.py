@@ -12,6 +12,8 @@ from api.houses import House, build
 from openami.store.complaints import Complaints
 from openami.store.ledger import Ledger
 from openami.store.supply_rows import SupplyRows
+from openami.web.consumer import paper as sheet
+from openami.web.consumer import proof as proofs
 from openami.web.consumer.answers import WhatIf, lasting_days
 from openami.web.townbook import DayCost, Words
 
@@ -227,12 +229,27 @@ def _streams(pdf: bytes) -> list[bytes]:
     return found
 
 
-def test_a_proof_of_too_many_days_or_of_none_is_refused_in_words(house, phone):
+def test_a_proof_of_no_days_is_refused_in_words(house, phone):
     path = f"/my/{house.own['account']}/proof"
     for kind in ("", ".pdf", ".json"):
         answer = phone.get(f"{path}{kind}?first=2025-12-02&last=2025-12-01", headers={"accept-language": "en"})
         assert answer.status_code == 422
-        assert "at most 100 days" in answer.text or "100 दिन" in answer.text
+        assert "not after the last" in answer.text or "आखिरी दिन के बाद" in answer.text
+
+
+@pytest.mark.parametrize("language", ["hi", "en"])
+def test_of_a_long_time_the_registers_are_proved_and_nothing_is_said_of_money(house, phone, language, monkeypatch):
+    """As of years: what is told day by day is set to a day here."""
+    for module in (sheet, proofs):
+        monkeypatch.setattr(module, "DAYS_MOST", 1)
+    path, span = f"/my/{house.own['account']}/proof", "first=2025-12-01&last=2025-12-02"
+    page = phone.get(f"{path}?{span}&lang={language}")
+    assert page.status_code == 200
+    assert ("सबूत एक बार में 1 दिन" if language == "hi" else "proved for up to 1 days at once") in page.text
+    assert "₹" not in page.text.split("<main")[1]
+    told = phone.get(f"{path}.json?{span}").json()["statement"]
+    assert (told["charge_paise"], told["charged_wh"], told["first_day"], told["last_day"]) == (None, None, "2025-12-01", "2025-12-02")
+    assert phone.get(f"{path}.pdf?{span}&lang={language}").content.startswith(b"%PDF-")
 
 
 def test_the_app_can_be_installed(phone):

@@ -118,7 +118,7 @@ def _say_not_usable(words: Language, field: str, given: str) -> str:
         "day": not_a_day,
         "first": not_a_day,
         "last": not_a_day,
-        "span": words.say("%(given)s cannot be shown. Choose a first day that is not after the last, and at most 100 days.", given=given),
+        "span": words.say("%(given)s cannot be shown. Choose a first day that is not after the last.", given=given),
         "lang": words.say("“%(given)s” is not a language of this page. Choose en or hi.", given=given),
         "why": words.say("Give a reason of at least five letters; it stands in the audit trail."),
         "meters": words.say("Name 1 to 1,000 meters."),

@@ -24,11 +24,14 @@ from ..wording import Language
 if TYPE_CHECKING:
     from .proof import Held, Proof
 
+DAYS_MOST = 100
+"""A quarter and some days are told one by one; of a longer time the registers alone, for as many years as there are."""
 AGREE_WH = 1000
 """A register counts whole units on many displays: up to one unit the two counts agree."""
 NOT_READ = (
     "A midnight register was not read, so the meter's own count of these days cannot be shown. You can compare the display of your meter."
 )
+MORE_DAYS = "More than %(days)s days: here is what the meter counted. What was taken is proved for up to %(days)s days at once."
 STANDARDS: list[Any] = ["a-3a", "ua-1"]
 _one_at_a_time = threading.Lock()
 
@@ -75,19 +78,22 @@ def _register(words: Language, one: RegisterReading | None) -> str:
 def _lines(words: Language, proof: Proof) -> list[dict[str, Any]]:
     estimated = words.say("of which estimated: %(units)s units", units=words.number(proof.estimated_wh / 1000, 2))
     rows = [
-        (words.say("Taken for these days"), "", words.rupees(proof.charge_paise), True),
         (words.say("Meter"), "", proof.meter, False),
         (words.say("Register at the start"), f"{words.day(proof.first)}, 00:00", _register(words, proof.start), False),
         (words.say("Register at the end"), f"{words.day(proof.last)}, 24:00", _register(words, proof.end), False),
         (words.say("The meter counted"), "", words.kwh(proof.grown_wh, 3), True),
-        (words.say("You were charged for"), estimated if proof.estimated_wh else "", words.kwh(proof.charged_wh, 3), True),
     ]
+    if not proof.registers_only:
+        taken = (words.say("Taken for these days"), "", words.rupees(proof.charge_paise), True)
+        charged = (words.say("You were charged for"), estimated if proof.estimated_wh else "", words.kwh(proof.charged_wh, 3), True)
+        rows = [taken, *rows, charged]
     return [{"label": label, "note": note, "value": value, "strong": strong} for label, note, value, strong in rows]
 
 
 def _sentences(words: Language, proof: Proof) -> list[str]:
-    if proof.grown_wh is None or proof.charged_wh is None:
-        return [words.say(NOT_READ)]
+    if proof.registers_only or proof.grown_wh is None or proof.charged_wh is None:
+        more = [words.say(MORE_DAYS, days=DAYS_MOST)] if proof.registers_only else []
+        return more + ([words.say(NOT_READ)] if proof.grown_wh is None else [])
     apart = abs(proof.grown_wh - proof.charged_wh)
     if apart <= AGREE_WH:
         return [words.say("Both agree.")]

@@ -19,18 +19,16 @@ from ..parameters import READ, Day, Lang
 from ..townbook import Statement
 from ..wording import language
 from .here import Here, OwnAccount
-from .paper import on_paper
+from .paper import DAYS_MOST, on_paper
 
 router = APIRouter(prefix="/my", include_in_schema=False)
 NEAR_DAYS = 3
-DAYS_MOST = 100
-"""A quarter and some days: longer times are proved in parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What the meter's own register showed at the midnights of `first` and `last`, and what was charged for in between. start, end: None = that
-    register was not read; statements: of the days that are closed, oldest first; of: how many days there are."""
+    register was not read; statements: of the days that are closed, oldest first, none where `registers_only`; of: how many days there are."""
 
     first: date
     last: date
@@ -48,6 +46,11 @@ class Proof:
         return self.end.import_wh - self.start.import_wh
 
     @property
+    def registers_only(self) -> bool:
+        """More days than are told one by one: nothing is said of what was charged."""
+        return self.of > DAYS_MOST
+
+    @property
     def charged_wh(self) -> int | None:
         """None where a day of them is not known."""
         known = [s.wh for s in self.statements if s.wh is not None]
@@ -58,8 +61,9 @@ class Proof:
         return sum(s.estimated_wh for s in self.statements)
 
     @property
-    def charge_paise(self) -> int:
-        return sum(s.charge_paise + s.adjustments_paise for s in self.statements)
+    def charge_paise(self) -> int | None:
+        """None where nothing is said of it."""
+        return None if self.registers_only else sum(s.charge_paise + s.adjustments_paise for s in self.statements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,9 @@ class Held:
 def proof_page(own: OwnAccount, first: Day = "", last: Day = "", lang: Lang = "") -> Response:
     """Register at the start and at the end, and the same as a signed file and on paper."""
     found = _proof(own, first, last)
-    return own.page("proof.html", None, proof=found, meters=handed_over(own), signed=_signed(own, found), local=own.console.local)
+    return own.page(
+        "proof.html", None, proof=found, meters=handed_over(own), signed=_signed(own, found), local=own.console.local, days_most=DAYS_MOST
+    )
 
 
 @router.api_route("/{account}/proof.json", methods=READ, response_model=None)
@@ -120,14 +126,15 @@ def _proof(own: Here, first: str, last: str) -> Proof:
     days = own.days()
     end = own.day(last)
     start = own.day(first) if first else max(days[0], end.replace(day=1))
-    if not 0 <= (end - start).days < DAYS_MOST:
+    if start > end:
         raise NotUsable("span", f"{start} – {end}")
     calendar, serial = own.site.calendar, str(own.row["meter"])
     at = (calendar.day_start(start), calendar.day_start(end + timedelta(days=1)))
     registers = Heard(own.site.rows)
     edges = [next(iter(registers.registers("daily", s, s, serial)), None) for s in at]
-    statements = [own.consumer(day).statement for day in days if start <= day <= end]
-    return Proof(start, end, serial, edges[0], edges[1], tuple(s for s in statements if s is not None), (end - start).days + 1)
+    of = (end - start).days + 1
+    told = [own.consumer(day).statement for day in days if start <= day <= end] if of <= DAYS_MOST else []
+    return Proof(start, end, serial, edges[0], edges[1], tuple(s for s in told if s is not None), of)
 
 
 def _told(own: Here, found: Proof) -> dict[str, Any]:
