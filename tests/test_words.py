@@ -7,6 +7,7 @@ from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from openami.errors import DataError
 from openami.money import round_half_up, rupees
 from openami.readings import CHANNEL_BY_NAME, CHANNEL_BY_OBIS, CHANNELS, CHECK_BITS, CHECKS, ESTIMATED_BITS, Calendar, Quality
-from openami.registry import Feeder, Place, ShardIndex, Transformer, shard_index
+from openami.registry import EPOCH, NEVER, ROSTER, Nodes, PaymentMode, Roster, ShardIndex
 
 INDIA = Calendar("Asia/Kolkata", 30)
 ZURICH = Calendar("Europe/Zurich", 15)
@@ -172,20 +173,40 @@ def test_rupees_are_grouped_the_indian_way(paise: int, text: str) -> None:
 # Registry
 
 
-FEEDERS = [Feeder("F1", "SS"), Feeder("F2", "SS")]
-TRANSFORMERS = [Transformer("T1", "F1", 100), Transformer("T2", "F2", 100)]
+NODES = Nodes.of(["F2", "F1"], [("T2", "F2"), ("T1", "F1")])
+PLAIN = pa.schema([(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in ROSTER])
 
 
-def nowhere(serial: str, index: int) -> Place:
-    return index, serial, None, None, None, None, None
+Row = dict[str, object]
+DAY = date(2026, 1, 10)
 
 
-def consumer(serial: str, index: int, point: str) -> Place:
-    return index, serial, point, "consumer", "F1", "T2", 5000
+def nowhere(serial: str, index: int) -> Row:
+    return {"index": index, "serial": serial, "since": NEVER, "until": NEVER, "begun": NEVER}
 
 
-def index_of(*places: Place) -> ShardIndex:
-    return shard_index(0, FEEDERS, TRANSFORMERS, places)
+def consumer(serial: str, index: int, point: str, account: str | None = None, **more: object) -> Row:
+    row = {"index": index, "serial": serial, "point": point, "kind": "consumer", "feeder": "F1", "transformer": "T2", "load_w": 5000}
+    money = {"account": account, "tariff": "BR-DS2", "mode": "prepaid", "begun": 0, "mode_since": 0, "opening_paise": 7}
+    return row | {"since": 0, "until": NEVER} | money | more
+
+
+def roster_of(*rows: Row) -> Roster:
+    by_account = sorted(range(len(rows)), key=lambda k: str(rows[k].get("account") or "~"))
+    whole = [{**row, "by_account": place} for row, place in zip(rows, by_account, strict=True)]
+    for row in whole:
+        row.setdefault("load_w", 0)
+        row.setdefault("mode_since", NEVER)
+        row.setdefault("opening_paise", 0)
+    return Roster(0, pa.Table.from_pylist(whole, PLAIN).cast(ROSTER), NODES)
+
+
+def index_of(*rows: Row) -> ShardIndex:
+    return roster_of(*rows).index_on(DAY)
+
+
+def nobody(day: date) -> dict[str, tuple[PaymentMode, date]]:
+    return {}
 
 
 def test_a_meter_stands_at_its_index_with_its_place() -> None:
@@ -213,9 +234,51 @@ def test_a_meter_at_two_usage_points_on_one_day_is_refused() -> None:
 
 def test_a_meter_that_measures_what_is_none_of_ours_is_refused() -> None:
     with pytest.raises(DataError, match=r"'house'.*a consumer, a transformer, a feeder"):
-        index_of((0, "A", "UP-A", "house", "F1", "T1", 5000))
+        index_of(consumer("A", 0, "UP-A", kind="house"))
 
 
 def test_a_transformer_on_an_unknown_feeder_is_refused() -> None:
     with pytest.raises(DataError, match=r"T9.*F9"):
-        shard_index(0, FEEDERS, [Transformer("T9", "F9", 100)], [])
+        Nodes.of(["F1"], [("T9", "F9")])
+
+
+def test_a_place_is_there_from_its_first_day_to_the_day_before_its_last() -> None:
+    day = (DAY - EPOCH).days
+    told = [
+        roster_of(consumer("A", 0, "UP-A", since=since, until=until)).index_on(DAY).usage_points == ("UP-A",)
+        for since, until in ((day, NEVER), (day + 1, NEVER), (0, day), (0, day + 1))
+    ]
+    assert told == [True, False, False, True]
+
+
+def test_two_accounts_at_one_place_are_both_charged_by_its_meter() -> None:
+    roster = roster_of(consumer("A", 0, "UP-A", "20"), consumer("A", 0, "UP-A", "10"), consumer("B", 1, "UP-B", "15"))
+    accounts = roster.accounts_on(DAY, nobody)
+    assert (accounts.numbers.to_pylist(), accounts.meter.tolist()) == (["10", "15", "20"], [0, 1, 0])
+    assert roster.index_on(DAY).usage_points == ("UP-A", "UP-B")
+
+
+def test_accounts_that_have_not_begun_or_are_no_consumers_are_not_charged() -> None:
+    day = (DAY - EPOCH).days
+    rows = [consumer("A", 0, "UP-A", "1", begun=day + 1), consumer("B", 1, "UP-B", "2", kind="transformer"), consumer("C", 2, "UP-C", "3")]
+    assert roster_of(*rows).accounts_on(DAY, nobody).numbers.to_pylist() == ["3"]
+
+
+def test_an_account_that_was_converted_later_pays_as_it_did_then() -> None:
+    later = (DAY - EPOCH).days + 5
+    rows = [consumer(m, k, f"UP-{m}", m, mode_since=later, begun=3) for k, m in enumerate("AB")]
+    accounts = roster_of(*rows).accounts_on(DAY, lambda day: {"A": (PaymentMode.POSTPAID, EPOCH)})
+    assert (accounts.prepaid.tolist(), accounts.mode_since.tolist()) == ([False, True], [0, 3])
+
+
+@pytest.mark.parametrize(
+    ("rows", "what"),
+    [
+        ([consumer("A", 0, "UP-A", "1"), consumer("B", 1, "UP-A", "1")], "account 1 is at two meters"),
+        ([consumer("A", 0, "UP-A", "1", mode="barter")], "'barter'.*prepaid or postpaid"),
+    ],
+)
+def test_a_registry_that_contradicts_itself_charges_nobody(rows: list[Row], what: str) -> None:
+    """Two rows of one account would charge it twice."""
+    with pytest.raises(DataError, match=what):
+        roster_of(*rows).accounts_on(DAY, nobody)

@@ -142,8 +142,8 @@ class ShardIndex:
     shard: int
     serials: Sequence[str]
     usage_points: Sequence[str]
-    feeders: Sequence[str]
-    transformers: Sequence[str]
+    feeders: tuple[str, ...]
+    transformers: tuple[str, ...]
     transformer: Int32
     feeder: Int32
     transformer_feeder: Int32
@@ -158,7 +158,7 @@ class ShardIndex:
 
 
 @dataclass(frozen=True, slots=True)
-class Charged:
+class Accounts:
     """The accounts at consumers' usage points of a shard on a day, by number: arrays [account].
 
     meter: its index; tariff: position in `tariffs`; since, mode_since: days from 1970, the account's start and that of its payment mode;
@@ -181,8 +181,8 @@ class Nodes:
     feeders: tuple[str, ...]
     transformers: tuple[str, ...]
     transformer_feeder: Int32
-    feeder_at: Mapping[str | None, int]
-    transformer_at: Mapping[str | None, int]
+    feeder_at: Mapping[str, int]
+    transformer_at: Mapping[str, int]
 
     @staticmethod
     def of(feeders: Iterable[str], transformers: Iterable[tuple[str, str]]) -> Nodes:
@@ -200,16 +200,17 @@ EPOCH = date(1970, 1, 1)
 NEVER = int(np.iinfo(np.int32).max)
 """A day that does not come: from when somebody holds who never does, until when somebody holds who still does."""
 CODED = ("kind", "feeder", "transformer", "tariff", "mode")
+_CODE = pa.dictionary(pa.int32(), pa.string())
 ROSTER = pa.schema(
     [
-        ("index", pa.int32()), ("serial", pa.string()), ("point", pa.string()), *((name, pa.dictionary(pa.int32(), pa.string())) for name in CODED[:3]),
+        ("index", pa.int32()), ("serial", pa.string()), ("point", pa.string()), ("kind", _CODE), ("feeder", _CODE), ("transformer", _CODE),
         ("load_w", pa.int64()), ("since", pa.int32()), ("until", pa.int32()), ("account", pa.string()),
-        *((name, pa.dictionary(pa.int32(), pa.string())) for name in CODED[3:]), ("begun", pa.int32()), ("mode_since", pa.int32()),
+        ("tariff", _CODE), ("mode", _CODE), ("begun", pa.int32()), ("mode_since", pa.int32()),
         ("opening_paise", pa.int64()), ("by_account", pa.int32()),
     ]
 )  # fmt: skip
-"""A row: a meter, a place that it has or had (null = none) from `since` until the day before `until`, and an account there (null = none) that has
-begun; dates are days from 1970. Rows stand by index and since. by_account: the rows by account number, those without one last."""
+"""A row: a meter, a place that it has or had (null = none) from `since` until the day before `until`, and an account there (null =
+none) that has begun; dates are days from 1970. Rows stand by index and since. by_account: the rows by account number, those without one last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,7 @@ class Roster:
         at[index[place]] = place
         taken = pa.array(at, mask=at < 0)
         kind, names = self._codes("kind")
-        if unknown := set(names) - {*NodeKind}:
+        if unknown := {names[k] for k in np.unique(kind[place]).tolist()} - {*NodeKind}:
             raise DataError(
                 f"a usage point of shard {self.shard} is a {min(unknown)!r}; what a meter measures is a {', a '.join(NodeKind)}"
             )
@@ -253,9 +254,9 @@ class Roster:
             connected_load_w=np.where(at >= 0, self._numbers("load_w")[at], 0),
         )
 
-    def charged_on(self, day: date, modes_on: Callable[[date], Mapping[str, tuple[str, date]]]) -> Charged:
-        """The accounts of the shard on a day. modes_on: account -> payment mode and since when, on a day, of those that were converted later; one that
-        it does not have has its mode since it began. DataError where an account is at two meters, or pays in a way that is none."""
+    def accounts_on(self, day: date, modes_on: Callable[[date], Mapping[str, tuple[str, date]]]) -> Accounts:
+        """The accounts of the shard on a day. modes_on: account -> payment mode and since when, on a day, of those that were converted later; one
+        that it does not have has its mode since it began. DataError where an account is at two meters, or pays in a way that is none."""
         kind, names = self._codes("kind")
         consumers = names.index(NodeKind.CONSUMER) if NodeKind.CONSUMER in names else -2
         there = self._holds(day) & (self._numbers("begun") <= (day - EPOCH).days) & (kind == consumers)
@@ -270,7 +271,7 @@ class Roster:
         tariff, tariffs = self._codes("tariff")
         used = sorted({tariffs[k] for k in np.unique(tariff[at]).tolist()})
         code = np.array([used.index(name) if name in used else -1 for name in tariffs], np.int32)
-        return Charged(
+        return Accounts(
             numbers=numbers,
             meter=self._numbers("index")[at].astype(np.int64),
             tariffs=tuple(used),
@@ -329,7 +330,7 @@ class Roster:
                     f"meter {self._column('serial')[a]} is at {points[a]} and at {points[b]} on one day; end one of the two before the other begins"
                 )
 
-    def _placed(self, name: str, place: Mapping[str | None, int], at: Int64) -> Int32:
+    def _placed(self, name: str, place: Mapping[str, int], at: Int64) -> Int32:
         """Where the feeder or transformer of each meter stands among the deployment's, -1 = it has none."""
         codes, names = self._codes(name)
         found = np.array([*(place.get(each, -1) for each in names), -1], np.int32)
@@ -346,54 +347,3 @@ class Roster:
         """A coded column: -1 = null; and what the codes say."""
         column = self._column(name)
         return column.indices.fill_null(-1).to_numpy(), column.dictionary.to_pylist()
-
-
-Place = tuple[int, str, str | None, str | None, str | None, str | None, int | None]
-"""A meter's index and serial, and where it hangs: usage point, kind, feeder, transformer, sanctioned load [W]; None where it hangs nowhere."""
-
-
-def shard_index(shard: int, feeders: Sequence[Feeder], transformers: Sequence[Transformer], places: Sequence[Place]) -> ShardIndex:
-    """The arrays of `shard` from the places of its meters on a day, by their index. A meter with no usage point on that day gets -1, no kind and
-    no load.
-
-    DataError where the registry contradicts itself: indexes that are not dense, a meter at two points, a transformer on no feeder.
-    """
-    number, serials, points, kinds, on_feeder, under, load_w = zip(*places, strict=True) if places else ((),) * 7
-    _one_row_each(shard, number, serials, points)
-    if unknown := set(kinds) - {None, *NodeKind}:
-        raise DataError(f"a usage point of shard {shard} is a {unknown.pop()!r}; what a meter measures is a {', a '.join(NodeKind)}")
-    feeder_at = {f.name: k for k, f in enumerate(feeders)}
-    for t in transformers:
-        if t.feeder not in feeder_at:
-            raise DataError(f"transformer {t.name} is on feeder {t.feeder}, which is not in the registry; add the feeder or mend the name")
-    transformer_at = {t.name: k for k, t in enumerate(transformers)}
-
-    def is_kind(kind: NodeKind) -> Bool:
-        return np.array([one == kind for one in kinds], np.bool_)
-
-    return ShardIndex(
-        shard=shard,
-        serials=tuple(serials),
-        usage_points=tuple(point or "" for point in points),
-        feeders=tuple(f.name for f in feeders),
-        transformers=tuple(t.name for t in transformers),
-        transformer=np.array([transformer_at.get(name or "", -1) for name in under], np.int32),
-        feeder=np.array([feeder_at.get(name or "", -1) for name in on_feeder], np.int32),
-        transformer_feeder=np.array([feeder_at[t.feeder] for t in transformers], np.int32),
-        is_consumer=is_kind(NodeKind.CONSUMER),
-        is_transformer=is_kind(NodeKind.TRANSFORMER),
-        is_feeder=is_kind(NodeKind.FEEDER),
-        connected_load_w=np.array([watts or 0 for watts in load_w], np.int64),
-    )
-
-
-def _one_row_each(shard: int, number: Sequence[int], serials: Sequence[str], points: Sequence[str | None]) -> None:
-    """Refuse indexes that are not 0, 1, 2 ...; the same meter twice in a row hangs in two places."""
-    for k in np.flatnonzero(np.array(number, np.int64) != np.arange(len(number)))[:1].tolist():
-        if k and serials[k] == serials[k - 1]:
-            raise DataError(
-                f"meter {serials[k]} is at {points[k - 1]} and at {points[k]} on one day; end one of the two before the other begins"
-            )
-        raise DataError(
-            f"meter {serials[k]} has index {number[k]} in shard {shard}, where {k} is next; give its meters 0, 1, 2 ... once each"
-        )

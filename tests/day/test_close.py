@@ -249,7 +249,7 @@ def test_a_day_counts_each_meter_as_its_readings_say(site: Site) -> None:
     day = site.deployment.open_days[-1]
     for shard in site.rows.shards():
         rows, raw = meter_day(site, day, shard), site.lake.read_blocks("raw", day, shard)[IMPORT_WH.name].values
-        block, index = site.lake.read_blocks("validated", day, shard)[IMPORT_WH.name], site.rows.shard_index(shard, day)
+        block, index = site.lake.read_blocks("validated", day, shard)[IMPORT_WH.name], site.index_of(shard, day)
         assert rows["received"].to_pylist() == (raw != MISSING).sum(axis=0).tolist()
         assert rows["estimated"].to_pylist() == ((block.quality & ESTIMATED_BITS) != 0).sum(axis=0).tolist()
         wh = np.where(block.values == MISSING, 0, block.values).sum(axis=0, dtype=np.int64)

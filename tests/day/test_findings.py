@@ -80,7 +80,7 @@ def test_gasps_make_an_outage_and_vee_knows_it(whole):
     assert (outage.evidence, outage.level) == ("gasp", "feeder") or (outage.evidence, outage.level) == ("gasp", "transformer")
     assert outage.customer_minutes == pytest.approx(outage.customers * 119, rel=0.01)
     block = site.lake.read_blocks("validated", SECOND, 0)[IMPORT_WH.name]
-    index = site.rows.shard_index(0, SECOND)
+    index = site.index_of(0, SECOND)
     homes = [k for k, serial in enumerate(index.serials) if serial in serials and index.is_consumer[k]]
     marked = (block.quality[list(OFF_SLOTS)][:, homes] & np.uint32(Quality.OUTAGE)) != 0
     assert marked[:-1].all()
@@ -131,7 +131,7 @@ def test_an_announced_outage_is_planned(whole, tmp_path):
 
 def test_the_network_folder_draws_what_the_registry_does_not_have(whole, tmp_path):
     site = copy_of(whole[0], tmp_path)
-    index = site.rows.shard_index(0, SECOND)
+    index = site.index_of(0, SECOND)
     feeder = index.feeders[0]
     write(site, "nodes.csv", "name,level,rating_kva", "S1,substation,")
     write(site, "edges.csv", "child,parent,since,until", f"{feeder},S1,2020-01-01,")
@@ -175,7 +175,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_records_that_contradict_themselves_are_named_and_the_rest_is_told(whole, tmp_path, case):
     site = copy_of(whole[0], tmp_path)
-    index = site.rows.shard_index(0, SECOND)
+    index = site.index_of(0, SECOND)
     words = {
         "home": index.serials[int(np.flatnonzero(index.is_consumer)[0])],
         "own": index.serials[int(np.flatnonzero(index.is_transformer)[0])],

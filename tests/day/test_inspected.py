@@ -45,7 +45,7 @@ def site(closed, tmp_path):
 
 
 def home(site: Site, number: int = 0) -> str:
-    index = site.rows.shard_index(0, FIRST)
+    index = site.index_of(0, FIRST)
     return index.serials[int(np.flatnonzero(index.is_consumer)[number])]
 
 
@@ -80,7 +80,7 @@ def test_a_visit_that_is_yet_to_come_is_refused(site):
 
 
 def test_only_a_consumers_meter_is_visited(site):
-    index = site.rows.shard_index(0, FIRST)
+    index = site.index_of(0, FIRST)
     for serial in ("NO-SUCH", index.serials[int(np.flatnonzero(index.is_transformer)[0])]):
         with pytest.raises(InputError, match=f"{serial} is no consumer's meter on"):
             inspect(site, serial, AFTER, Result.THEFT, "R. Inspector", "", NOW_S)

@@ -142,7 +142,7 @@ def class_spread(site: Site) -> float:
 
 
 def test_the_nearest_word_on_a_meters_class_holds(site):
-    index = site.rows.shard_index(0, FIRST)
+    index = site.index_of(0, FIRST)
     models = {m.serial: m.model for m in site.rows.meters()}
     spreads = [class_spread(site)]
     for line in ("use,transformer,2,", f"model,{models[index.serials[int(np.flatnonzero(index.is_transformer)[0])]]},4,"):
@@ -154,7 +154,7 @@ def test_the_nearest_word_on_a_meters_class_holds(site):
 
 
 def test_the_class_on_a_nameplate_narrows_the_interval_unless_the_file_says_otherwise(site, tmp_path):
-    index = site.rows.shard_index(0, FIRST)
+    index = site.index_of(0, FIRST)
     network = np.flatnonzero(index.is_transformer)
     assumed, path = class_spread(site), tmp_path / "classes.csv"
     path.write_text("serial,accuracy_class\n" + "".join(f"{index.serials[k]},0.2\n" for k in network))
@@ -176,7 +176,7 @@ def test_the_class_on_a_nameplate_narrows_the_interval_unless_the_file_says_othe
      (["{home},fine"], "'fine' is no accuracy class"), (["{home},1", "{home},1"], "line 3: {home}: stands twice"), ([",1"], "no meter")],
 )  # fmt: skip
 def test_classes_that_cannot_be_meant_are_refused_and_none_is_written(site, tmp_path, lines, said):
-    index = site.rows.shard_index(0, FIRST)
+    index = site.index_of(0, FIRST)
     home = index.serials[int(np.flatnonzero(index.is_consumer)[0])]
     other = index.serials[int(np.flatnonzero(index.is_consumer)[1])]
     path = tmp_path / "classes.csv"
@@ -197,7 +197,7 @@ def test_a_line_on_errors_that_cannot_be_read_is_named(site, line):
 def test_a_place_that_was_looked_at_is_as_doubtful_as_was_found(site):
     """What the look of the first day found holds for the second day, and not for the first."""
     look_back(site, FIRST, 0)
-    index = site.rows.shard_index(0, SECOND)
+    index = site.index_of(0, SECOND)
     looked = {row["serial"]: row["doubt"] for row in site.lake.read("mapping_doubts", FIRST, 0).to_pylist()}
     first, second = (errors_of(site, index, tree_of_index(index), day, Said({})).wrong_node for day in (FIRST, SECOND))
     homes = np.flatnonzero(index.is_consumer)
@@ -234,7 +234,7 @@ def test_tomorrow_goes_by_as_much_as_is_known(days, method):
 
 
 def test_feeders_are_taken_whole_and_a_few_at_a_time(closed, monkeypatch):
-    index = closed.rows.shard_index(0, FIRST)
+    index = closed.index_of(0, FIRST)
     feeder = np.repeat([0, 1, 2], [3, 2, 4]).astype(np.int32)
     more = replace(index, feeders=("F1", "F2", "F3"), feeder=feeder, **{name: getattr(index, name)[:9] for name in ARRAYS})
     for most, batches in ((5, [[0, 1], [2]]), (1, [[0], [1], [2]]), (100, [[0, 1, 2]])):

@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from openami.day.roll import EPOCH, Before, Roll, make_roll
-from openami.errors import DataError
-from openami.registry import shard_index
+from openami.day.roll import Before, Roll
+from openami.registry import EPOCH
 
 
 def roll(numbers: list[str], tariff: list[int], since: list[date]) -> Roll:
@@ -55,14 +54,3 @@ def test_who_began_before_the_segment_is_charged_together() -> None:
     own = roll(["p", "q", "r", "s"], [0, 1, 1, 1], [date(2025, 12, 5), date(2020, 1, 1), first, date(2025, 12, 9)])
     found = [(name, start, at.tolist()) for name, start, at in own.groups(lambda name: first)]
     assert found == [("A", first, [1, 2]), ("A", date(2025, 12, 9), [3]), ("B", date(2025, 12, 5), [0])]
-
-
-@pytest.mark.parametrize(
-    ("meter", "mode", "what"), [(1, "prepaid", "account A is at two meters"), (0, "barter", "'barter'.*prepaid or postpaid")]
-)
-def test_a_registry_that_contradicts_itself_charges_nobody(meter: int, mode: str, what: str) -> None:
-    """Two rows of one account would charge it twice."""
-    index = shard_index(0, [], [], [(k, f"M{k}", None, None, None, None, None) for k in (0, 1)])
-    rows = [("A", 0, "BR-DS2", "prepaid", EPOCH, EPOCH, 0), ("A" if meter else "B", meter, "BR-DS2", mode, EPOCH, EPOCH, 0)]
-    with pytest.raises(DataError, match=what):
-        make_roll(rows, index)

@@ -58,24 +58,6 @@ def test_the_registry_comes_back_as_it_went_in(rows: Rows, open_database: Callab
     assert again.shards() == [0, 1]
 
 
-@pytest.mark.parametrize(("day", "points"), [(date(2025, 12, 4), ("UP-A", "")), (date(2025, 12, 5), ("", "UP-A"))])
-def test_a_meter_exchange_holds_from_its_day(rows: Rows, day: date, points: tuple[str, str]) -> None:
-    assert rows.shard_index(0, day).usage_points == points
-
-
-def test_a_shard_has_its_own_meters_at_what_they_measure(rows: Rows) -> None:
-    index = rows.shard_index(1, DAY)
-    assert (index.serials, index.usage_points, index.is_transformer.tolist(), index.feeder.tolist()) == (("T",), ("T2",), [True], [1])
-    assert rows.shard_index(0, date(2025, 11, 30)).usage_points == ("", ""), "not before its first day"
-
-
-@pytest.mark.parametrize(("day", "meter"), [(date(2025, 12, 4), 0), (date(2025, 12, 5), 1)])
-def test_an_account_is_charged_by_the_meter_that_its_point_has_on_the_day(rows: Rows, day: date, meter: int) -> None:
-    assert rows.charged(0, day) == [("200", meter, "BR-DS2", "prepaid", DAY, DAY, -(2**40))]
-    assert rows.charged(1, day) == [], "a transformer has no account"
-    assert rows.charged(0, date(2025, 11, 30)) == [], "not before it began"
-
-
 @pytest.mark.parametrize(
     "bad",
     [

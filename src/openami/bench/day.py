@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from ..day.close import close_all
-from ..day.roll import EPOCH, Roll
+from ..day.roll import Roll
 from ..day.site import Site
 from ..readings import IMPORT_WH, MISSING, DayBlock, Int32, Quality
-from ..registry import ShardIndex
+from ..registry import EPOCH, ShardIndex
 from ..store.deployment import Deployment, Folder
 from ..store.lake import Lake
 from ..store.rows import Rows

@@ -40,7 +40,7 @@ def audit(site: Site, days: list[date]) -> Iterator[Audit]:
         accounts, doubts, ours = [], dict[str, None](), set[str]()
         held: tuple[Network, MeterTotals, MeterTotals | None, Errors, int] | None = None
         for day in days:
-            index = site.rows.shard_index(shard, day)
+            index = site.index_of(shard, day)
             blocks = site.lake.read_blocks("validated", day, shard)
             energy = blocks[IMPORT_WH.name]
             network, taken, given = network_of(site, index, day, energy.values, drawn), totals_of(energy, index), given_of(blocks, index)

@@ -29,10 +29,11 @@ from ..billing.tariff import SETTLEMENT, load_tariffs
 from ..errors import DataError, InputError
 from ..prepaid.statement import daily_statements
 from ..readings import IMPORT_WH, Bool, DayBlock, Int32, Int64
+from ..registry import EPOCH
 from ..vee import load_rules
 from ..vee.tally import Tally
 from .quantities import DEMAND, WH, Quantities, carried, quantities
-from .roll import EPOCH, Before, Roll
+from .roll import Before, Roll
 from .site import Site
 
 CARRIED = ("closing_paise", "below_since", "uncertain_to_date")

@@ -158,7 +158,7 @@ class _Replay:
         self._index = np.array([peer.meter.index for peer in self._peers], np.int64)
         first, days = site.deployment.first_day, site.deployment.days
         own = [s for s in site.rows.shards() if shards is None or s in shards]
-        meters = {s: site.rows.shard_index(s, first).meters for s in own}
+        meters = {s: len(site.rows.serials(s)) for s in own}
         self._pushed, self._pulled = (
             {
                 s: DayGrid(s, count, site.calendar, first, days, kept.blocks(source, s), self.position.channels.get(source, {}).get(s, ()))

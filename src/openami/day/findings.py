@@ -88,7 +88,7 @@ def record_day(site: Site, day: date, shard: int, events: list[MeterEvent], mark
 
 def account_rows(site: Site, day: date, shard: int) -> pa.Table:
     """Rows of `loss_account`: the shard's own nodes, the whole day (hour null) and its hours."""
-    index = site.rows.shard_index(shard, day)
+    index = site.index_of(shard, day)
     blocks = site.lake.read_blocks("validated", day, shard)
     energy = blocks[IMPORT_WH.name]
     network = network_of(site, index, day, energy.values)

@@ -61,7 +61,7 @@ def meter_day(site: Site, day: date, shard: int) -> pa.Table:
     if site.lake.has(TABLE, day, shard):
         return site.lake.read(TABLE, day, shard, coded=WORDS)
     block = site.lake.read_blocks("validated", day, shard)[IMPORT_WH.name]
-    index = site.rows.shard_index(shard, day)
+    index = site.index_of(shard, day)
     lacking = ((0, 0), (0, index.meters - block.values.shape[1]))  # meters that came since
     values = np.pad(block.values, lacking, constant_values=MISSING)
     quality = np.pad(block.quality, lacking, constant_values=np.uint32(Quality.MISSING))

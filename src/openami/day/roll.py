@@ -1,6 +1,6 @@
 """The roll of a shard: who is charged on a day, as arrays in the order of the account numbers.
 
-Everything that the close does per account goes over these arrays; only making the roll looks at accounts one by one. What was known the day
+Everything that the close does per account goes over these arrays. What was known the day
 before is brought into today's order by `Before`.
 """
 
@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import DataError
 from ..readings import Bool, Int32, Int64
-from ..registry import PaymentMode, ShardIndex
+from ..registry import EPOCH, Accounts, ShardIndex
 from ..store.lake import Lake
-from ..store.rows import Charged
 
-EPOCH = date(1970, 1, 1)
 MARK = b"roll"
 """Under this word the tables of an account's day say (in their files' metadata) which roll their rows follow."""
 
@@ -71,36 +67,9 @@ class Roll:
         return rows.replace_schema_metadata({MARK: self.mark})
 
 
-def make_roll(accounts: Sequence[Charged], index: ShardIndex) -> Roll:
-    """The roll from registry rows (`Rows.charged`), in the order of their numbers. DataError where the registry has an account at two meters, or
-    pays it in a way that is none."""
-    numbers, meters, names, modes, since, mode_since, opening_paise = zip(*accounts, strict=True) if accounts else ((),) * 7
-    if len(set(numbers)) < len(numbers):
-        twice = next(a for a, b in pairwise(numbers) if a == b)
-        raise DataError(f"account {twice} is at two meters on one day; end its usage point's one meter before the other begins")
-    if unknown := set(modes) - set(PaymentMode):
-        raise DataError(
-            f"an account's payment mode is {unknown.pop()!r}; it is {' or '.join(PaymentMode)}: restore the registry from a backup"
-        )
-    tariffs = tuple(sorted(set(names)))
-    code = {name: k for k, name in enumerate(tariffs)}
-    meter = np.array(meters, np.int64)
-    return Roll(
-        numbers=pa.array(numbers, pa.string()),
-        meter=meter,
-        load_w=index.connected_load_w[meter],
-        prepaid=np.array([mode == PaymentMode.PREPAID for mode in modes], np.bool_),
-        tariffs=tariffs,
-        tariff=np.array([code[name] for name in names], np.int32),
-        since=_days(since),
-        mode_since=_days(mode_since),
-        opening_paise=np.array(opening_paise, np.int64),
-    )
-
-
-def _days(dates: Sequence[date]) -> Int32:
-    """Days from 1970."""
-    return np.asarray(pa.array(dates, pa.date32()).cast(pa.int32()).to_numpy(), np.int32)
+def make_roll(accounts: Accounts, index: ShardIndex) -> Roll:
+    """The roll of the accounts that hold on a day, with the sanctioned loads of their meters."""
+    return Roll(load_w=index.connected_load_w[accounts.meter], **{field.name: getattr(accounts, field.name) for field in fields(accounts)})
 
 
 class Before:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from ..readings import Calendar
@@ -13,6 +13,7 @@ from ..store.deployment import Deployment, Folder
 from ..store.journal_at import open_journal
 from ..store.lake import Lake
 from ..store.places import place_of
+from ..store.rosters import Rosters
 from ..store.rows import Rows
 from .roll import Roll, make_roll
 
@@ -25,6 +26,10 @@ class Site:
     deployment: Deployment
     rows: Rows
     lake: Lake
+    rosters: Rosters = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rosters = Rosters(self.rows, self.folder.rosters)
 
     @staticmethod
     def open(folder: Folder) -> Site:
@@ -43,8 +48,13 @@ class Site:
 
     def registry_of(self, shard: int, day: date) -> tuple[ShardIndex, Roll]:
         """The registry of a shard on a day as arrays: its meters, and the accounts that are charged."""
-        index = self.rows.shard_index(shard, day)
-        return index, make_roll(self.rows.charged(shard, day), index)
+        roster = self.rosters.of(shard)
+        index = roster.index_on(day)
+        return index, make_roll(roster.accounts_on(day, self.rows.modes_on), index)
+
+    def index_of(self, shard: int, day: date) -> ShardIndex:
+        """The meters of a shard on a day."""
+        return self.rosters.of(shard).index_on(day)
 
     def journal_frames(self) -> int:
         """How many frames the journal holds."""

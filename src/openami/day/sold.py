@@ -79,7 +79,7 @@ class _Sold:
         self._category = {name: versions[0].category for name, versions in load_tariffs().tariffs.items()}
 
     def add(self, site: Site, day: date, shard: int) -> None:
-        index = site.rows.shard_index(shard, day)
+        index = site.index_of(shard, day)
         names = ["account", "meter", "wh", "estimated_wh", "held", "charges_paise", "adjustments_paise", "opening_paise", "closing_paise"]
         rows = site.lake.read("statements", day, shard, columns=names).to_pylist()
         tariffs = site.lake.read("usage", day, shard, columns=["tariff"])["tariff"].to_pylist()

@@ -51,7 +51,7 @@ class Span:
 def spans(site: Site, last: date, shard: int, span_days: int, only: str | None = None) -> Iterator[Span]:
     """A shard's feeders, some at a time, over the closed days of the span that have as many slots as its last one; meters that came later are missing
     before. only: this feeder alone."""
-    index = site.rows.shard_index(shard, last)
+    index = site.index_of(shard, last)
     held, per_day = site.lake.all_files("validated"), site.calendar.slots(last)
     days = [day for day in span_of(last, span_days) if (day, shard) in held and site.calendar.slots(day) == per_day]
     for feeders in _batches(index, only):

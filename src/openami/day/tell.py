@@ -25,8 +25,8 @@ from ..errors import InputError
 from ..prepaid.due import due_for_disconnection
 from ..prepaid.notices import NoticePolicy, Notices, load_notice_policies, low_balance
 from ..readings import Int64
-from ..registry import PaymentMode
-from .roll import EPOCH, Before, Roll
+from ..registry import EPOCH, PaymentMode
+from .roll import Before, Roll
 from .site import Site
 
 RECENT_DAYS = 7

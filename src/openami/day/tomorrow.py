@@ -37,7 +37,7 @@ def tomorrow(site: Site, last: date, node: str | None = None) -> Iterator[Tomorr
     """The day after `last` of every feeder and transformer that has a meter, or of `node` alone."""
     per_day = site.calendar.slots(last)
     for shard in sorted(site.lake.files("validated", last)):
-        index = site.rows.shard_index(shard, last)
+        index = site.index_of(shard, last)
         own = np.flatnonzero(index.is_feeder | index.is_transformer)
         named = {
             int(k): ("feeder", index.feeders[index.feeder[k]])

@@ -107,7 +107,7 @@ def site_gaps(
     heard_s: dict[str, int] = {}
     oldest = now_s - depth_s
     for shard in rows.shards():
-        serials = rows.shard_index(shard, days[0]).serials
+        serials = rows.serials(shard)
         present, stamps = _presence(lake, shard, calendar, days, len(serials))
         due = stamps <= now_s - grace_s
         last = np.where(present.any(axis=0), stamps[present.shape[0] - 1 - present[::-1].argmax(axis=0)], -1)

@@ -49,6 +49,7 @@ MANIFEST, KIND = "manifest.json", "openami-backup-1"
 GIVEN = ("*.csv", "network/*.csv", "images/*")
 MOMENT_TRIES = 20
 CHUNK = 50_000
+OF_THE_DATABASE = ("alembic_version", "registry_change")
 SUMMED = ("statements", "charges", "adjustments", "balance", "usage")
 LOG_ENTRY = re.compile(r"^(?P<table>[^/]+)/_delta_log/(?P<version>\d{20})\.(json|checkpoint.*\.parquet)$")
 IMMUTABLE = re.compile(r"^[^/]+/(_delta_log/\d{20}\.json|day=[^/]+/shard=[^/]+/[^/]+\.parquet)$")
@@ -198,12 +199,12 @@ def one_snapshot(connection: sa.Connection) -> None:
 
 
 def tables_of(connection: sa.Connection) -> list[sa.Table]:
-    """The database's tables, those that others refer to first."""
+    """The database's tables, those that others refer to first; without those that say where this database itself stands."""
     found = sa.MetaData()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sa.exc.SAWarning)  # of indexes by expression, which are not copied
         found.reflect(connection)
-    return [table for table in found.sorted_tables if table.name != "alembic_version"]
+    return [table for table in found.sorted_tables if table.name not in OF_THE_DATABASE]
 
 
 def dump_rows(backup: Backup, connection: sa.Connection) -> dict[str, Any]:

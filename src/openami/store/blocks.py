@@ -99,6 +99,8 @@ def write_rows(target: Any, parts: Sequence[pa.Table]) -> None:
     with pq.ParquetWriter(target, schema, memory_pool=pa.system_memory_pool(), **_format(schema)) as writer:
         for part in parts:
             writer.write_table(pa.Table.from_arrays(part.columns, schema=schema), row_group_size=PAGE_ROWS)
+        if schema.metadata and _has_dictionaries(schema):  # then Arrow's schema is left out, and what it says of the file with it
+            writer.add_key_value_metadata(schema.metadata)
 
 
 def read_rows(path: str | Path, columns: Sequence[str] | None = None, coded: Sequence[str] = ()) -> pa.Table:
@@ -146,10 +148,14 @@ def _format(schema: pa.Schema) -> dict[str, Any]:
         "column_encoding": encoding or None,
         "write_statistics": [f.name for f in schema if f.name not in slots],
         "write_page_checksum": True,
-        "store_schema": not any(pa.types.is_dictionary(f.type) for f in schema),
+        "store_schema": not _has_dictionaries(schema),
         "data_page_size": 8 * PAGE_ROWS,
         **_PAGES,
     }
+
+
+def _has_dictionaries(schema: pa.Schema) -> bool:
+    return any(pa.types.is_dictionary(field.type) for field in schema)
 
 
 @dataclass(frozen=True, slots=True)

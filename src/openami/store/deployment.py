@@ -83,6 +83,10 @@ class Folder:
         return self.root / "lake"
 
     @property
+    def rosters(self) -> Path:
+        return self.root / "rosters"
+
+    @property
     def images(self) -> Path:
         return self.root / "images"
 

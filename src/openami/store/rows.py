@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from ..errors import RequestError
 from ..money import TransferRow
 from ..prepaid.ledger import Book
-from ..registry import Account, Feeder, Meter, NodeKind, PaymentMode, ShardIndex, Transformer, UsagePoint, shard_index
+from ..registry import Account, Feeder, Meter, NodeKind, PaymentMode, Transformer, UsagePoint
 from .deployment import Folder
 from .ledger import Ledger, as_transfer
 from .ledger_bulk import open_accounts
@@ -26,8 +26,6 @@ from .ledger_tables import ledger_row, payment_mode
 from .sql import TEXT, Database, Transaction, configured, load, metadata
 
 Row = TypeVar("Row")
-Charged = tuple[str, int, str, str, date, date, int]
-"""An account's number, its meter's index, tariff, payment mode, since, mode_since, opening_paise."""
 feeder = sa.Table("feeder", metadata, sa.Column("name", TEXT, primary_key=True), sa.Column("substation", TEXT, nullable=False))
 transformer = sa.Table(
     "transformer",
@@ -251,6 +249,11 @@ class Rows:
         )
         return found[0] if found else None
 
+    def phases(self, shard: int, day: date) -> dict[int, str]:
+        """The phases on which a shard's meters hang on a day ("R", "Y", "B", "RYB"), by index; only meters that hang somewhere."""
+        query = sa.select(meter.c.index, usage_point.c.phase).join(usage_point, usage_point.c.meter == meter.c.serial)
+        return dict(self._all(query.where(meter.c.shard == shard, *_holds(day)), tuple))
+
     def classes(self, shard: int) -> dict[int, float]:
         """The accuracy classes on the nameplates of a shard's meters, by index; only known ones."""
         query = sa.select(meter.c.index, meter.c.accuracy_class).where(meter.c.shard == shard, meter.c.accuracy_class.is_not(None))
@@ -287,23 +290,24 @@ class Rows:
         now = self._all(query, lambda r: Account(**{**r._mapping, "payment_mode": PaymentMode(r.payment_mode)}))
         if on is None or all(a.mode_since <= on for a in now):
             return now
-        held = self._modes(on, number)
-        return [replace(a, **held.get(a.number, {"mode_since": a.since})) if a.mode_since > on else a for a in now]
+        held = self.modes_on(on, number)
+        then = {a.number: held.get(a.number, (a.payment_mode, a.since)) for a in now if a.mode_since > on}
+        return [replace(a, payment_mode=then[a.number][0], mode_since=then[a.number][1]) if a.number in then else a for a in now]
 
-    def _modes(self, on: date, number: str | None) -> dict[str, dict[str, Any]]:
-        """number -> payment_mode and mode_since on a local day, of the accounts that were converted later."""
+    def modes_on(self, on: date, number: str | None = None) -> dict[str, tuple[PaymentMode, date]]:
+        """account -> payment mode and since when, on a local day, of the accounts that were converted later. number: only this one."""
         later = sa.select(account.c.number, account.c.since).where(account.c.mode_since > on).subquery()
         query = sa.select(payment_mode.c.account, payment_mode.c.since, payment_mode.c.mode, later.c.since.label("began"))
         query = query.join(later, later.c.number == payment_mode.c.account)
         if number is not None:
             query = query.where(payment_mode.c.account == number)
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, tuple[PaymentMode, date]] = {}
         for row in self._all(query.order_by(payment_mode.c.account, payment_mode.c.since, payment_mode.c.decided_s), lambda r: r):
             if row.since <= on:
-                found[row.account] = {"payment_mode": PaymentMode(row.mode), "mode_since": row.since}
+                found[row.account] = PaymentMode(row.mode), row.since
             elif row.account not in found:
                 before = PaymentMode.POSTPAID if row.mode == PaymentMode.PREPAID else PaymentMode.PREPAID
-                found[row.account] = {"payment_mode": before, "mode_since": row.began}
+                found[row.account] = before, row.began
         return found
 
     def wrapped_keys(self) -> dict[str, tuple[bytes, bytes]]:
@@ -324,24 +328,9 @@ class Rows:
         numbered = ranked.where(row.day.between(first, last), row.account.in_(own)).subquery()
         return dict(self._all(sa.select(numbered.c.account, numbered.c.amount_paise).where(numbered.c.newest == 1), tuple))
 
-    def shard_index(self, shard: int, day: date) -> ShardIndex:
-        """The registry of `shard` on `day` as arrays. Of meters only its own are read, as plain rows: a nation has forty times as many."""
-        p = usage_point.c
-        query = sa.select(meter.c.index, meter.c.serial, p.name, p.kind, p.feeder, p.transformer, p.connected_load_w)
-        query = query.outerjoin(usage_point, sa.and_(p.meter == meter.c.serial, *_holds(day))).where(meter.c.shard == shard)
-        return shard_index(shard, self.feeders(), self.transformers(), self._all(query.order_by(meter.c.index, p.name), tuple))
-
-    def charged(self, shard: int, day: date) -> list[Charged]:
-        """The accounts at consumers' usage points of `shard` on `day`, by number, each with the payment mode that it had then (`accounts`)."""
-        a = account.c
-        query = sa.select(a.number, meter.c.index, a.tariff, a.payment_mode, a.since, a.mode_since, a.opening_paise)
-        query = query.join(usage_point, usage_point.c.name == a.usage_point).join(meter, meter.c.serial == usage_point.c.meter)
-        query = query.where(meter.c.shard == shard, usage_point.c.kind == NodeKind.CONSUMER.value, a.since <= day, *_holds(day))
-        now = self._all(query.order_by(a.number), tuple)
-        if all(row[5] <= day for row in now):
-            return now
-        held = self._modes(day, None)
-        return [_as_of(row, held) if row[5] > day else row for row in now]
+    def serials(self, shard: int) -> list[str]:
+        """The meters of a shard, by their index."""
+        return self._all(sa.select(meter.c.serial).where(meter.c.shard == shard).order_by(meter.c.index), lambda row: str(row[0]))
 
     def shards(self) -> list[int]:
         return self._all(sa.select(meter.c.shard).distinct().order_by(meter.c.shard), lambda row: int(row[0]))
@@ -354,13 +343,6 @@ class Rows:
 def _holds(day: date) -> tuple[sa.ColumnElement[bool], ...]:
     """Whether a usage point hangs so on a day."""
     return usage_point.c.since <= day, sa.or_(usage_point.c.until.is_(None), usage_point.c.until > day)
-
-
-def _as_of(row: Charged, held: Mapping[str, Mapping[str, Any]]) -> Charged:
-    """An account that was converted later, as `held` (`Rows._modes`) has it; one that it does not have has its mode since it began."""
-    number, index, tariff, mode, since, _, opening_paise = row
-    then = {"payment_mode": mode, "mode_since": since, **held.get(number, {})}
-    return number, index, tariff, then["payment_mode"], since, then["mode_since"], opening_paise
 
 
 def _names(table: sa.Table) -> list[str]:

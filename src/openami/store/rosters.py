@@ -1,0 +1,186 @@
+"""The registry of each shard as arrays, kept in a file: SQL is asked only for what has changed since.
+
+    rosters/<shard>.parquet   a `Roster`'s rows; in its metadata the newest change (`registry_change`) that they have
+
+What always holds: a roster says what SQL says. What triggers note as changed after the file was made is read again before the roster is used; where
+that cannot be told (too much has changed since, or the database was put back to an earlier day and went on from there), all of it is. A file is
+replaced whole, synced first; it is derived, so one that cannot be read or written is done without.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from ..errors import DataError
+from ..readings import Int32
+from ..registry import CODED, EPOCH, NEVER, ROSTER, Nodes, Roster
+from .blocks import read_rows, write_rows
+from .rows import Rows, account, feeder, meter, registry_change, transformer, usage_point
+from .sql import among, raw_rows
+
+log = logging.getLogger("openami.registry")
+KNOWS = b"knows"
+FEW = 0.05
+"""Where more than such a part of a shard's meters has changed, all are read: one by one would cost as much."""
+UNWRITTEN = 10_000
+"""A file that lacks nothing of its own shard is written again after so many changes elsewhere, before they are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of the registry: its number, and a mark that no other change has, of this database or of any copy of it."""
+
+    number: int
+    mark: str
+
+
+class Rosters:
+    """The rosters of a deployment, of one moment of its registry or a later one. `folder`: where they are kept. May be asked by several threads."""
+
+    def __init__(self, rows: Rows, folder: Path) -> None:
+        self._rows, self._folder, self._lock = rows, folder, threading.Lock()
+        self._nodes: tuple[Change, Nodes] | None = None
+
+    def of(self, shard: int) -> Roster:
+        """The roster of a shard as SQL has it now."""
+        kept = self._kept(shard)
+        with self._rows.database.reading(), self._rows.begin() as connection:
+            newest = _newest(connection)
+            nodes = self._nodes_at(connection, newest)
+            if kept is not None and kept[0] == newest:
+                return Roster(shard, kept[1], nodes)
+            changed = None if kept is None else _changed_since(connection, kept[0])
+            rows = _changed_rows(connection, shard, kept[1], changed) if kept is not None and changed is not None else None
+            if rows is None:
+                rows = _ordered(_from_sql(connection, shard))
+        if kept is None or rows is not kept[1] or newest.number - kept[0].number > UNWRITTEN:
+            self._keep(shard, newest, rows)
+        return Roster(shard, rows, nodes)
+
+    def _nodes_at(self, connection: sa.Connection, newest: Change) -> Nodes:
+        """All feeders and transformers, read once for all shards."""
+        with self._lock:
+            if self._nodes is None or self._nodes[0] != newest:
+                transformers = raw_rows(connection, sa.select(transformer.c.name, transformer.c.feeder))
+                self._nodes = newest, Nodes.of((name for (name,) in raw_rows(connection, sa.select(feeder.c.name))), transformers)
+            return self._nodes[1]
+
+    def _path(self, shard: int) -> Path:
+        return self._folder / f"{shard}.parquet"
+
+    def _kept(self, shard: int) -> tuple[Change, pa.Table] | None:
+        """What the file holds, and what it knows of; None where there is none that can be used."""
+        path = self._path(shard)
+        if not path.exists():
+            return None
+        try:
+            found = read_rows(path, coded=CODED)
+            knows = Change(**json.loads(found.schema.metadata[KNOWS]))
+            return knows, found.replace_schema_metadata().cast(ROSTER).combine_chunks()
+        except (DataError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            log.warning("%s is made anew: it cannot be read (%s)", path, error)
+            return None
+
+    def _keep(self, shard: int, knows: Change, rows: pa.Table) -> None:
+        path = self._path(shard)
+        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            for left in self._folder.glob(f"{path.name}.*.partial"):
+                left.unlink(missing_ok=True)  # of somebody who was stopped; who is at work on one does without it
+            write_rows(partial, [rows.replace_schema_metadata({KNOWS: json.dumps({"number": knows.number, "mark": knows.mark})})])
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except OSError as error:
+            log.warning("%s is not kept (%s); the registry is read from SQL each time", path, error.strerror)
+
+
+def _newest(connection: sa.Connection) -> Change:
+    number, mark = registry_change.c.number, registry_change.c.mark
+    found = connection.execute(sa.select(number, mark).order_by(number.desc()).limit(1)).first()
+    if found is None:
+        raise DataError("the registry does not say what was changed last (registry_change is empty); restore it from a backup")
+    return Change(*found)
+
+
+def _changed_since(connection: sa.Connection, known: Change) -> list[str] | None:
+    """The meters about which something was changed after `known`; None where that cannot be told."""
+    changes = registry_change.c
+    if connection.execute(sa.select(changes.mark).where(changes.number == known.number)).scalar() != known.mark:
+        return None
+    later = sa.select(changes.serial).distinct().where(changes.number > known.number, changes.serial.is_not(None))
+    return [serial for (serial,) in raw_rows(connection, later)]
+
+
+def _changed_rows(connection: sa.Connection, shard: int, kept: pa.Table, changed: Collection[str]) -> pa.Table | None:
+    """`kept` with the rows of `changed` as they are now: itself where none of them is or was in the shard, None where they are too many."""
+    if len(changed) == 0:
+        return kept
+    stale = pc.is_in(kept["serial"], pa.array(changed, pa.string()))
+    gone = pc.sum(stale).as_py() or 0
+    if gone > FEW * kept.num_rows:
+        return None
+    fresh = _from_sql(connection, shard, changed)
+    if not gone and not fresh.num_rows:
+        return kept
+    return _ordered(pa.concat_tables([kept.filter(pc.invert(stale)), fresh]).unify_dictionaries())
+
+
+def _ordered(rows: pa.Table) -> pa.Table:
+    """Rows in the order of meters (those of one meter stand as they come), with the order of their accounts."""
+    index = rows["index"].combine_chunks().to_numpy()
+    if (index[1:] < index[:-1]).any():
+        rows = rows.take(pa.array(np.argsort(index, kind="stable")))
+    rows = rows.combine_chunks()
+    by_account = pc.sort_indices(rows["account"]).cast(pa.int32())
+    return rows.set_column(ROSTER.get_field_index("by_account"), ROSTER.field("by_account"), by_account)
+
+
+def _from_sql(connection: sa.Connection, shard: int, serials: Iterable[str] | None = None) -> pa.Table:
+    """Rows of a shard, or of those of its meters that are named, in order; `by_account` is not in them yet."""
+    m, p, a = meter.c, usage_point.c, account.c
+    place = (p.name, p.kind, p.feeder, p.transformer, p.connected_load_w, p.since, p.until)
+    query = sa.select(m.index, m.serial, *place, a.number, a.tariff, a.payment_mode, a.since, a.mode_since, a.opening_paise)
+    query = query.outerjoin(usage_point, p.meter == m.serial).outerjoin(account, a.usage_point == p.name).where(m.shard == shard)
+    if serials is not None:
+        query = query.where(among(connection, m.serial, serials))
+    found = raw_rows(connection, query.order_by(m.index, p.since, p.name, a.number))
+    (index, serial, point, kind, on, under, load_w, since, until, number, tariff, mode, begun, mode_since, opening_paise) = (
+        zip(*found, strict=True) if found else ((),) * 15
+    )
+    columns: Sequence[Any] = (
+        index, serial, point, _coded(kind), _coded(on), _coded(under), [watts or 0 for watts in load_w], _days(since), _days(until), number,
+        _coded(tariff), _coded(mode), _days(begun), _days(mode_since), [paise or 0 for paise in opening_paise], np.zeros(len(found), np.int32),
+    )  # fmt: skip
+    return pa.table(
+        [c if isinstance(c, pa.Array) else pa.array(c, field.type) for c, field in zip(columns, ROSTER, strict=True)], schema=ROSTER
+    )
+
+
+def _coded(names: Sequence[str | None]) -> pa.DictionaryArray:
+    return pa.array(names, pa.string()).dictionary_encode()
+
+
+def _days(days: Sequence[date | str | None]) -> Int32:
+    """Days from 1970, `NEVER` where there is none; as the driver has them, texts on SQLite. A registry has few of them."""
+    known = {None: NEVER} | {day: (_day(day) - EPOCH).days for day in set(days) if day is not None}
+    return np.array([known[day] for day in days], np.int32)
+
+
+def _day(day: date | str) -> date:
+    return date.fromisoformat(day) if isinstance(day, str) else day
