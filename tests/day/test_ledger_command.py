@@ -129,9 +129,9 @@ def test_arrears_are_paid_off_as_agreed_and_never_faster_than_the_cap(site: Site
     from openami.prepaid.ledger import Book, Transfer
 
     Ledger(site.rows.database).post_all([Transfer("old", number(PREPAID), FIRST, "opening", Book.ARREARS, Book.SUSPENSE, 300_00)])
-    agreed = run(site, "agree", number(PREPAID), "--daily", "1", "--cap", "2.50", "--since", "2025-12-02", "--who", "asha")
-    assert agreed == "arrears of ₹300.00: ₹1.00 a day from 2025-12-02 on, at most ₹2.50 in a day\n"
-    assert [run(site, "instalments", "--day", day) for day in ("2025-12-02", "2025-12-02", "2025-12-20")] == [
+    agreed = run(site, "agree", number(PREPAID), "--daily", "1", "--cap", "2.50", "--since", "2025-12-05", "--who", "asha")
+    assert agreed == "arrears of ₹300.00: ₹1.00 a day from 2025-12-05 on, at most ₹2.50 in a day\n"
+    assert [run(site, "instalments", "--day", day) for day in ("2025-12-05", "2025-12-05", "2025-12-20")] == [
         "1 accounts paid their instalment\n",
         "0 accounts paid their instalment\n",
         "1 accounts paid their instalment\n",
@@ -176,6 +176,9 @@ def test_what_a_clerk_posts_is_posted_once_reversed_once_and_stands_in_the_trail
         (["reverse", "nothing", "R", "--day", "2025-12-04", *WHO], "there is no transfer nothing"),
         (["deposit", "77", "100", "--first-due", "2025-12-20", "--who", "asha"], "there is no account 77"),
         (["agree", number(0), "--daily", "2", "--cap", "1", "--since", "2025-12-04", "--who", "asha"], "cannot be agreed"),
+        (["instalments", "--day", "2025-12-04"], "2025-12-04 is closed, so no balance would show it; the first open day is 2025-12-05"),
+        (["instalments", "--day", "2999-12-04"], "is still to come"),
+        (["post", "X", number(0), "debit", "5", "--day", "2025-12-01", *WHO], "is closed, so no balance would show it"),
         (["settle", "--through", "2025-12-09"], "2025-12-05 is not closed"),
         (["show", "77"], "there is no account 77"),
         (["show", number(0), "--at", "noon"], "--at 'noon' is not a time"),
@@ -189,6 +192,20 @@ def test_refused_by_name_and_nothing_is_posted(site: Site, words: list[str], why
     assert any(part in said for part in why.split("|"))
     assert [len(Ledger(site.rows.database).rows(number(k))) for k in (0, 1)] == before
     assert AuditTrail(site.rows).latest(5) == []
+
+
+def test_a_reversal_of_a_closed_days_transfer_is_posted_to_an_open_day_and_refers_to_it(site: Site) -> None:
+    """Value and booking: the row counts for the day whose statement is still to come, the instant of its posting is kept beside it."""
+    from openami.prepaid.ledger import Book, Transfer
+
+    early = Transfer("P1", number(PREPAID), FIRST, "recharge", Book.GATEWAY, Book.BALANCE, 5_00)
+    Ledger(site.rows.database).post_all([early])
+    with pytest.raises(InputError, match="2025-12-01 is closed"):
+        run(site, "reverse", "P1", "R1", "--day", "2025-12-01", *WHO)
+    run(site, "reverse", "P1", "R1", "--day", "2025-12-05", *WHO)
+    row = Ledger(site.rows.database).find("R1")
+    assert row is not None
+    assert (row.transfer.day, row.transfer.refers_to) == (date(2025, 12, 5), "P1")
 
 
 def test_what_the_balance_showed_then(site: Site) -> None:

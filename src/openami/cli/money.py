@@ -185,12 +185,14 @@ def interest(
 def instalments(
     day: Annotated[str, typer.Option(help="The local day whose instalments are taken.")], data: DataOption = DEMO_FOLDER
 ) -> None:
-    """Take the agreed daily instalments of old arrears, with what was missed before, up to the cap; a day is taken once."""
+    """Take the agreed daily instalments of old arrears, with what was missed before, up to the cap; a day is taken once. A closed day is refused:
+    its statement is told, and the next open day takes what was missed."""
+    from ..day.books import refuse_unshown
     from ..store.ledger_bills import take_instalments
 
-    print(
-        f"{take_instalments(site_at(data).rows.database, a_day(day, '--day'), int(datetime.now(UTC).timestamp()))} accounts paid their instalment"
-    )
+    site, on, now_s = site_at(data), a_day(day, "--day"), int(datetime.now(UTC).timestamp())
+    refuse_unshown(site, on, now_s)
+    print(f"{take_instalments(site.rows.database, on, now_s)} accounts paid their instalment")
 
 
 @payments_app.command()

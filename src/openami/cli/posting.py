@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -93,19 +92,16 @@ def _post(transfer: Transfer, data: DataOption, who: str, why: str) -> None:
 def _fits(site: Site, transfer: Transfer) -> None:
     """InputError where the day is none on which a balance would show it, the account's mode has no use for the money, or more would be given back
     than is there."""
-    from ..day.books import shown_balance_paise
+    from ..day.books import refuse_unshown, shown_balance_paise
     from ..store.ledger import Ledger
 
-    account, today = site.rows.account(transfer.account, on=transfer.day), site.calendar.local(int(time.time())).date()
+    account, now_s = site.rows.account(transfer.account, on=transfer.day), int(time.time())
     if account is None:
         return  # the ledger names it
-    if transfer.day > today:
+    if Book.BALANCE in (transfer.debit, transfer.credit):
+        refuse_unshown(site, transfer.day, now_s)
+    elif transfer.day > (today := site.calendar.local(now_s).date()):
         raise InputError(f"--day {transfer.day} is still to come; today is {today}")
-    closed = [day for day in site.lake.days("statements") if day >= transfer.day]
-    if closed and Book.BALANCE in (transfer.debit, transfer.credit):
-        raise InputError(
-            f"--day {transfer.day} is closed, so no balance would show it; the first open day is {closed[-1] + timedelta(days=1)}"
-        )
     stands = Ledger(site.rows.database).standing(transfer.account)
     if transfer.kind == "recharge" and account.payment_mode is PaymentMode.POSTPAID:
         raise InputError(f"account {transfer.account} is postpaid on {transfer.day} and has no balance to recharge; post a payment")
@@ -114,7 +110,7 @@ def _fits(site: Site, transfer: Transfer) -> None:
     if transfer.kind in ("refund", "deposit_back"):
         there = stands.deposit_paise
         if transfer.kind == "refund":
-            there = shown_balance_paise(site, transfer.account, int(time.time()))
+            there = shown_balance_paise(site, transfer.account, now_s)
         if transfer.amount_paise > there:
             raise InputError(
                 f"{rupees(transfer.amount_paise)} are more than account {transfer.account} has there ({rupees(there)}); give back that at most"

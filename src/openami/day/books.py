@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from ..errors import DataError, RequestError
+from ..errors import DataError, InputError, RequestError
 from ..readings import Int64
 from ..registry import PaymentMode
 from ..store.ledger import Ledger
@@ -158,6 +158,16 @@ def shown_balances_paise(site: Site, accounts: Sequence[str], at_s: int) -> dict
                 closing[account] = day, row["closing_paise"]
                 break
     return Ledger(site.rows.database).shown_paise(at_s, closing)
+
+
+def refuse_unshown(site: Site, day: date, now_s: int) -> None:
+    """InputError where money of local day `day` would be in no balance that a consumer sees: its statement is told already, or the day is still to
+    come. What belongs to a closed day is posted to the first open one, and says by `refers_to` or its reason what it puts right."""
+    today = site.calendar.local(now_s).date()
+    if day > today:
+        raise InputError(f"--day {day} is still to come; today is {today}")
+    if told := [closed for closed in site.lake.days("statements") if closed >= day]:
+        raise InputError(f"--day {day} is closed, so no balance would show it; the first open day is {told[-1] + timedelta(days=1)}")
 
 
 def _whereabouts(site: Site, accounts: Sequence[str]) -> dict[str, tuple[date, list[int]]]:
