@@ -246,14 +246,17 @@ def _coded(rows: pa.Table, name: str, place: dict[str, int]) -> Int32:
 def _standings(
     feeders: list[tuple[str, str]], shards: dict[int, ShardDay], slots: int, figures: dict[tuple[str, str], tb.NodeFigures]
 ) -> tuple[FeederStanding, ...]:
-    counts = np.zeros((4, len(feeders)), np.int64)  # meters, estimated, missing, silent
+    counts = np.zeros((4, len(feeders) + 1), np.int64)  # meters, estimated, missing, silent; first those of no feeder
     for shard in shards.values():
-        known = shard.feeder >= 0
-        for k, part in enumerate((np.ones(known.size), shard.estimated, shard.missing, shard.received == 0)):
-            counts[k] += np.bincount(shard.feeder[known], weights=part[known], minlength=len(feeders)).astype(np.int64)
+        at, none = shard.feeder + 1, shard.received == 0
+        counts[0] += np.bincount(at, minlength=counts.shape[1])
+        counts[3] += np.bincount(at[none], minlength=counts.shape[1])
+        for k, part in ((1, shard.estimated), (2, shard.missing)):
+            some = np.flatnonzero(part)  # few
+            counts[k] += np.bincount(at[some], weights=part[some], minlength=counts.shape[1]).astype(np.int64)
     return tuple(
         FeederStanding(name, substation, n, n * slots, n * slots - e - gone, e, gone, quiet, figures.get(("feeder", name), UNKNOWN))
-        for (name, substation), (n, e, gone, quiet) in zip(feeders, counts.T.tolist(), strict=True)
+        for (name, substation), (n, e, gone, quiet) in zip(feeders, counts.T[1:].tolist(), strict=True)
     )
 
 

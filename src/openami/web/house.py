@@ -12,10 +12,12 @@ from ..notices.senders import load_senders
 from ..payments.desk import PaymentDesk
 from ..payments.gateways import Gateway, load_gateways
 from ..payments.http import payments_router
+from ..store.lookup import Reach
 from ..store.outbox import Outbox
 from ..supply.paying import payment_desk
 from . import external, oauth
 from .access import SECOND_FACTOR
+from .ahead import Ahead
 from .api import create_api
 from .app import create_app
 from .carriers import carriers_router, signing
@@ -30,18 +32,22 @@ from .settings import code_sender, load_settings
 
 
 def open_house(town: LakeTown) -> FastAPI:
-    """The app of `town`, as its folder's `sign_in.toml` and `gateways.toml` say. While it runs, it tells webhooks what happens."""
+    """The app of `town`, as its folder's `sign_in.toml` and `gateways.toml` say. While it runs, it tells webhooks what happens, and
+    reads the latest day ahead."""
     settings = load_settings(town.folder.root)
     gate = Gate(town, demo=town.folder.is_simulated(), public_url=settings.public_url, webhook_hosts=settings.webhook_hosts)
     if gate.tokens is not None:
         gate.tokens.external = settings.external
     hooks = Hooks(gate, lambda: town.site)
+    ahead = Ahead(town, lambda: app.state.room.standing.now(Reach(everything=True), lambda: gate.now_s))
 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        hooks.start()
+        for beside in (hooks, ahead):
+            beside.start()
         yield
-        await run_in_threadpool(hooks.stop)
+        for beside in (hooks, ahead):
+            await run_in_threadpool(beside.stop)
 
     app = create_app(town, gate, code_sender(settings.send_codes), running)
     app.include_router(oauth.router)

@@ -1,0 +1,53 @@
+"""The latest closed day is read before anybody asks for it: when the house opens, and when another day is closed.
+
+What always holds: nobody waits for it, and what cannot be read is said to whoever asks, not here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..errors import OpenAMIError
+from .reader import LakeTown
+
+log = logging.getLogger(__name__)
+LOOK_EVERY_S = 5.0
+
+
+@dataclass
+class Ahead:
+    """Beside one house. first: what else is read once, when it opens."""
+
+    town: LakeTown
+    first: Callable[[], object]
+    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _thread: threading.Thread | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        self._read(self.first)
+        self._read(self.look)
+        while not self._stop.wait(LOOK_EVERY_S):
+            self._read(self.look)
+
+    def look(self) -> None:
+        """Read the latest day; what is kept of it already, and still true, costs nothing."""
+        if days := self.town.days():
+            self.town.closed(days[-1])
+
+    def _read(self, what: Callable[[], object]) -> None:
+        try:
+            what()
+        except OpenAMIError as error:
+            log.debug("nothing was read ahead: %s", error)

@@ -1,0 +1,46 @@
+"""The latest day is read before anybody asks, and what cannot be read stops nobody."""
+
+import threading
+from datetime import date, timedelta
+from typing import Any, cast
+
+from openami.errors import DataError
+from openami.web.ahead import Ahead
+from openami.web.reader import LakeTown
+
+FIRST = date(2025, 12, 1)
+
+
+class Town:
+    """As much of a town as is asked here."""
+
+    def __init__(self) -> None:
+        self.last, self.read, self.asked = FIRST, list[date](), threading.Event()
+
+    def days(self) -> tuple[date, ...]:
+        return FIRST - timedelta(days=1), self.last
+
+    def closed(self, day: date) -> Any:
+        self.read.append(day)
+        self.asked.set()
+
+
+def damaged() -> None:
+    raise DataError("a file is damaged")
+
+
+def test_the_latest_day_is_read_at_the_start_also_where_something_else_cannot_be() -> None:
+    town = Town()
+    ahead = Ahead(cast("LakeTown", town), damaged)
+    ahead.start()
+    assert town.asked.wait(60)
+    ahead.stop()
+    assert set(town.read) == {FIRST}
+
+
+def test_a_day_that_is_closed_later_is_read_too() -> None:
+    town = Town()
+    ahead = Ahead(cast("LakeTown", town), damaged)
+    town.last = FIRST + timedelta(days=1)
+    ahead.look()
+    assert town.read == [town.last]
