@@ -223,9 +223,28 @@ def test_a_correction_is_kept_with_its_reason_and_the_day_reckoned_again(house, 
 
 def test_events_are_listed_by_what_they_are_about(house, operator):
     now_s = int(time.time())
-    Heard(house.site.rows).note([MeterEvent(house.own["meter"], now_s - 60, 251, 83, True, "cover opened", now_s, "push")])
-    assert "cover opened" in operator.get("/room/events?kind=tamper").text
-    assert "cover opened" not in operator.get("/room/events?kind=supply").text
+    Heard(house.site.rows).note([MeterEvent(house.own["meter"], now_s - 60, 251, 83, True, "meter cover opened", now_s, "push")])
+    assert "meter cover opened" in operator.get("/room/events?kind=tamper&lang=en").text
+    assert "meter cover opened" not in operator.get("/room/events?kind=supply&lang=en").text
+
+
+def test_events_are_told_in_the_readers_language_and_what_has_no_words_as_it_came(house, operator):
+    serial, now_s = house.other["meter"], int(time.time())
+    told = ["voltage too low", "over: voltage too low", "voltage too low: over", "over: <b>status bit 91</b>"]
+    Heard(house.site.rows).note([MeterEvent(serial, now_s - k, 1000 + k, 99, True, text, now_s, "push") for k, text in enumerate(told)])
+    page = operator.get(f"/room/events?meter={serial}&lang=hi").text
+    assert page.count("वोल्टेज बहुत कम") == 3
+    assert page.count("वोल्टेज बहुत कम: समाप्त") == 2
+    assert '<span lang="en">&lt;b&gt;status bit 91&lt;/b&gt;</span>: समाप्त' in page
+
+
+def test_a_programs_reason_for_an_order_is_told_in_the_readers_language_and_a_persons_as_it_was_written(house, operator):
+    book, now_s = OrderBook(house.site.rows), house.gate.now_s
+    for number, (who, why) in enumerate([("supply", "below zero since 2025-12-01"), ("asha", "below zero since 2025-12-02")]):
+        book.ask(Order(f"O-why-{number}", What.CLOCK, "", house.own["meter"], now_s, who=who, why=why))
+    page = operator.get(f"/room/orders?meter={house.own['meter']}&lang=hi").text
+    assert "2025-12-01 से शून्य से नीचे" in page
+    assert "below zero since 2025-12-02" in page
 
 
 def test_days_and_losses_come_as_files(house, operator):

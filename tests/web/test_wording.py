@@ -12,6 +12,7 @@ from babel.messages.pofile import read_po
 
 import openami.web
 from openami.billing.tariff import load_tariffs
+from openami.cosem.is15959 import events, status_bits
 from openami.losses.suspects import EVIDENCE
 from openami.readings import Quality
 from openami.web.wording import language, negotiate
@@ -21,13 +22,16 @@ FILLED = re.compile(r"%\([a-z_]+\)s|%%|{[a-z0-9_]+:[^}]+}")
 
 
 def _messages() -> set[str | tuple[str, ...]]:
-    """What the pages say, and what they show of the energy audit's sentences and of the tariffs' notes."""
+    """What the pages say, and what they show of the energy audit's sentences, of the tariffs' notes and of meters' events."""
     keywords = {"_": None, "ngettext": (1, 2), "say": None, "say_n": (1, 2), "_mark": None}
     methods = [("**.py", "python"), ("templates/**.html", "jinja2")]
     evidence = {sentence for one in EVIDENCE for sentence in (one.says, one.innocent)}
     book = load_tariffs()
     unconfirmed = {line.verify for name in book.names for one in book.versions(name) for line in one.lines if line.verify}
-    return evidence | unconfirmed | {message for _, _, message, _, _ in extract_from_dir(HERE, method_map=methods, keywords=keywords)}
+    told = {fact.what.removesuffix(": over") for facts in (events(), status_bits()) for fact in facts.values()}
+    return (
+        evidence | unconfirmed | told | {message for _, _, message, _, _ in extract_from_dir(HERE, method_map=methods, keywords=keywords)}
+    )
 
 
 def _catalog():

@@ -198,7 +198,7 @@ def _helpers(words: Language, interval_minutes: int) -> Mapping[str, object]:
         "stands_out": lambda f: f.z is not None and abs(f.z) >= STANDS_OUT_Z,
         "LOSS_STEPS": LOSS_STEPS,
         "share_bar": charts.share_bar,
-        "unconfirmed": partial(_unconfirmed, words),
+        "translated": partial(_translated, words),
         "is_estimated": is_estimated,
         "is_flagged": is_flagged,
         "kind_names": {kind.value: words.say(name) for kind, name in KIND_NAMES.items()},
@@ -217,8 +217,8 @@ def _helpers(words: Language, interval_minutes: int) -> Mapping[str, object]:
     }
 
 
-def _unconfirmed(words: Language, note: str) -> str | Markup:
-    """What is not confirmed about a line of a tariff; in the language in which it was written where there is no translation."""
+def _translated(words: Language, note: str) -> str | Markup:
+    """A sentence that data brings along; in English, and marked so, where there is no translation of it."""
     told = words.say(note)
     return told if told != note or words.code == "en" else Markup('<span lang="en">{}</span>').format(note)
 

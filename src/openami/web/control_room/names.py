@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
+from markupsafe import Markup, escape
 
 from ...day.found import Told
 from ...losses.suspects import EVIDENCE
@@ -104,6 +106,24 @@ GRANTS = {
     "job": _mark("job at %(name)s"),
     "account": _mark("account %(name)s"),
 }
+PROGRAMS = ("supply", "payments", "demo")
+"""Who asks for orders without being a person; their reasons are told in the reader's language, a person's as they were written."""
+REASONS = [
+    (re.compile(pattern), message)
+    for pattern, message in (
+        (r"below zero since (?P<day>\S+)", _mark("below zero since %(day)s")),
+        (
+            r"paid: (?P<payment>\S+); a part of what was owed, for (?P<days>\d+) days",
+            _mark("a part was paid, for %(days)s days: %(payment)s"),
+        ),
+        (r"paid: (?P<payment>\S+)", _mark("paid: %(payment)s")),
+        (r"nothing is owed any more: (?P<name>.+)", _mark("nothing is owed any more: %(name)s")),
+        (r"the milder step before a cut", _mark("the milder step before a cut")),
+        (r"recharged|paid", _mark("recharged")),
+    )
+]
+OVER = re.compile(r"over: (?P<before>.+)|(?P<behind>.+): over")
+"""How an event's end is written by `headend.registers` (a bit that went) and by IS 15959's facts (a code of its own)."""
 EVENTS = {"tamper": _mark("tamper"), "supply": _mark("supply"), "relay": _mark("relay")}
 
 
@@ -130,6 +150,23 @@ def _grant_words(context: Context, kind: str, subject: str) -> str:
     return str(context["L"].say(GRANTS[kind], name=subject)) if kind in GRANTS else f"{kind}:{subject}"
 
 
+@pass_context
+def _order_why(context: Context, who: str, why: str) -> str:
+    """Why an order was asked for."""
+    for pattern, message in REASONS if who in PROGRAMS else ():
+        if found := pattern.fullmatch(why):
+            return str(context["L"].say(message, **found.groupdict()))
+    return why
+
+
+@pass_context
+def _event_words(context: Context, text: str) -> str | Markup:
+    """What a meter told, by the facts of IS 15959."""
+    over = OVER.fullmatch(text)
+    told: str | Markup = context["translated"](text if over is None else over["before"] or over["behind"])
+    return told if over is None else escape(context["L"].say("%(event)s: over")) % {"event": told}
+
+
 SAYERS: dict[str, Any] = {
     "order_what": _sayer(ORDERS),
     "order_state": _sayer(ORDER_STATES),
@@ -138,6 +175,8 @@ SAYERS: dict[str, Any] = {
     "key_state": _sayer(KEY_STATES),
     "register_kind": _sayer(REGISTERS),
     "event_kind": _sayer(EVENTS),
+    "event_words": _event_words,
+    "order_why": _order_why,
     "outcome": _sayer(OUTCOMES),
     "order_event": _sayer(ORDER_EVENTS),
     "what_first": _sayer(FIRSTS),
