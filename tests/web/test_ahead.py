@@ -31,8 +31,10 @@ def damaged() -> None:
 
 def test_the_latest_day_is_read_at_the_start_also_where_something_else_cannot_be() -> None:
     town = Town()
-    ahead = Ahead(cast("LakeTown", town), damaged)
+    others = threading.Event()
+    ahead = Ahead(cast("LakeTown", town), (damaged, others.set))
     ahead.start()
+    assert others.wait(60)
     assert town.asked.wait(60)
     ahead.stop()
     assert set(town.read) == {FIRST}
@@ -40,7 +42,7 @@ def test_the_latest_day_is_read_at_the_start_also_where_something_else_cannot_be
 
 def test_a_day_that_is_closed_later_is_read_too() -> None:
     town = Town()
-    ahead = Ahead(cast("LakeTown", town), damaged)
+    ahead = Ahead(cast("LakeTown", town), ())
     town.last = FIRST + timedelta(days=1)
     ahead.look()
     assert town.read == [town.last]

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from openami.demo.run import Wish, run_demo
 from openami.errors import DataError
@@ -14,6 +15,7 @@ from openami.readings import ESTIMATED_BITS
 from openami.registry import NodeKind
 from openami.store.deployment import Folder
 from openami.store.lake import Lake
+from openami.store.rows import account
 from openami.web.opened import OpenedTown
 from openami.web.reader import LakeTown
 from openami.web.townbook import DamagedDay, MeterQuery, MeterState
@@ -133,6 +135,31 @@ def test_filters_of_the_meter_list_agree_with_the_rows(town, last, rows):
     assert [r.serial for r in one.rows] == [rows[3].serial]
     pages = [town.meters(MeterQuery(last, offset=k, limit=7)).rows for k in range(0, len(rows), 7)]
     assert [r for page in pages for r in page] == list(rows)
+
+
+def named(row):
+    return [name for name in (row.serial, row.usage_point, row.account) if name]
+
+
+@pytest.mark.parametrize("part", [slice(None, 3), slice(2, 5), slice(-3, None)])
+@pytest.mark.parametrize("what", [0, 1])
+def test_meters_are_found_by_any_part_of_a_name_in_any_letters(town, last, rows, part, what):
+    text = named(rows[4])[what][part]
+    for written in (text.upper(), text.lower()):
+        found = {r.serial for r in town.meters(MeterQuery(last, text=written, limit=1000)).rows}
+        assert found == {r.serial for r in rows if any(text.lower() in name.lower() for name in named(r))}
+    assert town.meters(MeterQuery(last, text=f"{text}?")).total == 0
+
+
+def test_a_name_that_is_new_is_found_at_once(own_copy):
+    town = LakeTown(Folder(own_copy))
+    query = MeterQuery(town.days()[-1], text="ew-7", limit=1000)
+    one = next(row for row in town.meters(MeterQuery(query.day, limit=1000)).rows if row.account is None)
+    assert town.meters(query).total == 0
+    with town.rows.begin(writing=True) as connection:
+        another = dict(connection.execute(sa.select(account)).first()._mapping)
+        connection.execute(account.insert(), another | {"number": "NEW-77", "usage_point": one.usage_point})
+    assert [row.serial for row in town.meters(query).rows] == [one.serial]
 
 
 def test_a_silent_meter_says_when_it_was_last_heard(town, last):

@@ -71,6 +71,11 @@ class Rosters:
             self._keep(shard, newest, rows)
         return Roster(shard, rows, nodes)
 
+    def newest(self) -> Change:
+        """The newest change of the registry: what was asked before it may be otherwise now."""
+        with self._rows.begin() as connection:
+            return _newest(connection)
+
     def _nodes_at(self, connection: sa.Connection, newest: Change) -> Nodes:
         """All feeders and transformers, read once for all shards."""
         with self._lock:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ..errors import OpenAMIError
@@ -19,10 +19,10 @@ LOOK_EVERY_S = 5.0
 
 @dataclass
 class Ahead:
-    """Beside one house. first: what else is read once, when it opens."""
+    """Beside one house. then: what else is read, once, when it opens."""
 
     town: LakeTown
-    first: Callable[[], object]
+    then: Iterable[Callable[[], object]]
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
 
@@ -36,8 +36,8 @@ class Ahead:
             self._thread.join()
 
     def _run(self) -> None:
-        self._read(self.first)
-        self._read(self.look)
+        for read in (self.look, *self.then):
+            self._read(read)
         while not self._stop.wait(LOOK_EVERY_S):
             self._read(self.look)
 

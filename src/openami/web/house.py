@@ -39,7 +39,7 @@ def open_house(town: LakeTown) -> FastAPI:
     if gate.tokens is not None:
         gate.tokens.external = settings.external
     hooks = Hooks(gate, lambda: town.site)
-    ahead = Ahead(town, lambda: app.state.room.standing.now(Reach(everything=True), lambda: gate.now_s))
+    ahead = Ahead(town, (lambda: app.state.room.standing.now(Reach(everything=True), lambda: gate.now_s), town.look_at_names))
 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:

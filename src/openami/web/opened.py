@@ -18,20 +18,22 @@ import sqlalchemy as sa
 from ..control.policy import load_policies
 from ..day import Site
 from ..day.found import Found, ProposalRow, SuspectRow
-from ..readings import CHANNELS, CHECKS, IMPORT_WH, MISSING, Bool, Calendar, Channel
+from ..readings import CHANNELS, CHECKS, IMPORT_WH, MISSING, Bool, Calendar, Channel, Int64
 from ..registry import NodeKind
 from ..store.deployment import Folder
 from ..store.journal_at import open_journal
 from ..store.keys import MasterKey, load_master_key
 from ..store.rows import account, meter, usage_point
 from . import townbook as tb
+from .by_name import ByName
 from .closed_days import KINDS, ClosedDay, ClosedDays, ShardDay, node_hours
 from .one_account import OneAccount, last_heard, withheld
 from .one_meter import channels_of, day_column
 
 Stamp = tuple[int, int, int]
 """What tells a data folder from the one that lay there before."""
-LISTED, CHOICES, TEXT_MOST, MANY = 12, 200, 5_000, 500
+LISTED, CHOICES, MANY = 12, 200, 500
+NOBODY = np.zeros(0, np.int64)
 RUNNING = frozenset(c for c in CHECKS if str(c.name).lower() in ("missing", "duplicate", "spike", "plausibility", "frozen", "zero"))
 
 
@@ -59,6 +61,7 @@ class OpenedTown:
         self._master: MasterKey | None = None
         self._one = OneAccount(self.site, self._closed.note)
         self._found = Found(self.site.lake)
+        self.names = ByName(self.site)
 
     @property
     def calendar(self) -> Calendar:
@@ -137,7 +140,7 @@ class OpenedTown:
         for shard, own in sorted(found.shards.items()):
             wanted = np.flatnonzero(_asked(found, own, query))
             if named is not None:
-                wanted = wanted[np.isin(wanted, named.get(shard, []))]
+                wanted = wanted[np.isin(wanted, named.get(shard, NOBODY))]
             total += wanted.size
             page += self._rows(found, shard, wanted[skip : skip + query.limit - len(page)].tolist())
             skip = max(0, skip - wanted.size)
@@ -149,22 +152,15 @@ class OpenedTown:
             found.names if len(found.names) <= CHOICES else (),
         )
 
-    def _matching(self, text: str) -> dict[int, list[int]]:
-        """shard -> indexes of meters whose serial, usage point or account is `text`, or else holds it: at most TEXT_MOST of each."""
-        columns = (meter.c.serial, usage_point.c.name, account.c.number)
-        exact = [column == text for column in columns]
-        within = [sa.func.lower(column).contains(text.lower(), autoescape=True) for column in columns]
+    def _matching(self, text: str) -> dict[int, Int64]:
+        """shard -> indexes of meters whose serial, usage point or account is `text`, or else holds it."""
+        found: dict[int, list[int]] = {}
         with self.site.rows.begin() as connection:
-            for conditions in (exact, within):
-                found: dict[int, list[int]] = {}
-                for column, condition in zip(columns, conditions, strict=True):
-                    serials = _SERIALS[column.table.name].where(condition).limit(TEXT_MOST)
-                    query = sa.select(meter.c.shard, meter.c.index).where(meter.c.serial.in_(serials))
-                    for shard, index in connection.execute(query):
-                        found.setdefault(shard, []).append(index)
-                if found:
-                    break
-        return found
+            for column in (meter.c.serial, usage_point.c.name, account.c.number):
+                serials = _SERIALS[column.table.name].where(column == text)
+                for shard, index in connection.execute(sa.select(meter.c.shard, meter.c.index).where(meter.c.serial.in_(serials))):
+                    found.setdefault(shard, []).append(index)
+        return {shard: np.array(own, np.int64) for shard, own in found.items()} or self.names.holding(text)
 
     def _named(self, shard: int, indexes: list[int]) -> list[_Who]:
         """The meters at these places, in their order; those that hang nowhere now are left out."""

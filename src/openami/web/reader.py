@@ -84,6 +84,10 @@ class LakeTown:
         """The day's columns and sums; DamagedDay where they cannot be read."""
         return self._ask(lambda town: town.closed(day))
 
+    def look_at_names(self) -> None:
+        """Read what meters are called before somebody looks for a part of it."""
+        self._ask(lambda town: town.names.look())
+
     def overview(self, day: date, feeders: Set[str] | None = None) -> tb.Overview:
         return self._ask(lambda town: town.overview(day, feeders))
 
