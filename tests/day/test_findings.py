@@ -24,6 +24,7 @@ from openami.readings import IMPORT_WH, MISSING64, Quality
 from openami.registry import NodeKind
 from openami.store.deployment import Folder
 from openami.store.heard import Heard, MeterEvent
+from openami.store.rows import usage_point
 
 from .sites import FIRST, make_site, make_town, pushes
 
@@ -232,6 +233,25 @@ def test_the_findings_are_exported(whole, tmp_path, form):
     if form == "csv":
         rows = list(csv.DictReader((tmp_path / "outages.csv").open()))
         assert [row["day"] for row in rows] == [SECOND.isoformat()]
+
+
+def test_a_meter_that_nobody_can_place_is_named_and_lowers_the_coverage_above(whole, tmp_path):
+    """Its usage point ended the day before; it goes on counting."""
+    site = copy_of(whole[0], tmp_path)
+    home = site.index_of(0, SECOND)
+    meter = home.serials[int(np.flatnonzero(home.is_consumer)[0])]
+    with site.rows.begin(writing=True) as connection:
+        connection.execute(usage_point.update().where(usage_point.c.meter == meter).values(until=SECOND))
+    told = CliRunner().invoke(app, ["losses", "--data", str(site.folder.root), "--json"], catch_exceptions=False)
+    rows = [json.loads(line) for line in told.output.splitlines()]
+    (feeder,) = (row for row in rows if row.get("level") == "feeder")
+    usual = next(account for account in Found(site.lake).accounts(SECOND) if account.node == feeder["node"])
+    assert [row["doubt"] for row in rows if meter in row.get("doubt", "")] == [
+        f"meter {meter} hangs nowhere; its energy counts at no node, and lowers the coverage of {feeder['node']}"
+    ]
+    assert feeder["coverage"] < usual.coverage
+    assert feeder["loss_wh"] == usual.loss_wh, "a feeder's ledger is its meter less its transformers' meters"
+    assert feeder["likely_wh"] < usual.likely_wh
 
 
 def copy_of(site: Site, where) -> Site:

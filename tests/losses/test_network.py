@@ -6,7 +6,7 @@ from datetime import date
 
 import numpy as np
 
-from openami.losses.network import Edge, Level, Node, children_first, tree_of_index, tree_on
+from openami.losses.network import Edge, Level, Node, children_first, tree_of_index, tree_on, with_fuses
 
 from .towns import one_feeder
 
@@ -35,6 +35,19 @@ def test_an_edge_holds_from_since_and_before_until():
     trees = {day: tree_on(day, NODES, [*WIRES, *moved, HOMES[1]], OWN, SERIALS) for day in (date(2026, 1, 14), DAY)}
     assert [tree.names[tree.meter_node[0]] for tree in trees.values()] == ["T1", "T2"]
     assert all(not tree.faults for tree in trees.values())
+
+
+def test_a_transformers_phases_are_fuses_where_two_homes_hang_on_one():
+    serials = [*"abcdef", "m1", "m2", "mF"]
+    homes = [Edge(each, "T1" if each < "e" else "T2", LONG_AGO) for each in "abcdef"]
+    tree = tree_on(DAY, NODES, WIRES + homes, OWN, serials)
+    fused = with_fuses(tree, {0: "R", 1: "R", 2: "Y", 3: "RYB", 4: "B", 5: "B", 6: "RYB"})
+    assert fused.names[4:] == ("T1 R", "T2 B")
+    assert [fused.names[k] for k in fused.meter_node[:6]] == ["T1 R", "T1 R", "T1", "T1", "T2 B", "T2 B"]
+    assert [fused.names[k] for k in fused.parent[4:]] == ["T1", "T2"]
+    assert fused.below_first.tolist().index(4) < fused.below_first.tolist().index(2), "children come before their parents"
+    assert with_fuses(fused, {0: "R", 1: "R"}) is fused
+    assert with_fuses(tree, {}) is tree
 
 
 def test_a_ring_is_named_cut_and_leaves_the_rest():

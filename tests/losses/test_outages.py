@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from openami.errors import RequestError
 from openami.losses.network import Level, Tree, children_first
-from openami.losses.outages import NEVER, SERVICE, Outage, Sign, Signs, find_outages, locate
+from openami.losses.outages import NEVER, SERVICE, Outage, Sign, Signs, find_outages, locate, with_node_meters
 from openami.losses.reliability import Planned, daily_saidi, indices, is_planned, major_event_days, outage_slots, seconds_out
 from openami.studies.outage import one_run
 
@@ -53,6 +55,30 @@ def places(found):
 )
 def test_the_place_despite_lost_gasps(meters, place):
     assert places(find_outages(TREE, signs(*gasps(meters)))) == [place]
+
+
+def test_whoever_gasps_again_was_back_in_between():
+    """Meter 0's breath is lost; it is out a second time, and each time as long as its neighbours."""
+    homes = range(HOMES)
+    first = [*gasps(homes), *((m, 2000, Sign.BREATH) for m in homes if m)]
+    again = [*gasps(homes, 5000), *((m, 6000, Sign.BREATH) for m in homes)]
+    found = find_outages(TREE, signs(*first, *again))
+    assert places(found) == [("phase", "P0"), ("phase", "P0")]
+    assert [o.back_s.tolist() for o in found] == [[2000] * HOMES, [6000] * HOMES]
+
+
+def test_whoever_was_never_heard_is_out_again_with_its_neighbours():
+    heard = range(1, HOMES)
+    words = [*gasps(heard), *((m, 2000, Sign.BREATH) for m in heard), *gasps(heard, 5000), *((m, 6000, Sign.BREATH) for m in heard)]
+    assert [o.customers for o in find_outages(TREE, signs(*words))] == [HOMES, HOMES]
+
+
+def test_the_meters_of_dark_nodes_are_dark_with_them():
+    own = replace(TREE, own_meter=np.array([-1, -1, -1, -1, 30, 31, 29], np.int32))
+    (found,) = find_outages(own, signs(*gasps([*range(7), *range(9, 15)]), *((m, 2000 + m, Sign.BREATH) for m in range(16))))
+    whole = with_node_meters(own, found)
+    assert whole.meters.tolist() == [*found.meters.tolist(), 30]
+    assert whole.back_s[-1] == found.back_s.max()
 
 
 def test_two_fuses_of_two_transformers_are_two_outages():

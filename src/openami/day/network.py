@@ -83,7 +83,8 @@ def network_of(site: Site, index: ShardIndex, day: date, wh: Int32 | None = None
             for node in ratings
             if node.name in names and node.rating_kva is not None and not node.rating_kva > 0
         ]
-        faults += _orphans(index, wh)
+    tree, unplaced = _with_unplaced(replace(tree, faults=tuple(faults)), index, own, wh)
+    faults = [f for f in tree.faults if f.who not in {own.who for own in unplaced}] + unplaced
     load = np.zeros(len(tree.names))
     place = {name: k for k, name in enumerate(tree.names)}
     for name, wh_per_day in found.assessed:
@@ -153,15 +154,23 @@ def _as_registered(tree: Tree, index: ShardIndex, dts: list[int], day: date) -> 
     )
 
 
-def _orphans(index: ShardIndex, wh: Int32 | None) -> list[Fault]:
-    """Meters that count and hang nowhere."""
-    if wh is None:
-        return []
-    counts = ((wh != MISSING) & (wh > 0)).any(axis=0)
-    return [
-        Fault("orphan_meter", index.serials[k], f"meter {index.serials[k]} hangs nowhere; its energy counts at no node")
-        for k in np.flatnonzero(counts & ~(index.is_consumer | index.is_transformer | index.is_feeder))
-    ]
+def _with_unplaced(tree: Tree, index: ShardIndex, own: Int64, wh: Int32 | None) -> tuple[Tree, list[Fault]]:
+    """The tree with meters that count and hang nowhere as a doubt at the topmost nodes of the shard: each may hang below any of them, or be no
+    consumer's at all, as likely. Beside it, who they are."""
+    tops = [k for k in own.tolist() if tree.parent[k] < 0 and tree.levels[k] is not Level.TRANSFORMER]
+    if wh is None or not tops:
+        return tree, []
+    placed = index.is_consumer | index.is_transformer | index.is_feeder | (tree.meter_node >= 0)
+    placed[[*tree.own_meter[tree.own_meter >= 0].tolist(), *tree.maybe_meter.tolist()]] = True
+    unplaced = np.flatnonzero(((wh != MISSING) & (wh > 0)).any(axis=0) & ~placed)
+    where = tree.names[tops[0]] if len(tops) == 1 else f"{len(tops)} nodes from {tree.names[tops[0]]} to {tree.names[tops[-1]]}"
+    said = f"hangs nowhere; its energy counts at no node, and lowers the coverage of {where}"
+    return replace(
+        tree,
+        maybe_meter=np.concatenate([tree.maybe_meter, np.repeat(unplaced, len(tops)).astype(np.int32)]),
+        maybe_node=np.concatenate([tree.maybe_node, np.tile(tops, unplaced.size).astype(np.int32)]),
+        maybe_share=np.concatenate([tree.maybe_share, np.full(unplaced.size * len(tops), 1 / (len(tops) + 1))]),
+    ), [Fault("orphan_meter", index.serials[k], f"meter {index.serials[k]} {said}") for k in unplaced.tolist()]
 
 
 def _meters_below(tree: Tree) -> Int64:

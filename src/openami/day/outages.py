@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import InputError
-from ..losses.network import Tree
-from ..losses.outages import NEVER, SERVICE, Outage, Sign, Signs, find_outages
+from ..losses.network import Tree, with_fuses
+from ..losses.outages import NEVER, SERVICE, Outage, Sign, Signs, find_outages, with_node_meters
 from ..losses.reliability import MOMENTARY_S, Planned, is_planned, outage_slots
 from ..readings import IMPORT_WH, MISSING, MISSING64, Bool, Int32
 from ..registry import ShardIndex
@@ -64,14 +64,13 @@ def supply_events(site: Site, first: date, last: date) -> list[MeterEvent]:
 def outages_of(site: Site, day: date, shard: int, events: Sequence[MeterEvent], drawn: Drawn | None = None) -> DayOutages:
     """The outages that touch a (day, shard). Silence is read from `raw`, where the day has any. drawn: as for `network_of`."""
     index = site.index_of(shard, day)
-    tree, calendar = network_of(site, index, day, drawn=drawn).tree, site.calendar
+    tree, calendar = with_fuses(network_of(site, index, day, drawn=drawn).tree, site.rows.phases(shard, day)), site.calendar
     start_s, end_s = calendar.day_start(day), calendar.day_start(day + timedelta(days=1))
     wh = _raw_wh(site, day, shard)
     signs = _signs(index, events, start_s, end_s)
     if wh is not None:
-        quiet = _silence(tree, wh, start_s, calendar.interval_s)
-        again = _counts_again(tree, signs, wh, start_s, calendar.interval_s)
-        signs = Signs(*(np.concatenate(each) for each in zip(*((s.meter, s.at_s, s.sign) for s in (signs, quiet, again)), strict=True)))
+        near = _gasps(tree, signs, len(wh), start_s, calendar.interval_s)
+        signs = signs.plus(_read_from(tree, wh, near, start_s, calendar.interval_s))
     found = find_outages(tree, signs)
     if wh is not None:
         found = [one for outage in found if (one := _without_counting(outage, wh, start_s, calendar.interval_s)) is not None]
@@ -101,7 +100,9 @@ def _tell(site: Site, day: date, shard: int, events: Sequence[MeterEvent]) -> in
     wh = _raw_wh(site, day, shard)
     slots, calendar = site.calendar.slots(day), site.calendar
     sure = [o for o in found.outages if o.gasps and o.end_s is not None]
-    whole, _ = outage_slots(sure, found.index.meters, calendar.day_start(day), slots, calendar.interval_s)
+    whole, _ = outage_slots(
+        [with_node_meters(found.tree, o) for o in sure], found.index.meters, calendar.day_start(day), slots, calendar.interval_s
+    )
     if wh is not None:
         whole &= ~((wh != MISSING) & (wh > 0))
     wanted, known = _runs(whole), _known(site, day, shard)
@@ -144,40 +145,56 @@ def _signs(index: ShardIndex, events: Sequence[MeterEvent], start_s: int, end_s:
     return Signs(meter.astype(np.int32), at_s, kind.astype(np.int8))
 
 
-def _silence(tree: Tree, wh: Int32, start_s: int, interval_s: int) -> Signs:
+def _gasps(tree: Tree, signs: Signs, slots: int, start_s: int, interval_s: int) -> list[tuple[int, np.ndarray]]:
+    """(slot, meters) wherever somebody gasped in the day: those around the one who did."""
+    gasps = np.flatnonzero(signs.sign == Sign.GASP)
+    clusters = {
+        (int(tree.meter_node[m]), int(at - start_s) // interval_s) for m, at in zip(signs.meter[gasps], signs.at_s[gasps], strict=True)
+    }
+    return [(slot, _around(tree, node)) for node, slot in sorted(clusters) if node >= 0 and 0 <= slot < slots]
+
+
+def _read_from(tree: Tree, wh: Int32, near: list[tuple[int, np.ndarray]], start_s: int, interval_s: int) -> Signs:
+    """What the intervals say. Energy counted in an interval in which somebody around gasps is no word of supply at its end: it may have come
+    before."""
+    counted = (wh != MISSING) & (wh > 0)
+    alive = counted.copy()
+    for slot, meters in near:
+        alive[slot, meters] = False
+    return _silence(tree, wh, counted, alive, start_s, interval_s).plus(_counts_again(alive, near, start_s, interval_s))
+
+
+def _silence(tree: Tree, wh: Int32, counted: Bool, alive: Bool, start_s: int, interval_s: int) -> Signs:
     """A meter that counted in one interval and has no value in the next is silent from the end of the first; one that counts again has supply
-    from the beginning of that interval."""
-    counted, none = (wh != MISSING) & (wh > 0), wh == MISSING
+    by the end of that interval: it may have come back in its middle."""
+    none = wh == MISSING
     hangs = (tree.meter_node >= 0)[None, :]
     falls_slot, falls = np.nonzero(counted[:-1] & none[1:] & hangs)
-    back_slot, back = np.nonzero(none[:-1] & counted[1:] & hangs)
-    at = np.concatenate([start_s + (falls_slot + 1) * interval_s, start_s + (back_slot + 1) * interval_s]).astype(np.int64)
+    back_slot, back = np.nonzero(none[:-1] & alive[1:] & hangs)
+    at = np.concatenate([start_s + (falls_slot + 1) * interval_s, start_s + (back_slot + 2) * interval_s]).astype(np.int64)
     sign = np.concatenate([np.full(falls.size, Sign.SILENT), np.full(back.size, Sign.SPOKE)]).astype(np.int8)
     return Signs(np.concatenate([falls, back]).astype(np.int32), at, sign)
 
 
-def _counts_again(tree: Tree, signs: Signs, wh: Int32, start_s: int, interval_s: int) -> Signs:
-    """For each meter on a node where somebody gasped: the end of its first whole interval with energy after that gasp, as word that it has supply:
-    where a breath is lost, this ends its outage."""
-    gasps = np.flatnonzero(signs.sign == Sign.GASP)
-    meters, ends = [], []
-    counted = (wh != MISSING) & (wh > 0)
-    clusters = {
-        (int(tree.meter_node[m]), int(at - start_s) // interval_s) for m, at in zip(signs.meter[gasps], signs.at_s[gasps], strict=True)
-    }
-    for node, slot in sorted(clusters):
-        if node < 0 or slot + 1 >= len(wh) or slot < 0:
-            continue
-        above = int(tree.parent[node])
-        below = np.flatnonzero((tree.meter_node == node) | ((above >= 0) & np.isin(tree.meter_node, np.flatnonzero(tree.parent == above))))
-        later = counted[slot + 1 :, below]
-        some = later.any(axis=0)
-        meters.append(below[some])
-        ends.append(start_s + (slot + 1 + later.argmax(axis=0)[some] + 1) * interval_s)
-    if not meters:
-        return Signs(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int8))
-    meter, at = np.concatenate(meters), np.concatenate(ends)
-    return Signs(meter.astype(np.int32), at.astype(np.int64), np.full(meter.size, Sign.SPOKE, np.int8))
+def _counts_again(alive: Bool, near: list[tuple[int, np.ndarray]], start_s: int, interval_s: int) -> Signs:
+    """For each meter around one that gasped: the end of its first whole interval with energy after that gasp, as word that it has supply: where a
+    breath is lost, this ends its outage."""
+    meters, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for slot, below in near:
+        later = alive[slot + 1 :, below]
+        if later.size:
+            some = later.any(axis=0)
+            meters.append(below[some])
+            ends.append(start_s + (slot + 1 + later.argmax(axis=0)[some] + 1) * interval_s)
+    meter = np.concatenate(meters).astype(np.int32)
+    return Signs(meter, np.concatenate(ends).astype(np.int64), np.full(meter.size, Sign.SPOKE, np.int8))
+
+
+def _around(tree: Tree, node: int) -> np.ndarray:
+    """The meters of a node, of its sisters, and on the node above them."""
+    above = int(tree.parent[node])
+    beside = (above >= 0) & (np.isin(tree.meter_node, np.flatnonzero(tree.parent == above)) | (tree.meter_node == above))
+    return np.flatnonzero((tree.meter_node == node) | beside)
 
 
 def _without_counting(outage: Outage, wh: Int32, start_s: int, interval_s: int) -> Outage | None:

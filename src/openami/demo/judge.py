@@ -27,6 +27,7 @@ from ..readings import CHANNEL_BY_NAME, CHECKS, ESTIMATED_BITS, IMPORT_WH, MISSI
 from ..registry import NodeKind
 from ..store.journal import Journal
 from .asked import Answered
+from .darkness import LOCATED, ZERO, compared, counts_nothing, planted
 
 LISTED = 10
 """Of the audit's lists, so many rows stand in the report."""
@@ -48,6 +49,7 @@ def truth(town: Town, plan: Plan) -> dict[str, Any]:
         "theft": {serial(k): shape for k, shape in plan.theft.items()},
         "broken": {serial(k): {"how": how, "slots": (first, last)} for k, (how, first, last) in plan.broken.items()},
         "mapped_wrong": {serial(k): {"true": true, "registry": town.points[k].transformer} for k, true in plan.mapped_wrong.items()},
+        "outages": planted(town, plan),
         "sent_by_kind": plan.sent_by_kind(),
         "refusals": expected_refusals(town, plan),
     }
@@ -68,6 +70,7 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome, answered: Answe
     refusals = expected_refusals(town, plan)
     money = _money(site)
     balance = _balance(site)
+    outages, located = compared(site, town, plan)
     holds = {
         "every reading that arrived is in raw exactly once": bool((raw == expected).all())
         and _other_channels(site, town, plan, place, answered),
@@ -79,6 +82,8 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome, answered: Answe
         )
         and answered.rows == int((pushed[answered.meters] == MISSING).sum()),
         "every quarantined frame has the planted cause": _quarantined_as_planted(town, plan, outcome, quarantine, left_out),
+        LOCATED: located,
+        ZERO: counts_nothing(town, plan, validated, quality),
         "every reading of a meter that counts wrong is flagged by its check": _broken_flagged(plan, quality),
         "as many pushes confirmed as frames taken in": _confirmed(outcome, frames, quarantine),
         **money.pop("holds"),
@@ -113,6 +118,7 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome, answered: Answe
         },
         "money": money,
         "losses": balance,
+        "outages": outages,
         "suspicion": _suspicion(site, town, plan, balance["transformers"]),
         "holds": holds,
         "fingerprint": _fingerprint(validated, quality),

@@ -36,6 +36,7 @@ from ..store.lake import Lake
 from ..store.rows import Rows
 from . import judge
 from .asked import ask_meters
+from .darkness import announce
 from .supplied import supply
 
 TARIFFS = ("BR-DS2", "BR-DS2-TOU")
@@ -116,6 +117,7 @@ def _work(partial: Folder, town: Town, plan: Plan, stage: Stage, started: float)
     step(1)
     times["ask_s"] = time.perf_counter() - at
     at = time.perf_counter()
+    announce(site, plan)
     close_all(site, stage("Validate, bill, balance", town.days * len(site.rows.shards())))
     times["close_s"] = time.perf_counter() - at
     at = time.perf_counter()

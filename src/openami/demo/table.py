@@ -44,6 +44,7 @@ def print_report(report: dict[str, Any]) -> None:
     _checks(table, report)
     _asked(table, report)
     _supply(table, report)
+    _outages(table, report)
     _suspicion(table, report)
     _figures(table, report)
     _losses(table, report)
@@ -61,10 +62,9 @@ def _section(table: Table, title: str) -> None:
 def _frames(table: Table, report: dict[str, Any]) -> None:
     planned = report["frames"]["planned"]
     _section(table, "Frames")
-    sent = sum(planned.values()) - planned.get("lost", 0)
-    table.add_row(
-        "  sent / received", f"{sent:,}", f"{report['frames']['received']:,}", f"{planned.get('lost', 0):,} more were lost on the way"
-    )
+    lost = planned.get("lost", 0) + planned.get("unheard", 0)
+    sent = sum(planned.values()) - lost
+    table.add_row("  sent / received", f"{sent:,}", f"{report['frames']['received']:,}", f"{lost:,} more were lost on the way")
     for cause, count in report["quarantine"].items():
         table.add_row(
             f"  quarantined: {cause.replace('_', ' ')}",
@@ -110,6 +110,18 @@ def _supply(table: Table, report: dict[str, Any]) -> None:
             table.add_row(
                 f"  payment to light {one['account']}", "", f"{one['took_s']} s", f"the meter closes {one['closing'].replace('_', ' ')}"
             )
+
+
+def _outages(table: Table, report: dict[str, Any]) -> None:
+    """Each planted outage with its customers, planted and found."""
+    outages = report["outages"]
+    _section(table, "Outages")
+    for one in outages["planted"]:
+        found = one["found"]
+        note = f"{one['gasps_heard']} gasps heard" + (", announced" if one["planned"] else "")
+        table.add_row(f"  {one['level']} {one['node']}, customers", str(one["customers"]), str(found["customers"]) if found else "-", note)
+    told = [f"SAIDI {outages['saidi_min']:.1f} min, MAIFI {outages['maifi']:.3f}"] if outages["saidi_min"] is not None else []
+    table.add_row("  interruptions per customer (SAIFI)", "", "-" if outages["saifi"] is None else f"{outages['saifi']:.3f}", *told)
 
 
 def _suspicion(table: Table, report: dict[str, Any]) -> None:

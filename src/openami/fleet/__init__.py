@@ -3,6 +3,7 @@
     households.py   real consumption of 400 households (Swiss, CC BY-SA 4.0), as it was measured, defects included
     town.py         a constructed town around them: feeders, transformers, phases, accounts, keys; what truly flows in each wire
     faults.py       what goes wrong, planted by seed: lost, repeated, late and forged frames, wrong clocks and keys, theft, wrong mapping
+    outages.py      a fuse, a transformer, a feeder without supply in the last evening, and whose last gasps are lost
     meter.py        one simulated meter: its layout, keys and counter; makes the bytes of each push
     device.py       one meter as a full DLMS/COSEM server: identity, objects, associations, and a life behind them
     serve.py        serves it on a TCP port, wrapper or HDLC; serve_udp.py: on a UDP port

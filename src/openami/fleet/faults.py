@@ -16,6 +16,7 @@ import numpy as np
 
 from ..readings import MISSING, Bool, Quality
 from .households import SLOTS_PER_DAY
+from .outages import SLOT_S, Dark, plant_outages, with_supply
 from .town import Town
 
 
@@ -32,15 +33,20 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"  # from a meter that nobody registered: unknown_meter
     CLOCK_RESET = "clock_reset"  # stamped in the year 2000: out_of_day
     CLOCK_FAST = "clock_fast"  # stamped three slots ahead: taken in, at the wrong place
+    GASP = "gasp"  # a status word: supply is going
+    BREATH = "breath"  # a status word: supply is back
+    UNHEARD = "unheard"  # a gasp or breath that never reaches the head-end
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """One attempted push: the reading of `slot`, stamped as `stamp_slot` (slots from the first day's midnight; None = year 2000)."""
+    """One attempted push: the reading of `slot`, stamped as `stamp_slot` (slots from the first day's midnight; None = year 2000). at_s: of a gasp or
+    breath, when it is said, UTC seconds."""
 
     kind: Kind
     slot: int
     stamp_slot: int | None
+    at_s: int = 0
 
 
 @dataclass(slots=True)
@@ -58,6 +64,7 @@ class Plan:
     theft: dict[int, str] = field(default_factory=dict)
     mapped_wrong: dict[int, str] = field(default_factory=dict)
     broken: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    dark: list[Dark] = field(default_factory=list)
 
     def arriving(self, meter: int) -> Iterator[Send]:
         """The sends of `meter` whose reading must reach the day grid, in order."""
@@ -69,7 +76,7 @@ class Plan:
 
 TAKEN_IN = frozenset({Kind.PLAIN, Kind.LATE, Kind.RESEND, Kind.CLOCK_FAST})
 BREAKS = {"stuck": Quality.FROZEN, "dead": Quality.ZERO, "jump": Quality.PLAUSIBILITY, "backwards": Quality.PLAUSIBILITY}
-"""How a meter counts wrong, and the check that must see it: the same value for 7.5 h, nothing for 16 h, 60 kWh or -1.5 kWh in a quarter hour."""
+"""How a meter counts wrong, and the check that must see it: the same value for 9 h, nothing for 16 h, 60 kWh or -1.5 kWh in a quarter hour."""
 CLOCK_FAST_SLOTS = 3
 YEAR_2000 = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp())
 
@@ -106,8 +113,11 @@ def plant(town: Town) -> Plan:
     plan.clock_fast[next(rest)] = (slots // 5, slots // 5 + slots // 4)
     for how in BREAKS:
         _break(town, plan, next(rest), how)
+    plan.dark = plant_outages(town, {*plan.wrong_key, *(k for k, (_, last) in plan.silent.items() if last == slots)})
     for k in range(len(town.meters)):
         plan.sends.append(_sends(rng, plan, k, slots, healthy=k not in _taken(plan)))
+    for outage in plan.dark:
+        _go_dark(town, plan, outage)
     plan.sends.append([Send(Kind.UNKNOWN, s, s) for s in range(0, slots, 12)])
     return plan
 
@@ -185,7 +195,7 @@ def _steal(rng: np.random.Generator, town: Town, plan: Plan, meter: int, shape: 
 def _break(town: Town, plan: Plan, meter: int, how: str) -> None:
     """The meter counts wrong for a while of the first day."""
     own = town.metered_wh[meter]
-    first, last = {"stuck": (30, 60), "dead": (20, 84), "jump": (50, 51), "backwards": (61, 62)}[how]
+    first, last = {"stuck": (28, 64), "dead": (20, 84), "jump": (50, 51), "backwards": (61, 62)}[how]
     plan.broken[meter] = (how, first, last)
     own[first:last] = {"stuck": max(int(own[first]), 40), "dead": 0, "jump": 60_000, "backwards": -1_500}[how]
 
@@ -220,6 +230,27 @@ def _sends(rng: np.random.Generator, plan: Plan, meter: int, slots: int, *, heal
         else:
             queue.extend(_mishap(rng, luck[s], s))
     return _replays_behind_newer([send for _, send in sorted(queue, key=lambda item: item[0])])
+
+
+def _go_dark(town: Town, plan: Plan, outage: Dark) -> None:
+    """The meters of an outage push nothing while it is dark: an interval wholly in it is never captured, the one in which it began is pushed when
+    supply is back. A transformer's own meter is dark with it; a feeder's stands in the substation and is not."""
+    supply = with_supply(town, outage)
+    begins_s = town.calendar.day_start(town.first_day)
+    dark = set(np.flatnonzero(supply == 0).tolist())
+    first, last = (outage.start_s - begins_s) // SLOT_S, (outage.end_s - begins_s) // SLOT_S
+    own = [town.consumers + k for k, t in enumerate(town.transformers) if outage.node in (t.name, t.feeder)]
+    for k in (*outage.meters, *own):
+        if k in plan.wrong_key:
+            continue
+        kept = [s for s in plan.sends[k] if s.slot not in dark or s.kind is Kind.CLOCK_RESET]
+        held = [s for s in kept if s.slot == first < last]
+        rest = [s for s in kept if s.slot != first or first == last]
+        gasp, breath = outage.gasps.get(k), outage.breaths.get(k)
+        words = [Send(Kind.GASP, first, None, gasp) if gasp else Send(Kind.UNHEARD, first, None)] if k in outage.meters else []
+        words += [Send(Kind.BREATH, last, None, breath) if breath else Send(Kind.UNHEARD, last, None)] if k in outage.meters else []
+        at = next((n for n, s in enumerate(rest) if s.slot >= last and s.kind is Kind.PLAIN), len(rest))
+        plan.sends[k] = _replays_behind_newer([*rest[:at], *words, *held, *rest[at:]])
 
 
 def _replays_behind_newer(sends: list[Send]) -> list[Send]:

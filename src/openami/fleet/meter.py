@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..cosem import ciphering, notification, wrapper
+from ..cosem.axdr import Data
 from ..cosem.ciphering import Keys
 from ..cosem.clock import CosemDateTime
 from ..cosem.push import PushLayout, push_body
-from ..errors import MeterError
+from ..cosem.register_push import STATUS_WORD_OBIS, RegisterRow, register_body, register_layout_for
+from ..errors import MeterError, RequestError
 
 PUSH_PORT = 64
 """wPort of the push association's client (IS 15959 part 2)."""
 METER_PORT = 1
 BLOCK_LOAD_PUSH = "0.5.25.9.0.255"
+EVENT_PUSH = "0.4.25.9.0.255"
+STATUS_BITS = 128
 DEVIATION_MINUTES = -330
 
 
@@ -34,7 +38,18 @@ class SimulatedMeter:
         clock_s: the meter's clock as it sends, stamp_s: the end of the interval, both UTC seconds; values: stored integers by channel name.
         """
         clock = CosemDateTime.from_stamp(clock_s, DEVIATION_MINUTES, 0)
-        body = push_body(self.layout, self.serial.encode(), clock, [(stamp_s, values)])
+        return self._sealed(push_body(self.layout, self.serial.encode(), clock, [(stamp_s, values)]))
+
+    def status(self, clock_s: int, bit: int) -> bytes:
+        """A push of the event status word with one bit set, as a wrapper frame, asking for confirmation; uses up one counter value."""
+        layout = register_layout_for(self.layout.maker, self.layout.model, EVENT_PUSH)
+        if layout is None:
+            raise RequestError(f"no layout is known for status words of {self.layout.maker} {self.layout.model}")
+        word = "".join("1" if each == bit else "0" for each in range(STATUS_BITS))
+        clock = CosemDateTime.from_stamp(clock_s, DEVIATION_MINUTES, 0)
+        return self._sealed(register_body(layout, self.serial.encode(), clock, [RegisterRow(clock_s, {(STATUS_WORD_OBIS, 2): word})]))
+
+    def _sealed(self, body: Data) -> bytes:
         plain = notification.DataNotification(self.counter & notification.MAX_LONG_INVOKE_ID, True, False, b"", body).encode()
         sealed = ciphering.seal(ciphering.GENERAL_GLO, self.system_title, self.security_control, self.counter, self.keys, plain)
         self.counter += 1

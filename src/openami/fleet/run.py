@@ -20,7 +20,9 @@ from .faults import TAKEN_IN, YEAR_2000, Kind, Plan, Send
 from .meter import BLOCK_LOAD_PUSH, SimulatedMeter
 from .town import Town
 
-CONFIRMED = TAKEN_IN | {Kind.CLOCK_RESET}
+WORDS = {Kind.GASP: 85, Kind.BREATH: 86}
+"""Bits of the event status word."""
+CONFIRMED = TAKEN_IN | {Kind.CLOCK_RESET, *WORDS}
 """Kinds whose sender is genuine, so that it gets a confirmation: out-of-day readings are journalled and confirmed too, and refused later."""
 
 
@@ -88,7 +90,7 @@ class _Pusher:
 
     async def run(self) -> None:
         for at, send in enumerate(self._fleet.plan.sends[self._number]):
-            if send.kind is not Kind.LOST:
+            if send.kind not in (Kind.LOST, Kind.UNHEARD):
                 await self._attempt(at, send)
             if self._fleet.tick:
                 self._fleet.tick(1)
@@ -126,13 +128,15 @@ class _Pusher:
         town, meter = self._fleet.town, self._meter
         if send.kind is Kind.REPLAY:
             return self._captured[send.slot], 0
+        invoke = meter.counter & 0xFFFFFF
+        if send.kind in WORDS:
+            return meter.status(send.at_s, WORDS[send.kind]), invoke
         stamp = (
             YEAR_2000 + 900 * (send.slot + 1)
             if send.stamp_slot is None
             else town.calendar.day_start(town.first_day) + 900 * (send.stamp_slot + 1)
         )
         values = {name: of_slots[send.slot] for name, of_slots in self._values.items()}
-        invoke = meter.counter & 0xFFFFFF
         frame = meter.push(stamp + 5, stamp, values)
         if send.kind is Kind.MALFORMED:
             cut = 8 + (len(frame) - 8) * 2 // 3

@@ -96,7 +96,8 @@ def build_town(seed: int, consumers: int, first_day: date, days: int, tariffs: t
     feeder_count = max(1, min(2, transformer_count)) if transformer_count <= 16 else -(-transformer_count // TRANSFORMERS_PER_FEEDER)
     transformer_of = np.arange(consumers) % transformer_count
     feeder_of = (np.arange(transformer_count) * feeder_count // transformer_count).astype(np.int32)
-    loads = _flows(true, transformer_of, transformer_count, feeder_of, feeder_count)
+    out = _out_of(true, transformer_of, transformer_count)
+    loads = _flows(out, _rating_kva(out), feeder_of, feeder_count)
     feeders = [Feeder(f"F{k + 1}", "SS-1 33/11 kV") for k in range(feeder_count)]
     transformers = [Transformer(f"DT-{k + 1:02d}", f"F{feeder_of[k] + 1}", int(loads.rating_kva[k])) for k in range(transformer_count)]
     meters, points = _registry(rng, true, transformer_of, feeder_of, feeders, transformers, first_day)
@@ -130,16 +131,37 @@ class _Flows:
     feeder_wh: Int32
 
 
-def _flows(true: Int32, transformer_of: Int64, transformers: int, feeder_of: Int32, feeders: int) -> _Flows:
-    """What each transformer's and feeder's meter sees: its consumers' true energy plus what the wires and the iron take."""
+def flow_again(town: Town, alive: np.ndarray) -> None:
+    """Let the meters of transformers and feeders count what flows now that consumers' true energy was changed. alive: the share of each slot in
+    which a transformer has supply, float64 [transformer, slot]."""
+    feeder_at = {f.name: k for k, f in enumerate(town.feeders)}
+    feeder_of = np.array([feeder_at[t.feeder] for t in town.transformers], np.int32)
+    rating = np.array([t.rating_kva for t in town.transformers], np.int64)
+    out = _out_of(town.true_wh[: town.consumers], town.true_transformer, len(town.transformers))
+    flows = _flows(out, rating, feeder_of, len(town.feeders), alive)
+    for wh in (town.true_wh, town.metered_wh):
+        wh[town.consumers :] = np.concatenate([flows.transformer_wh, flows.feeder_wh])
+
+
+def _out_of(true: Int32, transformer_of: np.ndarray, transformers: int) -> np.ndarray:
+    """What each transformer's consumers take, float64 [transformer, slot]."""
     out = np.zeros((transformers, true.shape[1]), np.float64)
     np.add.at(out, transformer_of, true)
+    return out
+
+
+def _rating_kva(out: np.ndarray) -> Int64:
+    """The smallest rating that carries each transformer's peak."""
     peak_kva = out.max(axis=1) * 4 / 1000 / 0.9
-    rating = np.array([next((r for r in RATINGS_KVA if r >= p), RATINGS_KVA[-1]) for p in peak_kva], np.int64)
+    return np.array([next((r for r in RATINGS_KVA if r >= p), RATINGS_KVA[-1]) for p in peak_kva], np.int64)
+
+
+def _flows(out: np.ndarray, rating: Int64, feeder_of: Int32, feeders: int, alive: np.ndarray | float = 1.0) -> _Flows:
+    """What each transformer's and feeder's meter sees: its consumers' true energy plus what the wires, and the iron while it is alive, take."""
     rated_wh = (rating * 250.0)[:, None]
     through = out + LOW_VOLTAGE_LOSS_SHARE * out**2 / rated_wh
-    upstream = through + NO_LOAD_SHARE * rated_wh + LOAD_LOSS_SHARE * through**2 / rated_wh
-    head = np.zeros((feeders, true.shape[1]), np.float64)
+    upstream = through + NO_LOAD_SHARE * rated_wh * alive + LOAD_LOSS_SHARE * through**2 / rated_wh
+    head = np.zeros((feeders, out.shape[1]), np.float64)
     np.add.at(head, feeder_of, upstream)
     rated_head = np.bincount(feeder_of, weights=rated_wh[:, 0], minlength=feeders)[:, None]
     head += FEEDER_LOSS_SHARE * head**2 / rated_head

@@ -226,9 +226,8 @@ class _Side:
         _spread_doubt(tree, doubt, variance, shift)
         for meter, node, share in zip(tree.maybe_meter, tree.maybe_node, tree.maybe_share, strict=True):
             energy = meters.wh[:, meter].astype(np.float64)
-            shift[:, node] += share * energy
+            missing_wh[:, node] += share * energy
             variance[Part.MAPPING, :, node] += share * (1 - share) * energy**2
-            expected[:, node] += meters.present[:, meter] + meters.missing[:, meter]
         return _Side(wh, estimated_wh, expected, present, missing_wh, shift, variance)
 
 

@@ -10,8 +10,8 @@ a node whose edge was cut because it lay on a ring: whoever may feed it knows le
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 
@@ -166,6 +166,35 @@ def tree_of_index(index: ShardIndex) -> Tree:
         maybe_node=np.zeros(0, np.int32),
         maybe_share=np.zeros(0),
         faults=tuple(missing),
+    )
+
+
+def with_fuses(tree: Tree, phase: Mapping[int, str]) -> Tree:
+    """The same tree with a node for each phase of a transformer on which two or more single-phase meters hang, "DT-1 R": what a fuse feeds.
+    phase: "R", "Y" or "B" by meter; others stay where they are, and so do meters that hang on phases already."""
+    groups: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for meter, own in phase.items():
+        node = int(tree.meter_node[meter])
+        if node >= 0 and len(own) == 1 and tree.levels[node] is Level.TRANSFORMER:
+            groups[node, own].append(meter)
+    known = set(tree.names)
+    fuses = {key: meters for key, meters in sorted(groups.items()) if len(meters) > 1 and f"{tree.names[key[0]]} {key[1]}" not in known}
+    if not fuses:
+        return tree
+    hangs, nodes = tree.meter_node.copy(), len(tree.names)
+    levels = [*tree.levels, *(Level.PHASE for _ in fuses)]
+    for k, meters in enumerate(fuses.values()):
+        hangs[meters] = nodes + k
+    parent = np.concatenate([tree.parent, np.array([node for node, _ in fuses], np.int32)])
+    return replace(
+        tree,
+        names=(*tree.names, *(f"{tree.names[node]} {own}" for node, own in fuses)),
+        levels=tuple(levels),
+        parent=parent,
+        below_first=children_first(parent),
+        own_meter=np.concatenate([tree.own_meter, np.full(len(fuses), -1, np.int32)]),
+        rating_kva=np.concatenate([tree.rating_kva, np.full(len(fuses), np.nan)]),
+        meter_node=hangs,
     )
 
 

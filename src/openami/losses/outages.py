@@ -54,6 +54,10 @@ class Signs:
         if not self.meter.shape == self.at_s.shape == self.sign.shape:
             raise RequestError(f"signs of {self.meter.shape}, {self.at_s.shape} and {self.sign.shape}; give one of each per event")
 
+    def plus(self, other: Signs) -> Signs:
+        """These and others together."""
+        return Signs(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in self.__slots__))
+
     def sorted(self) -> Signs:
         order = np.argsort(self.at_s, kind="stable")
         return Signs(self.meter[order], self.at_s[order], self.sign[order])
@@ -113,20 +117,23 @@ def find_outages(tree: Tree, signs: Signs, odds: Odds | None = None, window_s: i
     """All outages of the events' span, in the order of their starts.
 
     window_s: how long gasps are gathered after the first one before a place is told; longer is surer and later. Whoever is already out is not
-    asked again until it is back. A gasp that nothing explains better is an outage of a single connection, if it is believed at all.
+    asked again until it is back, by its own word or by its neighbours'. A gasp that nothing explains better is an outage of a single connection, if
+    it is believed at all.
     """
     belief = odds or Odds()
     events = signs.sorted()
     is_out: Bool = np.zeros(tree.meter_node.size, np.bool_)
+    back_s = np.full(tree.meter_node.size, NEVER, np.int64)
     found: list[Outage] = []
     k = 0
     while k < events.at_s.size:
         meter, sign = int(events.meter[k]), int(events.sign[k])
         if sign in (Sign.GASP, Sign.SILENT) and not is_out[meter]:
             stop = int(np.searchsorted(events.at_s, events.at_s[k] + window_s, side="right"))
+            is_out &= back_s > events.at_s[k]
             for outage in _episode(tree, events, slice(k, stop), is_out, belief, window_s):
                 found.append(replace(outage, back_s=_backs(tree, events, k, outage)))
-                is_out[outage.meters] = True
+                is_out[outage.meters], back_s[outage.meters] = True, found[-1].back_s
             for each in range(k, stop):
                 if events.sign[each] in (Sign.BREATH, Sign.SPOKE):
                     is_out[events.meter[each]] = False
@@ -136,6 +143,19 @@ def find_outages(tree: Tree, signs: Signs, odds: Odds | None = None, window_s: i
         if sign in (Sign.BREATH, Sign.SPOKE):
             is_out[meter] = False
     return found
+
+
+def with_node_meters(tree: Tree, outage: Outage) -> Outage:
+    """The same outage with the own meters of the node and of all nodes below it among those who were out, until the last customer was back."""
+    if outage.node == SERVICE:
+        return outage
+    dark = np.zeros(len(tree.names), np.bool_)
+    dark[outage.node] = True
+    for group in reversed(generations(tree.parent)):
+        dark[group] |= dark[tree.parent[group]]
+    own = tree.own_meter[dark & (tree.own_meter >= 0)]
+    back = np.full(own.size, outage.back_s.max(initial=0))
+    return replace(outage, meters=np.concatenate([outage.meters, own]), back_s=np.concatenate([outage.back_s, back]))
 
 
 def locate(tree: Tree, alive_cost: Float64, dead_cost: Float64, odds: Odds | None = None) -> list[tuple[int, Int32]]:
@@ -208,20 +228,22 @@ def _episode(tree: Tree, events: Signs, window: slice, is_out: Bool, odds: Odds,
 
 
 def _backs(tree: Tree, events: Signs, first: int, outage: Outage) -> Int64:
-    """When each customer's supply came back: its own first breath after the start. Where that is lost, its first other word is only a latest
-    time: the middle breath of those on the same node counts if it is earlier, else of the whole outage. NEVER where nobody has spoken yet."""
+    """When each customer's supply came back: its own first breath after the start. Where that is lost, its first other word, which another gasp is
+    too, is only a latest time: the middle breath of those on the same node counts if it is earlier, else of the whole outage. NEVER where nobody has
+    spoken yet."""
     breath, word = (np.full(outage.meters.size, NEVER, np.int64) for _ in range(2))
     place = {int(m): k for k, m in enumerate(outage.meters)}
     waiting = len(place)
     for k in range(first, events.at_s.size):
         if waiting == 0:
             break
-        at, when = place.get(int(events.meter[k])), int(events.at_s[k])
-        if at is None or events.sign[k] not in (Sign.BREATH, Sign.SPOKE) or when <= outage.start_s or word[at] < NEVER:
+        at, when, sign = place.get(int(events.meter[k])), int(events.at_s[k]), events.sign[k]
+        alive = sign in (Sign.BREATH, Sign.SPOKE) or (sign == Sign.GASP and when > outage.found_s)
+        if at is None or not alive or when <= outage.start_s or word[at] < NEVER:
             continue
         word[at] = when
         waiting -= 1
-        if events.sign[k] == Sign.BREATH:
+        if sign == Sign.BREATH:
             breath[at] = when
     back = np.minimum(word, breath)
     hangs = tree.meter_node[outage.meters]
