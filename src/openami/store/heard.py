@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from ..readings import Int64
+from ..readings import MISSING64, Int64
 from .rows import Rows, contact, meter
-from .sql import TEXT, insert, metadata
+from .sql import TEXT, insert, metadata, number_columns
 
 meter_event = sa.Table(
     "meter_event",
@@ -201,14 +201,11 @@ class Heard:
         """What the cumulative registers of a shard's meters grew from `first_s` to `last_s` (a day's two midnights): the meters' indexes and their
         rises, int64 both, of the meters whose both readings are there. From daily and billing rows alike; where both tell one midnight, the
         higher holds."""
-        column, stamp_s = register_reading.c[register], register_reading.c.stamp_s
-        before, after = (sa.func.max(sa.case((stamp_s == at_s, column))) for at_s in (first_s, last_s))
-        query = sa.select(meter.c.index, after - before).join(register_reading, register_reading.c.serial == meter.c.serial)
-        query = query.where(meter.c.shard == shard, register_reading.c.kind.in_(("daily", "billing")), stamp_s.in_((first_s, last_s)))
-        query = query.group_by(meter.c.index).having(before.is_not(None), after.is_not(None)).order_by(meter.c.index)
         with self._rows.begin() as connection:
-            found = np.array([tuple(row) for row in connection.execute(query)], np.int64).reshape(-1, 2)
-        return found[:, 0], found[:, 1]
+            before, after = (_registers_at(connection, shard, at_s, register_reading.c[register]) for at_s in (first_s, last_s))
+        both = min(before.size, after.size)
+        meter_index = np.flatnonzero((before[:both] != MISSING64) & (after[:both] != MISSING64))
+        return meter_index, after[meter_index] - before[meter_index]
 
     def count_registers(self, kind: str, stamp_s: int) -> int:
         """Of how many meters there is a row with that stamp."""
@@ -233,6 +230,25 @@ class Heard:
         query = sa.select(level_mark).where(level_mark.c.kind == kind, level_mark.c.since_s == since_s).order_by(level_mark.c.at_s)
         with self._rows.begin() as connection:
             return [Mark(*row) for row in connection.execute(query)]
+
+
+def _registers_at(connection: sa.Connection, shard: int, stamp_s: int, column: sa.Column[Any]) -> Int64:
+    """The daily and billing registers of a shard's meters with one stamp, int64 [meter], the higher where both tell, MISSING64 where none does. Each
+    meter is looked up: left to itself, SQLite reads all shards' registers for each shard."""
+    own = register_reading.c
+
+    def told(kind: str) -> bool:
+        some = sa.select(sa.literal(1)).select_from(register_reading).where(own.kind == kind, own.stamp_s == stamp_s)
+        return connection.execute(some.limit(1)).first() is not None
+
+    if not (kinds := [kind for kind in ("daily", "billing") if told(kind)]):
+        return np.zeros(0, np.int64)
+    of_meter = sa.select(sa.func.max(column)).where(own.kind.in_(kinds), own.stamp_s == stamp_s, own.serial == meter.c.serial)
+    value = sa.func.coalesce(of_meter.scalar_subquery(), int(MISSING64))
+    index, values = number_columns(connection, sa.select(meter.c.index, value.label("value")).where(meter.c.shard == shard))
+    found = np.full(int(index.max(initial=-1)) + 1, MISSING64, np.int64)
+    found[index] = values
+    return found
 
 
 def _note_heard(connection: sa.Connection, heard_s: Mapping[str, int]) -> None:

@@ -29,6 +29,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import DataError, InputError, RequestError, StorageError
+from ..readings import Int64
 
 ENVIRONMENT = "OPENAMI_DATABASE"
 metadata = sa.MetaData()
@@ -216,6 +217,15 @@ def raw_rows(connection: sa.Connection, query: sa.Select[Any]) -> list[Any]:
     cursor: Any = connection.execute(query).cursor
     found: list[Any] = cursor.fetchall()
     return found
+
+
+def number_columns(connection: sa.Connection, query: sa.Select[Any]) -> list[Int64]:
+    """The columns of a query of whole numbers without nulls, int64 each, in the order in which the database comes upon the rows. It joins each column
+    into one text, so that no row becomes an object: of a quarter of a million that is a third of the time, and other threads go on meanwhile."""
+    found = query.subquery()
+    join = sa.func.group_concat if connection.dialect.name == "sqlite" else sa.func.string_agg
+    texts = connection.execute(sa.select(*(join(sa.cast(column, sa.Text()), ",") for column in found.c))).one()
+    return [np.fromstring(text or "", np.int64, sep=",") for text in texts]
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Any:
