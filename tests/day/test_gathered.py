@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -33,7 +29,8 @@ from openami.store.grid import together
 from openami.store.journal import Journal
 from openami.store.keys import load_master_key
 
-from .sites import FIRST, RECEIVED_US, device, make_site, make_town, pushes, send
+from .killed import killable
+from .sites import FIRST, device, make_site, make_town, pushes, send
 
 HIGH = 3_000_000
 
@@ -144,44 +141,15 @@ def test_what_was_fetched_from_a_meter_stands_behind_what_it_pushed(site: Site, 
     assert (both.quality == np.where(there & (pushed.values != 7), Quality.DUPLICATE, 0)).all()
 
 
-COLLECT = """
-import sys
-from itertools import pairwise
-from pathlib import Path
-from openami.day import Site, collect
-from openami.store.contacts import PUSH_CLIENT, Contacts, WrappedKeys
-from openami.store.deployment import Folder
-import openami.day.collect
-sys.modules["openami.day.collect"].PACK_FRAMES = 100
-collect(Site.open(Folder(Path(sys.argv[1]))), lambda n: print(n, flush=True), save_frames=200)
-print("done", flush=True)
-"""
-
-
-def test_killed_anywhere_it_goes_on_where_it_was_put_away(site: Site, frames: list[bytes], at_once: dict[str, Any]) -> None:
-    """kill -9 after each few steps, until it is through."""
-    journal = Journal(site.folder.journal, create=True)
-    for at in range(0, len(frames), 500):
-        journal.append(frames[at : at + 500], RECEIVED_US)
-    journal.close()
-    rng, done, kills, read = random.Random(4), False, 0, 0
-    for _ in range(25):
-        worker = subprocess.Popen([sys.executable, "-c", COLLECT, str(site.folder.root)], stdout=subprocess.PIPE, text=True)
-        assert worker.stdout is not None
-        for _ in range(rng.randint(3, 5)):
-            line = worker.stdout.readline().strip()
-            if line in ("done", ""):
-                done = line == "done"
-                break
-            read += int(line)
-        else:
-            os.kill(worker.pid, signal.SIGKILL)
+def test_killed_anywhere_it_goes_on_where_it_was_put_away(site: Site, frames: list[bytes], at_once: dict[str, Any], tmp_path: Path) -> None:
+    """kill -9 after some of the steps that it takes undisturbed, again and again, until it is through."""
+    send(site.folder, frames)
+    rng, kills = random.Random(4), 0
+    with killable("collect") as collected:
+        steps = int(collected(Path(shutil.copytree(site.folder.root, tmp_path / "undisturbed")), 0))
+        while collected(site.folder.root, rng.randint(steps // 10, steps // 4)) == "killed":
             kills += 1
-        worker.stdout.close()
-        worker.wait()
-        if done:
-            break
-    assert done
+            assert kills < 40, f"{steps} steps, and it never comes through"
     assert kills > 1
     assert contents(site) == {name: found for name, found in at_once.items() if name != "causes"}
 

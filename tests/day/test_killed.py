@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import pytest
 from openami.day import Site, close_all, collect
 from openami.store.deployment import Folder
 
+from .killed import killable
 from .sites import FIRST, make_site, make_town, pushes
 
 KILLS = 20
@@ -42,29 +40,6 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def closer() -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.day.killed"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    yield process
-    assert process.stdin is not None
-    process.stdin.close()
-    process.wait()
-
-
-def ask(closer: subprocess.Popen[str], folder: Path, point: int) -> str:
-    assert closer.stdin is not None
-    assert closer.stdout is not None
-    closer.stdin.write(f"{folder} {point}\n")
-    closer.stdin.flush()
-    return closer.stdout.readline().strip()
-
-
 def contents(folder: Path) -> dict[tuple[str, date], list[dict[str, Any]]]:
     site = Site.open(Folder(folder))
     found = {(table, day): site.lake.read(table, day, 0).to_pylist() for table in TABLES for day in DAYS}
@@ -73,18 +48,17 @@ def contents(folder: Path) -> dict[tuple[str, date], list[dict[str, Any]]]:
     return found
 
 
-def test_the_close_killed_anywhere_and_done_again_gives_the_same_tables(
-    collected: Path, closer: subprocess.Popen[str], tmp_path: Path
-) -> None:
-    whole = Path(shutil.copytree(collected, tmp_path / "whole"))
-    steps = int(ask(closer, whole, 0))
-    expected = contents(whole)
-    assert steps > 40
-    for point in random.Random(11).sample(range(1, steps + 1), KILLS):
-        folder = Path(shutil.copytree(collected, tmp_path / f"at-{point}"))
-        assert ask(closer, folder, point) == "killed"
-        site = Site.open(Folder(folder))
-        close_all(site)
-        site.rows.close()
-        assert contents(folder) == expected, f"killed at step {point} of {steps}"
-        shutil.rmtree(folder)
+def test_the_close_killed_anywhere_and_done_again_gives_the_same_tables(collected: Path, tmp_path: Path) -> None:
+    with killable("close") as close:
+        whole = Path(shutil.copytree(collected, tmp_path / "whole"))
+        steps = int(close(whole, 0))
+        expected = contents(whole)
+        assert steps > 40
+        for point in random.Random(11).sample(range(1, steps + 1), KILLS):
+            folder = Path(shutil.copytree(collected, tmp_path / f"at-{point}"))
+            assert close(folder, point) == "killed"
+            site = Site.open(Folder(folder))
+            close_all(site)
+            site.rows.close()
+            assert contents(folder) == expected, f"killed at step {point} of {steps}"
+            shutil.rmtree(folder)
