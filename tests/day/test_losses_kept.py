@@ -25,6 +25,7 @@ from openami.day.tomorrow import _told, tomorrow
 from openami.errors import InputError
 from openami.losses.atc import atc, method_of
 from openami.losses.network import tree_of_index
+from openami.readings import IMPORT_WH
 from openami.store.deployment import Folder
 
 from .sites import FIRST, make_site, make_town, pushes
@@ -199,7 +200,8 @@ def test_a_place_that_was_looked_at_is_as_doubtful_as_was_found(site):
     look_back(site, FIRST, 0)
     index = site.index_of(0, SECOND)
     looked = {row["serial"]: row["doubt"] for row in site.lake.read("mapping_doubts", FIRST, 0).to_pylist()}
-    first, second = (errors_of(site, index, tree_of_index(index), day, Said({})).wrong_node for day in (FIRST, SECOND))
+    energy = [site.lake.read_blocks("validated", day, 0)[IMPORT_WH.name] for day in (FIRST, SECOND)]
+    first, second = (errors_of(site, index, tree_of_index(index), each, Said({})).wrong_node for each in energy)
     homes = np.flatnonzero(index.is_consumer)
     assert first[homes].tolist() == pytest.approx([0.01] * homes.size)
     assert second[homes].tolist() == pytest.approx([min(looked[index.serials[k]], 0.5) for k in homes])

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from openami.errors import RequestError
-from openami.losses.account import Errors, Part, account, totals
+from openami.losses.account import Part, account
+from openami.losses.half_width import half_width
+from openami.losses.metered import Errors, totals
 from openami.losses.months import join
 from openami.readings import MISSING64
 
@@ -31,7 +33,8 @@ def test_what_lasts_is_added_and_the_rest_in_the_square():
     found = join([FIRST, FIRST])
     assert found.spread_wh[Part.CLASS] == pytest.approx(2 * FIRST.spread_wh[Part.CLASS, 0])
     assert found.spread_wh[Part.CLOCK] == pytest.approx(2**0.5 * FIRST.spread_wh[Part.CLOCK, 0])
-    assert found.high_wh - found.likely_wh == pytest.approx(1.6448536 * np.sqrt((found.spread_wh**2).sum(axis=0)))
+    assert found.limit_wh == pytest.approx(2 * FIRST.limit_wh[0])
+    assert found.high_wh - found.likely_wh == pytest.approx(half_width(found.spread_wh, Part.MAPPING, found.limit_wh, found.moves))
 
 
 def test_unknown_in_one_stretch_is_unknown():

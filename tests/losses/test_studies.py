@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from openami.errors import InputError
-from openami.studies import pages
+from openami.studies import interval, pages
 from openami.studies.theft import PER_DAY, SHAPES, _auc, _steal
 
 
@@ -43,6 +43,7 @@ def test_a_page_says_how_it_was_made(tmp_path, monkeypatch):
     assert text.startswith("# Are the intervals")
     assert "`openami report losses interval --seed 7`" in text
     assert text.count("| transformer |") == 3
+    assert all(f"| {setting.name} |" in text for setting in interval.OTHERS)
 
 
 def test_what_is_not_known_is_refused_by_name(tmp_path):

@@ -17,8 +17,9 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from ..losses.account import Account, Errors, account, totals, usual
+from ..losses.account import Account, account
 from ..losses.features import Watched, features
+from ..losses.metered import Errors, measured, totals, usual
 from ..losses.network import Level, Tree, children_first
 from ..losses.suspects import Model, worth
 from ..readings import MISSING, DayBlock, Int32, UInt32
@@ -80,8 +81,10 @@ def with_network(block: DayBlock) -> tuple[Tree, Int32, UInt32]:
 
 
 def day_account(tree: Tree, values: Int32, quality: UInt32) -> Account:
-    meters = totals(values, quality, len(values), usual(values, np.flatnonzero(tree.meter_node >= 0)))
-    return account(tree, meters, Errors.alike(values.shape[1], clock_s=60.0, step_wh=1.0, wrong_node=0.01), 1800)
+    consumers = np.flatnonzero(tree.meter_node >= 0)
+    profile = usual(values, consumers)
+    errors = measured(Errors.alike(values.shape[1], clock_s=60.0, step_wh=1.0, wrong_node=0.01), values, consumers, profile, 1800)
+    return account(tree, totals(values, quality, len(values), profile), errors, 1800)
 
 
 def _told(reckoned: Account) -> int:

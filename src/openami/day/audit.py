@@ -12,7 +12,8 @@ from datetime import date
 
 import numpy as np
 
-from ..losses.account import Account, Errors, MeterTotals, account, totals, usual
+from ..losses.account import Account, account
+from ..losses.metered import Errors, MeterTotals, totals, usual
 from ..losses.months import Joined, join
 from ..readings import EXPORT_WH, IMPORT_WH, DayBlock
 from ..registry import ShardIndex
@@ -52,7 +53,7 @@ def audit(site: Site, days: list[date]) -> Iterator[Audit]:
                 continue
             if held is not None:
                 accounts.append(_account(site, *held))
-            held = network, taken, given, errors_of(site, index, network.tree, day, said), 1
+            held = network, taken, given, errors_of(site, index, network.tree, energy, said), 1
         if held is not None:
             accounts.append(_account(site, *held))
             joined = join(accounts)

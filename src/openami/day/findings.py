@@ -92,7 +92,7 @@ def account_rows(site: Site, day: date, shard: int) -> pa.Table:
     blocks = site.lake.read_blocks("validated", day, shard)
     energy = blocks[IMPORT_WH.name]
     network = network_of(site, index, day, energy.values)
-    errors = errors_of(site, index, network.tree, day, read_errors(site.folder.root / FOLDER))
+    errors = errors_of(site, index, network.tree, energy, read_errors(site.folder.root / FOLDER))
     slots = len(energy.values)
     parts = []
     per_hour = 60 // site.deployment.interval_minutes
@@ -136,6 +136,8 @@ def _rows(found: Account, network: Network, hourly: bool) -> pa.Table:
             "coverage": pa.array(np.nan_to_num(found.coverage[:, nodes].ravel())),
             "estimated_share": real(found.estimated_share),
             **{f"spread_{part.name.lower()}_wh": real(found.spread_wh[part]) for part in Part},
+            "limit_wh": real(found.limit_wh),
+            "moves": real(found.moves),
         }
     )
 

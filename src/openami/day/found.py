@@ -17,10 +17,12 @@ from datetime import date, datetime
 from math import sqrt
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..losses.account import NORMAL_90, Part
+from ..losses.account import Part
+from ..losses.half_width import half_width
 from ..losses.months import LASTING
 from ..store.lake import Lake
 
@@ -299,7 +301,8 @@ class Found:
 
 
 def _joined(rows: list[dict[str, Any]]) -> NodeAccount:
-    """Rows of one node as one: energies add up, known only where each is; lasting errors add up, the others in the square."""
+    """Rows of one node as one: energies add up, known only where each is; lasting errors add up, the others in the square. Findings of before
+    limits and moves were kept are taken as normal."""
     one = rows[0]
 
     def total(name: str) -> Any:
@@ -310,7 +313,8 @@ def _joined(rows: list[dict[str, Any]]) -> NodeAccount:
         each = [row[f"spread_{part.name.lower()}_wh"] or 0.0 for row in rows]
         spread[part.name.lower()] = float(sum(each)) if part in LASTING else sqrt(sum(value**2 for value in each))
     likely = total("likely_wh")
-    width = NORMAL_90 * sqrt(sum(value**2 for value in spread.values()))
+    limit, moves = sum(row.get("limit_wh") or 0.0 for row in rows), max(row.get("moves") or 0.0 for row in rows)
+    width = float(half_width(np.array([[each] for each in spread.values()]), Part.MAPPING, np.array([limit]), np.array([moves]))[0])
     weight = [max(row["in_wh"] or 0, 1) for row in rows]
     estimated = [row["estimated_share"] for row in rows]
     return NodeAccount(

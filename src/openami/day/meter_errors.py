@@ -24,8 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..losses.account import Errors
+from ..losses.metered import Errors, measured, usual
 from ..losses.network import Tree
+from ..readings import DayBlock
 from ..registry import ShardIndex
 from .site import Site
 
@@ -77,8 +78,10 @@ def _number(text: str | None) -> float | None:
     return value
 
 
-def errors_of(site: Site, index: ShardIndex, tree: Tree, day: date, said: Said) -> Errors:
-    """The errors of a shard's meters on a day, in the order of its index. A meter that measures a node is judged by the node's level."""
+def errors_of(site: Site, index: ShardIndex, tree: Tree, energy: DayBlock, said: Said) -> Errors:
+    """The errors of a shard's meters on a day, in the order of its index. A meter that measures a node is judged by the node's level; how far gaps
+    may be off is taken from the day's own readings."""
+    day = energy.day
     model = {m.serial: m.model for m in site.rows.meters() if m.shard == index.shard} if any(kind == "model" for kind, _ in said.by) else {}
     use = np.where(index.is_feeder, "feeder", np.where(index.is_transformer, "transformer", "consumer"))
     own = tree.own_meter[tree.own_meter >= 0]
@@ -97,7 +100,9 @@ def errors_of(site: Site, index: ShardIndex, tree: Tree, day: date, said: Said) 
     if doubts:
         looked = np.array([doubts.get(serial, np.nan) for serial in index.serials])
         wrong = np.where(np.isfinite(looked) & (use == "consumer"), np.minimum(looked, DOUBT_MAX), wrong)
-    return Errors(limit.astype(np.float32), clock.astype(np.float32), np.ones(limit.size, np.float32), wrong.astype(np.float32))
+    errors = Errors(limit.astype(np.float32), clock.astype(np.float32), np.ones(limit.size, np.float32), wrong.astype(np.float32))
+    consumers = np.flatnonzero(index.is_consumer)
+    return measured(errors, energy.values, consumers, usual(energy.values, consumers), site.calendar.interval_s)
 
 
 def _doubts(site: Site, day: date, shard: int) -> dict[str, float]:

@@ -4,7 +4,9 @@ In: one shard's validated day block of `import_wh` with its quality, and the sha
 Out: integer Wh per node and hour and day (`balance`), nodes whose loss stands out (`loss_outliers`), and what the chapters below find.
 
     network.py     the tree of nodes on a day, which meter hangs where, and what contradicts itself in the records
+    metered.py     what meters say over spans, and how far they may be off
     account.py     the energy account of every node and span, with its interval and where the spread comes from
+    half_width.py  how far to both sides of the likely loss nine in ten lie
     months.py      accounts of several stretches put together by node
     balance.py     in, out, loss and coverage of every transformer and feeder, and whose loss stands out
     grid.py        technical loss by power flow; pandapower_grid.py and opendss.py: networks read from others

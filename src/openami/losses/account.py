@@ -14,7 +14,8 @@ What always holds:
 - the spread's parts stay apart (`Part`), so that a reader sees why an interval is wide.
 
 The parts follow the law of propagation of uncertainty (JCGM 100, GUM, 5.1): a meter's class limit is a rectangular distribution that holds
-for all its intervals together; clocks shift energy across the ends of the span only.
+for all its intervals together; clocks shift energy across the ends of the span only; what is filled or missing is known the better, the more
+hours of it there are. How wide nine in ten lie follows from the distribution, not from the spread alone: half_width.py.
 """
 
 from __future__ import annotations
@@ -28,16 +29,13 @@ import numpy.typing as npt
 from numba import njit
 
 from ..errors import RequestError
-from ..readings import ESTIMATED_BITS, MISSING, MISSING64, Int32, Int64, UInt32
+from ..readings import MISSING64, Int32, Int64
+from .half_width import INSIDE, half_width
+from .metered import SETTLED_H, SIZE_H, Errors, MeterTotals
 from .network import Float64, Level, Tree, generations
 
-Float32 = npt.NDArray[np.float32]
-BLOCK = 512
-NORMAL_90 = 1.6448536269514722
 UNEVEN = 0.25
 """Relative standard deviation of one phase's share in a three-phase consumer."""
-_EST = np.uint32(ESTIMATED_BITS)
-_NONE = np.int32(MISSING)
 
 
 class Part(IntEnum):
@@ -58,54 +56,6 @@ class Part(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Errors:
-    """How far readings may be off. Arrays float32 [meter]; numbers are shares.
-
-    class_limit: largest error of the meter with its transformers, as a share (class 1 = 0.01); clock_s: standard deviation of the clock's
-    offset [s]; step_wh: smallest step of the register; wrong_node: probability that the meter hangs elsewhere than the registry says
-    (on another node of the same level below the same parent).
-    estimated: relative standard deviation of a meter's estimated energy over a span; gap: the same for missing energy where the meter's own
-    size is known from the rest of the span; unknown: where it is not.
-    """
-
-    class_limit: Float32
-    clock_s: Float32
-    step_wh: Float32
-    wrong_node: Float32
-    estimated: float = 0.45
-    gap: float = 0.55
-    unknown: float = 0.85
-
-    @staticmethod
-    def alike(meters: int, class_limit: float = 0.01, clock_s: float = 0.0, step_wh: float = 0.0, wrong_node: float = 0.0) -> Errors:
-        """The same for every meter; change single meters with `replace`."""
-        limit, clock, step, wrong = (np.full(meters, value, np.float32) for value in (class_limit, clock_s, step_wh, wrong_node))
-        return Errors(limit, clock, step, wrong)
-
-
-@dataclass(frozen=True, slots=True)
-class MeterTotals:
-    """Each meter over spans, [span, meter]: energy and estimated energy of the present intervals (int64 [Wh]); how many intervals are missing,
-    present, estimated (int32); the average consumer's energy in the present and in the missing intervals (float32 [Wh]); reading at the end
-    less reading at the beginning (float32 [Wh per interval])."""
-
-    wh: Int64
-    estimated_wh: Int64
-    missing: Int32
-    present: Int32
-    estimated: Int32
-    usual_there: Float32
-    usual_missing: Float32
-    step: Float32
-
-    def plus(self, other: MeterTotals) -> MeterTotals:
-        """Of this span and the following one together. RequestError where the shapes differ."""
-        if self.wh.shape != other.wh.shape:
-            raise RequestError(f"totals of {self.wh.shape} and {other.wh.shape} [span, meter] cannot be added; give the same meters")
-        return MeterTotals(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
-
-
-@dataclass(frozen=True, slots=True)
 class Assessed:
     """Unmetered loads below a node (pump sets, street light, services never metered): energy [Wh] [span, node] and its relative standard
     deviation, float64."""
@@ -118,7 +68,8 @@ class Assessed:
 class Account:
     """All [span, node]. in_wh: the node's own import and what consumers below exported; out_wh: what went to consumers, nodes below and
     assessed loads, and the node's own export; loss_wh = in - out: int64, MISSING64 where unknown. It may be negative.
-    likely_wh, low_wh, high_wh: float64, NaN where unknown. spread_wh: float64 [part, span, node], standard deviations.
+    likely_wh, low_wh, high_wh: float64, NaN where unknown. spread_wh: float64 [part, span, node], standard deviations; limit_wh: float64, the
+    largest class limit of one meter; moves: float64, how many meters are expected to hang elsewhere (both for `half_width`).
     coverage: float64 0..1, the truly metered share of the balance, the weaker of its two sides; estimated_share: of in and out; 0..1.
     missing_wh: float64, the expectation of what is missing below; assessed_wh: int64.
     """
@@ -131,6 +82,8 @@ class Account:
     low_wh: Float64
     high_wh: Float64
     spread_wh: Float64
+    limit_wh: Float64
+    moves: Float64
     coverage: Float64
     estimated_share: Float64
     missing_wh: Float64
@@ -146,40 +99,11 @@ class Account:
         return 100 * self.likely_wh / base, 100 * self.low_wh / base, 100 * self.high_wh / base
 
 
-def totals(values: Int32, quality: UInt32, slots_per_span: int, usual_wh: Float64) -> MeterTotals:
-    """Each meter's totals over spans of `slots_per_span` slots; a last span that is cut short counts as one.
-
-    values, quality: [slot, meter]; usual_wh: float64 [slot], the average consumer's reading (`usual`), by which missing intervals are weighed.
-    RequestError where they do not fit.
-    """
-    if values.ndim != 2 or values.shape != quality.shape or usual_wh.shape != values.shape[:1] or slots_per_span < 1:
-        raise RequestError(
-            f"values {values.shape}, quality {quality.shape}, usual {usual_wh.shape}, {slots_per_span} slots a span: "
-            "give [slot, meter] twice, [slot], and 1 or more"
-        )
-    spans, meters = -(-values.shape[0] // slots_per_span), values.shape[1]
-    wide = [np.zeros((spans, meters), np.int64) for _ in range(2)]
-    counts = [np.zeros((spans, meters), np.int32) for _ in range(3)]
-    usual_parts = [np.zeros((spans, meters), np.float32) for _ in range(3)]
-    _totals(values, quality, slots_per_span, usual_wh.astype(np.float32), *wide, *counts, *usual_parts)
-    return MeterTotals(*wide, *counts, *usual_parts)
-
-
-def usual(values: Int32, consumers: Int64, sample: int = 4096) -> Float64:
-    """The average consumer's reading of each slot [Wh], from up to `sample` of them evenly spaced; 1 where none is there."""
-    chosen = consumers[:: max(1, consumers.size // sample)]
-    some = values[:, chosen]
-    there = (some != MISSING) & (some >= 0)
-    count = there.sum(axis=1)
-    mean = np.where(there, some, 0).sum(axis=1, dtype=np.int64) / np.maximum(count, 1)
-    return np.where(count > 0, np.maximum(mean, 1e-3), 1.0)
-
-
 def account(
     tree: Tree, imported: MeterTotals, errors: Errors, interval_s: int, exported: MeterTotals | None = None, assessed: Assessed | None = None,
-    z: float = NORMAL_90,
+    inside: float = INSIDE,
 ) -> Account:  # fmt: skip
-    """The account of every node of the tree. z: half width of the interval in standard deviations of a normal distribution (1.645 = 90 %).
+    """The account of every node of the tree. inside: the share of cases in which the interval shall hold the true loss.
 
     RequestError where arrays do not fit the tree. A node's own meter must have every interval of the span, else its loss is unknown.
     """
@@ -197,13 +121,13 @@ def account(
     own_in = _own(tree, imported, errors, interval_s)
     own_out = _own(tree, exported, errors, interval_s) if exported else own_in.nothing()
     below = _climb(tree, taken, given, own_in, own_out, load, 0.0 if assessed is None else assessed.relative)
-    return _settle(tree, below, own_in, own_out, z)
+    return _settle(tree, below, own_in, own_out, inside)
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
     """Sums of meters by node, [span, node]: energy and estimated energy (int64), intervals expected and present (int64), expectation of what
-    is missing, shift by doubtful mapping (float64), and variances [part, span, node]."""
+    is missing, shift by doubtful mapping, largest class limit, expected number of moves (float64), and variances [part, span, node]."""
 
     wh: Int64
     estimated_wh: Int64
@@ -211,6 +135,8 @@ class _Side:
     present: Int64
     missing_wh: Float64
     shift_wh: Float64
+    limit_wh: Float64
+    moves: Float64
     variance: Float64
 
     def nothing(self) -> _Side:
@@ -221,14 +147,15 @@ class _Side:
         """The consumers' meters of each node, with doubtful ones spread over where they may hang."""
         spans, nodes = meters.wh.shape[0], len(tree.names)
         found = _sums(tree.meter_node, nodes, meters, errors, interval_s)
-        wh, estimated_wh, expected, present, missing_wh, variance, doubt = found
-        shift = np.zeros((spans, nodes))
-        _spread_doubt(tree, doubt, variance, shift)
+        wh, estimated_wh, expected, present, missing_wh, limit_wh, variance, doubt = found
+        shift, moves = np.zeros((spans, nodes)), np.zeros((spans, nodes))
+        _spread_doubt(tree, doubt, variance, shift, moves)
         for meter, node, share in zip(tree.maybe_meter, tree.maybe_node, tree.maybe_share, strict=True):
             energy = meters.wh[:, meter].astype(np.float64)
             missing_wh[:, node] += share * energy
             variance[Part.MAPPING, :, node] += share * (1 - share) * energy**2
-        return _Side(wh, estimated_wh, expected, present, missing_wh, shift, variance)
+            moves[:, node] += 4 * share * (1 - share)  # a claim of two is a move that happens or not
+        return _Side(wh, estimated_wh, expected, present, missing_wh, shift, limit_wh, moves, variance)
 
 
 def _own(tree: Tree, meters: MeterTotals, errors: Errors, interval_s: int) -> _Side:
@@ -237,14 +164,14 @@ def _own(tree: Tree, meters: MeterTotals, errors: Errors, interval_s: int) -> _S
     has = tree.own_meter >= 0
     at[tree.own_meter[has]] = np.flatnonzero(has)
     sure = replace(errors, wrong_node=np.zeros_like(errors.wrong_node))
-    wh, estimated_wh, expected, present, _, variance, _ = _sums(at, len(tree.names), meters, sure, interval_s)
+    wh, estimated_wh, expected, present, _, limit_wh, variance, _ = _sums(at, len(tree.names), meters, sure, interval_s)
     nothing = np.zeros(wh.shape)
-    return _Side(wh, estimated_wh, expected, present, nothing, nothing, variance)
+    return _Side(wh, estimated_wh, expected, present, nothing, nothing, limit_wh, nothing, variance)
 
 
-def _spread_doubt(tree: Tree, doubt: Float64, variance: Float64, shift: Float64) -> None:
-    """Adds the mapping part. doubt: [3, span, node], sums over the node's meters of p E, p (1 - p) E^2 and p E^2. Whoever does not hang here
-    hangs on one of the node's sisters, each as likely."""
+def _spread_doubt(tree: Tree, doubt: Float64, variance: Float64, shift: Float64, moves: Float64) -> None:
+    """Adds the mapping part. doubt: [4, span, node], sums over the node's meters of p E, p (1 - p) E^2, p E^2 and, of those who use anything, p.
+    Whoever does not hang here hangs on one of the node's sisters, each as likely."""
     group = np.where(tree.parent >= 0, tree.parent, -1)
     for level_parent in np.unique(group[group >= 0]):
         sisters = np.flatnonzero(group == level_parent)
@@ -255,6 +182,7 @@ def _spread_doubt(tree: Tree, doubt: Float64, variance: Float64, shift: Float64)
             continue  # nowhere else to hang below this parent
         shift[:, sisters] += arriving[0] - leaving[0]
         variance[Part.MAPPING][:, sisters] += leaving[1] + arriving[2]
+        moves[:, sisters] += leaving[3] + arriving[3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +194,8 @@ class _Below:
     estimated_wh: Int64
     measured: Float64
     likely_out: Float64
+    limit_wh: Float64
+    moves: Float64
     variance: Float64
     missing_wh: Float64
     assessed_wh: Int64
@@ -282,6 +212,7 @@ def _climb(tree: Tree, taken: _Side, given: _Side, own_in: _Side, own_out: _Side
     likely = taken.wh + load + taken.missing_wh + taken.shift_wh - given.wh - given.missing_wh - given.shift_wh
     variance = taken.variance + given.variance
     variance[Part.ASSESSED] += (relative * load) ** 2
+    limit, moves = np.maximum(taken.limit_wh, given.limit_wh), np.maximum(taken.moves, given.moves)
     missing = taken.missing_wh + given.missing_wh
     anything = (taken.present > 0) | (assessed > 0) | (taken.expected == 0)
     complete = (own_in.expected > 0) & (own_in.present == own_in.expected)
@@ -302,16 +233,18 @@ def _climb(tree: Tree, taken: _Side, given: _Side, own_in: _Side, own_out: _Side
         add(likely, own_in.wh - own_out.wh, likely)
         add(variance, own_in.variance + own_out.variance, variance)
         add(missing, np.zeros_like(missing), missing)
+        add(moves, np.zeros_like(moves), moves)
         to: Any = (..., up_to)
+        np.maximum.at(limit, to, np.where(metered, np.maximum(own_in.limit_wh, own_out.limit_wh)[:, children], limit[:, children]))
         np.logical_and.at(anything, to, metered | anything[:, children])
-    _doubt_nodes(tree, own_in, own_out, complete, likely, missing, variance)
+    _doubt_nodes(tree, own_in, own_out, complete, likely, missing, moves, variance)
     _share_three_phase(tree, taken, out, likely, variance, assessed)
-    return _Below(out, up, estimated, measured, likely, variance, missing, assessed, anything)
+    return _Below(out, up, estimated, measured, likely, limit, moves, variance, missing, assessed, anything)
 
 
 def _doubt_nodes(
-    tree: Tree, own_in: _Side, own_out: _Side, complete: npt.NDArray[np.bool_], likely: Float64, missing: Float64, variance: Float64
-) -> None:
+    tree: Tree, own_in: _Side, own_out: _Side, complete: npt.NDArray[np.bool_], likely: Float64, missing: Float64, moves: Float64, variance: Float64
+) -> None:  # fmt: skip
     """Nodes that stand alone because the records contradict themselves: half of what they take is missing at each node that may feed them, and at
     those above it up to the next meter; their coverage falls."""
     taken = np.where(complete, own_in.wh - own_out.wh, likely)
@@ -323,6 +256,7 @@ def _doubt_nodes(
             likely[:, above] += passed
             missing[:, above] += passed
             variance[Part.MAPPING, :, above] += passed**2
+            moves[:, above] += passed != 0
             unmetered &= ~complete[:, above]
             above = int(tree.parent[above])
 
@@ -339,13 +273,14 @@ def _share_three_phase(tree: Tree, taken: _Side, out: Int64, likely: Float64, va
             variance[Part.ASSESSED, :, phase] += (UNEVEN * third) ** 2
 
 
-def _settle(tree: Tree, below: _Below, own_in: _Side, own_out: _Side, z: float) -> Account:
+def _settle(tree: Tree, below: _Below, own_in: _Side, own_out: _Side, inside: float) -> Account:
     complete = (own_in.expected > 0) & (own_in.present == own_in.expected)
     known = complete & below.anything
     in_wh, out_wh = own_in.wh + below.up_wh, below.out_wh + own_out.wh
     likely = own_in.wh - own_out.wh - below.likely_out
-    spread2 = below.variance + own_in.variance + own_out.variance
-    width = z * np.sqrt(spread2.sum(axis=0))
+    spread = np.sqrt(below.variance + own_in.variance + own_out.variance)
+    limit = np.maximum(below.limit_wh, np.maximum(own_in.limit_wh, own_out.limit_wh))
+    width = half_width(spread, Part.MAPPING, limit, below.moves, inside)
     out_truly = np.divide(
         below.measured, below.out_wh + below.missing_wh, out=np.ones(likely.shape), where=(below.out_wh + below.missing_wh) > 0
     )
@@ -360,7 +295,9 @@ def _settle(tree: Tree, below: _Below, own_in: _Side, own_out: _Side, z: float) 
         likely_wh=np.where(known, likely, np.nan),
         low_wh=np.where(known, likely - width, np.nan),
         high_wh=np.where(known, likely + width, np.nan),
-        spread_wh=np.sqrt(spread2),
+        spread_wh=spread,
+        limit_wh=limit,
+        moves=below.moves,
         coverage=np.where(known, np.clip(np.minimum(out_truly, in_truly), 0.0, 1.0), 0.0),
         estimated_share=np.divide(estimated, both, out=np.zeros(likely.shape), where=both > 0),
         missing_wh=below.missing_wh,
@@ -371,54 +308,23 @@ def _settle(tree: Tree, below: _Below, own_in: _Side, own_out: _Side, z: float) 
 def _sums(node: Int32, nodes: int, meters: MeterTotals, errors: Errors, interval_s: int) -> tuple[Any, ...]:
     spans = meters.wh.shape[0]
     counted = [np.zeros((spans, nodes), np.int64) for _ in range(4)]
-    missing_wh, usual_there = np.zeros((spans, nodes)), np.zeros((spans, nodes))
-    variance, doubt = np.zeros((len(Part), spans, nodes)), np.zeros((3, spans, nodes))
+    missing_wh, usual_there, limit_wh = (np.zeros((spans, nodes)) for _ in range(3))
+    variance, doubt = np.zeros((len(Part), spans, nodes)), np.zeros((4, spans, nodes))
     _add_meters(
-        node, meters.wh, meters.estimated_wh, meters.missing, meters.present, meters.usual_there, meters.usual_missing, meters.step,
-        errors.class_limit, errors.clock_s, errors.step_wh, errors.wrong_node, errors.estimated, errors.gap, errors.unknown, float(interval_s),
-        *counted, usual_there, missing_wh, variance, doubt,
+        node, meters.wh, meters.estimated_wh, meters.missing, meters.present, meters.estimated, meters.usual_there, meters.usual_missing,
+        meters.step, errors.class_limit, errors.clock_s, errors.step_wh, errors.wrong_node, errors.estimated, errors.gap, errors.unknown,
+        float(interval_s), *counted, usual_there, missing_wh, limit_wh, variance, doubt,
     )  # fmt: skip
-    return (*counted, missing_wh, variance, doubt)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _totals(values, quality, slots_per_span, usual_wh, wh, estimated_wh, missing, present, estimated, usual_there, usual_missing, step):  # type: ignore[no-untyped-def]
-    slots, meters = values.shape
-    energy, guessed = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
-    gone, marked = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int32)
-    weight, lost = np.float32(0), np.empty(BLOCK, np.float32)
-    for first in range(0, meters, BLOCK):
-        n = min(BLOCK, meters - first)
-        for span in range(wh.shape[0]):
-            begin, end = span * slots_per_span, min((span + 1) * slots_per_span, slots)
-            energy[:n], guessed[:n], gone[:n], marked[:n], lost[:n] = 0, 0, 0, 0, 0.0
-            weight = np.float32(0)
-            for t in range(begin, end):
-                weight += usual_wh[t]
-                row, marks = values[t, first : first + n], quality[t, first : first + n]
-                for i in range(n):
-                    v = row[i]
-                    there = v != _NONE
-                    estimate = there & ((marks[i] & _EST) != 0)
-                    energy[i] += v if there else 0
-                    guessed[i] += v if estimate else 0
-                    gone[i] += 0 if there else 1
-                    marked[i] += 1 if estimate else 0
-                    lost[i] += np.float32(0) if there else usual_wh[t]
-            for i in range(n):
-                m = first + i
-                wh[span, m], estimated_wh[span, m] = energy[i], guessed[i]
-                missing[span, m], present[span, m], estimated[span, m] = gone[i], end - begin - gone[i], marked[i]
-                usual_missing[span, m], usual_there[span, m] = lost[i], weight - lost[i]
-                head, tail = values[begin, m], values[end - 1, m]
-                step[span, m] = np.float32(tail) - np.float32(head) if head != _NONE and tail != _NONE else np.float32(0)
+    return (*counted, missing_wh, limit_wh, variance, doubt)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _add_meters(  # type: ignore[no-untyped-def]
-    node, wh, estimated_wh, missing, present, usual_there, usual_missing, step, class_limit, clock_s, step_wh, wrong_node, r_estimated, r_gap,
-    r_unknown, interval_s, out_wh, out_estimated, out_expected, out_present, out_usual, out_missing, variance, doubt,
+    node, wh, estimated_wh, missing, present, estimated, usual_there, usual_missing, step, class_limit, clock_s, step_wh, wrong_node,
+    r_estimated, r_gap, r_unknown, interval_s, out_wh, out_estimated, out_expected, out_present, out_usual, out_missing, out_limit, variance,
+    doubt,
 ):  # fmt: skip
+    hours = interval_s / 3600.0
     for span in range(wh.shape[0]):
         for m in range(node.size):
             n = node[m]
@@ -429,23 +335,27 @@ def _add_meters(  # type: ignore[no-untyped-def]
             out_estimated[span, n] += estimated_wh[span, m]
             out_expected[span, n] += present[span, m] + missing[span, m]
             out_present[span, n] += present[span, m]
-            variance[0, span, n] += (class_limit[m] * (e - g)) ** 2 / 3.0 + step_wh[m] ** 2 / 6.0
+            limit = class_limit[m] * abs(e - g)
+            out_limit[span, n] = max(out_limit[span, n], limit)
+            variance[0, span, n] += limit**2 / 3.0 + step_wh[m] ** 2 / 6.0
             variance[1, span, n] += (clock_s[m] / interval_s * step[span, m]) ** 2
-            variance[3, span, n] += (r_estimated * g) ** 2
+            variance[3, span, n] += (r_estimated * g) ** 2 / (1.0 + estimated[span, m] * hours / SETTLED_H)
             out_usual[span, n] += usual_there[span, m]
             p = wrong_node[m]
             if p > 0:
                 doubt[0, span, n] += p * e
                 doubt[1, span, n] += p * (1 - p) * e * e
                 doubt[2, span, n] += p * e * e
+                doubt[3, span, n] += p if e != 0 else 0.0
         for m in range(node.size):
             n = node[m]
             if n < 0 or not missing[span, m]:
                 continue
-            there, lost = np.float64(usual_there[span, m]), np.float64(usual_missing[span, m])
+            there, lost, gone_h = np.float64(usual_there[span, m]), np.float64(usual_missing[span, m]), missing[span, m] * hours
             if there > lost:  # the rest of the span tells the meter's own size
-                size, relative = wh[span, m] / there, r_gap
+                size, relative2 = wh[span, m] / there, r_gap**2 / (1.0 + gone_h / SETTLED_H)
             else:  # the node's average consumer
-                size, relative = (out_wh[span, n] / out_usual[span, n] if out_usual[span, n] > 0 else 1.0), r_unknown
+                size = out_wh[span, n] / out_usual[span, n] if out_usual[span, n] > 0 else 1.0
+                relative2 = r_unknown**2 * (1.0 + SIZE_H / gone_h)
             out_missing[span, n] += lost * size
-            variance[2, span, n] += (relative * lost * size) ** 2
+            variance[2, span, n] += relative2 * (lost * size) ** 2

@@ -18,7 +18,7 @@ from numba import njit
 
 from ..errors import RequestError
 from ..readings import MISSING, MISSING64, Int32, Int64
-from .account import Float32
+from .metered import Float32
 from .network import Float64
 
 NAMES = (

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import RequestError
 from ..readings import Bool
-from .account import NORMAL_90
+from .half_width import NORMAL_90
 from .network import Float64
 
 SLOTS_MIN = 96

@@ -22,8 +22,8 @@ import numpy as np
 
 from ..errors import InputError, RequestError
 from ..readings import Bool
-from .account import Float32
 from .features import COLUMN, NAMES, Features
+from .metered import Float32
 from .network import Float64
 
 BASE_LOG_ODDS = -4.0

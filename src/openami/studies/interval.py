@@ -1,9 +1,10 @@
-"""Are the intervals of the losses honest? A constructed feeder of real households, metered with errors that are drawn anew in every run;
+"""Are the intervals of the losses honest? A constructed substation of real households, metered with errors that are drawn anew in every run;
 how often does the 90 % interval cover the loss that truly was.
 
-Every run: one feeder, 12 transformers of 20 to 40 homes (shipped households, each run other ones on other days), technical and some
-commercial loss. Then the meters: errors within their class, clocks off, intervals missing, silent meters, gaps estimated from the day
-before, meters registered at the wrong transformer. The interval knows the rates at which these happen, never the draws.
+Every run: one substation, two feeders, 12 transformers of 20 to 40 homes (shipped households, each run other ones on other days), technical and
+some commercial loss. Then the meters: errors within their class, clocks off, intervals missing, silent meters, gaps estimated from the day
+before, meters registered at the wrong transformer. The interval knows the rates at which these happen, never the draws. Other settings change the
+network or one of the rates.
 """
 
 from __future__ import annotations
@@ -13,26 +14,67 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..fleet.households import SLOTS_PER_DAY, load_households, true_consumption
-from ..losses.account import Account, Errors, MeterTotals, account, totals, usual
+from ..fleet.households import load_households, true_consumption
+from ..losses.account import Account, account
+from ..losses.metered import Errors, MeterTotals, measured, totals, usual
 from ..losses.network import Float64, Level, Tree, children_first
 from ..readings import MISSING, Bool, Int32, Quality, UInt32
 
-TRANSFORMERS = 12
-DAYS = 7
-CLASS_HOME, CLASS_TRANSFORMER, CLASS_FEEDER = 0.01, 0.0075, 0.005
-CLOCK_S, WRONG, SILENT, GAP, LOST = 60.0, 0.01, 0.01, 0.04, 0.005
-SPANS = ("hour", "day", "week")
+FEEDERS = 2
+LEVELS = (Level.TRANSFORMER, Level.FEEDER, Level.SUBSTATION)
+SPANS = ("hour", "day", "all days")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A network and how it is metered. homes: fewest and most of a transformer; class_*: limits as shares; clock_s: standard deviation of clocks;
+    wrong: share of homes registered at a wrong transformer of their feeder; silent, gap: share of homes silent for a day, with 4 to 24 hours of it
+    estimated; lost: share of single intervals missing."""
+
+    name: str = "as usual"
+    transformers: int = 12
+    homes: tuple[int, int] = (20, 40)
+    days: int = 7
+    interval_s: int = 900
+    class_home: float = 0.01
+    class_transformer: float = 0.0075
+    class_feeder: float = 0.005
+    clock_s: float = 60.0
+    wrong: float = 0.01
+    silent: float = 0.01
+    gap: float = 0.04
+    lost: float = 0.005
+
+    @property
+    def slots(self) -> int:
+        """Intervals of a day."""
+        return 86400 // self.interval_s
+
+
+USUAL = Setting()
+OTHERS = (
+    Setting("half-hours", interval_s=1800),
+    Setting("four weeks", days=28),
+    Setting("4 transformers", transformers=4),
+    Setting("5 to 12 homes each", homes=(5, 12)),
+    Setting("nothing missing, all places right", wrong=0.0, silent=0.0, gap=0.0, lost=0.0),
+    Setting("all places right", wrong=0.0),
+    Setting("1 place in 500 wrong", wrong=0.002),
+    Setting("1 place in 20 wrong", wrong=0.05),
+    Setting("three times as much missing", silent=0.03, gap=0.12, lost=0.015),
+    Setting("homes of class 2, transformers 0.5, feeders 0.2", class_home=0.02, class_transformer=0.005, class_feeder=0.002),
+    Setting("homes of class 0.5, transformers and feeders 2", class_home=0.005, class_transformer=0.02, class_feeder=0.02),
+    Setting("clocks five minutes off", clock_s=300.0),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """A constructed week. homes_wh: float64 [slot, home]; into_wh: float64 [slot, transformer]; feeder_wh: float64 [slot]; hangs, registered:
-    int [home], the true transformer and the registry's."""
+    """A constructed span of days. homes_wh: float64 [slot, home]; into_wh: float64 [slot, node], what truly came into transformers, feeders and
+    substation, in the tree's order; hangs, registered: int [home], the true transformer and the registry's."""
 
     homes_wh: Float64
     into_wh: Float64
-    feeder_wh: Float64
     hangs: Int32
     registered: Int32
 
@@ -49,130 +91,144 @@ class Covered:
     half_width_share: float
 
 
-def runs(count: int, seed: int = 20260101) -> Iterator[list[Covered]]:
+def runs(count: int, seed: int = 20260101, setting: Setting = USUAL) -> Iterator[list[Covered]]:
     """`count` independent runs, each from a seed of its own."""
     metered = load_households().metered_wh
-    homes = true_consumption(metered.reshape(len(metered), -1))
+    quarters = true_consumption(metered.reshape(len(metered), -1))
+    homes = quarters.reshape(len(quarters), -1, setting.interval_s // 900).sum(axis=2, dtype=np.int32)
     for run in range(count):
-        yield one_run(homes, np.random.default_rng([seed, run]))
+        yield one_run(homes, np.random.default_rng([seed, run]), setting)
 
 
-def one_run(homes: Int32, rng: np.random.Generator) -> list[Covered]:
-    truth = construct(homes, rng)
-    values, quality = meter(truth, rng)
-    tree = registered_tree(truth)
-    errors = known_errors(tree, values.shape[1])
-    by_day = [
-        totals(values[d : d + SLOTS_PER_DAY], quality[d : d + SLOTS_PER_DAY], SLOTS_PER_DAY, _usual(values[d : d + SLOTS_PER_DAY], truth))
-        for d in range(0, DAYS * SLOTS_PER_DAY, SLOTS_PER_DAY)
-    ]
-    first = slice(0, SLOTS_PER_DAY)
-    hours = totals(values[first], quality[first], 4, _usual(values[first], truth))
-    week: MeterTotals = by_day[0]
-    for day in by_day[1:]:
-        week = week.plus(day)
+def one_run(homes: Int32, rng: np.random.Generator, setting: Setting = USUAL) -> list[Covered]:
+    truth = construct(homes, rng, setting)
+    values, quality = meter(truth, rng, setting)
+    tree = registered_tree(truth, setting)
+    errors = known_errors(tree, values.shape[1], setting)
+    first = slice(0, setting.slots)
+    consumers = np.arange(truth.registered.size)
+    errors = measured(errors, values[first], consumers, usual(values[first], consumers), setting.interval_s)
+    by_day = []
+    for begin in range(0, len(values), setting.slots):
+        day = slice(begin, begin + setting.slots)
+        by_day.append(totals(values[day], quality[day], setting.slots, usual(values[day], consumers)))
+    hour = 3600 // setting.interval_s
+    hours = totals(values[first], quality[first], hour, usual(values[first], consumers))
+    whole: MeterTotals = by_day[0]
+    for each in by_day[1:]:
+        whole = whole.plus(each)
     found = []
-    for span, meters, slots in (("hour", hours, 4), ("day", by_day[0], SLOTS_PER_DAY), ("week", week, DAYS * SLOTS_PER_DAY)):
-        reckoned = account(tree, meters, errors, 900)
-        found += _compare(span, reckoned, true_losses(truth, slots, reckoned.loss_wh.shape[0]))
+    for span, meters, slots in zip(SPANS, (hours, by_day[0], whole), (hour, setting.slots, len(values)), strict=True):
+        reckoned = account(tree, meters, errors, setting.interval_s)
+        found += _compare(span, reckoned, true_losses(truth, parents(setting), slots, reckoned.loss_wh.shape[0]))
     return found
 
 
-def construct(homes: Int32, rng: np.random.Generator) -> Truth:
-    """A week of a feeder from households [household, slot]."""
-    sizes = rng.integers(20, 41, TRANSFORMERS)
+def parents(setting: Setting) -> Int32:
+    """Of transformers, feeders and the substation: a feeder takes every second transformer."""
+    transformers = setting.transformers + np.arange(setting.transformers) % FEEDERS
+    return np.concatenate([transformers, np.full(FEEDERS, setting.transformers + FEEDERS), [-1]]).astype(np.int32)
+
+
+def construct(homes: Int32, rng: np.random.Generator, setting: Setting = USUAL) -> Truth:
+    """Some days of a substation from households [household, slot]."""
+    count, length = setting.transformers, setting.days * setting.slots
+    sizes = rng.integers(setting.homes[0], setting.homes[1] + 1, count)
     chosen = rng.integers(0, len(homes), sizes.sum())
-    start = rng.integers(0, 42, sizes.sum()) * SLOTS_PER_DAY
-    length = DAYS * SLOTS_PER_DAY
+    start = rng.integers(0, homes.shape[1] // setting.slots - setting.days, sizes.sum()) * setting.slots
     used = np.stack([homes[h, s : s + length + 1] for h, s in zip(chosen, start, strict=True)], axis=1).astype(np.float64)
-    registered = np.repeat(np.arange(TRANSFORMERS), sizes).astype(np.int32)
-    wrong = rng.random(registered.size) < WRONG
-    hangs = np.where(wrong, (registered + rng.integers(1, TRANSFORMERS, registered.size)) % TRANSFORMERS, registered).astype(np.int32)
-    below = np.zeros((len(used), TRANSFORMERS))
+    registered = np.repeat(np.arange(count), sizes).astype(np.int32)
+    wrong = rng.random(registered.size) < setting.wrong
+    sister = (registered + FEEDERS * rng.integers(1, max(count // FEEDERS, 2), registered.size)) % count
+    hangs = np.where(wrong, sister, registered).astype(np.int32)
+    below = np.zeros((len(used), count))
     np.add.at(below.T, hangs, used.T)
-    stolen = np.where(rng.random(TRANSFORMERS) < 0.3, rng.uniform(0.02, 0.2, TRANSFORMERS), 0.0)
+    stolen = np.where(rng.random(count) < 0.3, rng.uniform(0.02, 0.2, count), 0.0)
     technical = 0.02 + 0.03 * below / np.maximum(below.mean(axis=0), 1.0)
     into = below * (1 + technical + stolen) + 20.0
-    return Truth(used, into, into.sum(axis=1) * 1.02 + 300.0, hangs, registered)
+    feeders = np.stack([into[:, k::FEEDERS].sum(axis=1) for k in range(FEEDERS)], axis=1) * 1.02 + 300.0
+    return Truth(used, np.concatenate([into, feeders, feeders.sum(axis=1, keepdims=True) * 1.01 + 500.0], axis=1), hangs, registered)
 
 
-def meter(truth: Truth, rng: np.random.Generator) -> tuple[Int32, UInt32]:
-    """What the meters make of it, [slot, meter]: homes, transformers, the feeder; with the quality that VEE would give."""
-    true = np.concatenate([truth.homes_wh, truth.into_wh, truth.feeder_wh[:, None]], axis=1)
+def meter(truth: Truth, rng: np.random.Generator, setting: Setting = USUAL) -> tuple[Int32, UInt32]:
+    """What the meters make of it, [slot, meter]: homes, then each node's own; with the quality that VEE would give."""
+    true = np.concatenate([truth.homes_wh, truth.into_wh], axis=1)
     homes = truth.homes_wh.shape[1]
-    limit = np.concatenate([np.full(homes, CLASS_HOME), np.full(TRANSFORMERS, CLASS_TRANSFORMER), [CLASS_FEEDER]])
-    ahead = np.clip(rng.normal(0, CLOCK_S / 900, true.shape[1]), -0.9, 0.9)
+    limit = _limits(homes, setting)
+    ahead = np.clip(rng.normal(0, setting.clock_s / setting.interval_s, true.shape[1]), -0.9, 0.9)
     before = np.concatenate([true[:1], true[:-1]])
     after = np.concatenate([true[1:], true[-1:]])
     shifted = (1 - np.abs(ahead)) * true + np.where(ahead > 0, ahead * after, -ahead * before)
     counted = np.cumsum(shifted * (1 + rng.uniform(-limit, limit)), axis=0)
     values = np.diff(np.floor(counted), axis=0, prepend=0).astype(np.int32)[:-1]
     quality = np.zeros(values.shape, np.uint32)
-    _estimate_gaps(values, quality, homes, rng)
-    values[:, :homes][_lost(values.shape[0], homes, rng)] = MISSING
+    _estimate_gaps(values, quality, homes, rng, setting)
+    values[:, :homes][_lost(homes, rng, setting)] = MISSING
     return values, quality
 
 
-def _lost(slots: int, homes: int, rng: np.random.Generator) -> Bool:
-    lost: Bool = rng.random((slots, homes)) < LOST
-    for day in range(DAYS):
-        lost[day * SLOTS_PER_DAY : (day + 1) * SLOTS_PER_DAY, rng.random(homes) < SILENT] = True
+def _limits(homes: int, setting: Setting) -> Float64:
+    """Class limits of homes, then of the nodes' own meters."""
+    levels = [(homes, setting.class_home), (setting.transformers, setting.class_transformer), (FEEDERS + 1, setting.class_feeder)]
+    return np.concatenate([np.full(count, limit) for count, limit in levels])
+
+
+def _lost(homes: int, rng: np.random.Generator, setting: Setting) -> Bool:
+    lost: Bool = rng.random((setting.days * setting.slots, homes)) < setting.lost
+    for day in range(setting.days):
+        lost[day * setting.slots : (day + 1) * setting.slots, rng.random(homes) < setting.silent] = True
     return lost
 
 
-def _estimate_gaps(values: Int32, quality: UInt32, homes: int, rng: np.random.Generator) -> None:
+def _estimate_gaps(values: Int32, quality: UInt32, homes: int, rng: np.random.Generator, setting: Setting) -> None:
     """Gaps of 4 to 24 hours, filled as VEE fills them: with the day before."""
-    for day in range(DAYS):
-        for home in np.flatnonzero(rng.random(homes) < GAP):
-            slots = int(rng.integers(16, 97))
-            begin = day * SLOTS_PER_DAY + int(rng.integers(0, SLOTS_PER_DAY - slots + 1))
-            source = begin - SLOTS_PER_DAY if day else begin + SLOTS_PER_DAY
+    for day in range(setting.days):
+        for home in np.flatnonzero(rng.random(homes) < setting.gap):
+            slots = int(rng.integers(setting.slots // 6, setting.slots + 1))
+            begin = day * setting.slots + int(rng.integers(0, setting.slots - slots + 1))
+            source = begin - setting.slots if day else begin + setting.slots
             values[begin : begin + slots, home] = values[source : source + slots, home]
             quality[begin : begin + slots, home] = Quality.ESTIMATED_LIKE_DAY
 
 
-def registered_tree(truth: Truth) -> Tree:
-    homes = truth.registered.size
-    parent = np.concatenate([np.full(TRANSFORMERS, TRANSFORMERS), [-1]]).astype(np.int32)
+def registered_tree(truth: Truth, setting: Setting = USUAL) -> Tree:
+    homes, parent = truth.registered.size, parents(setting)
+    levels = np.repeat(np.array(LEVELS), (setting.transformers, FEEDERS, 1)).tolist()
     return Tree(
-        names=(*(f"T{k:02d}" for k in range(TRANSFORMERS)), "F"),
-        levels=(Level.TRANSFORMER,) * TRANSFORMERS + (Level.FEEDER,),
+        names=tuple(f"N{k:02d}" for k in range(parent.size)),
+        levels=tuple(Level(level) for level in levels),
         parent=parent,
         below_first=children_first(parent),
-        own_meter=np.arange(homes, homes + TRANSFORMERS + 1, dtype=np.int32),
-        rating_kva=np.full(TRANSFORMERS + 1, np.nan),
-        meter_node=np.concatenate([truth.registered, np.full(TRANSFORMERS + 1, -1)]).astype(np.int32),
+        own_meter=np.arange(homes, homes + parent.size, dtype=np.int32),
+        rating_kva=np.full(parent.size, np.nan),
+        meter_node=np.concatenate([truth.registered, np.full(parent.size, -1)]).astype(np.int32),
         maybe_meter=np.zeros(0, np.int32),
         maybe_node=np.zeros(0, np.int32),
         maybe_share=np.zeros(0),
     )
 
 
-def known_errors(tree: Tree, meters: int) -> Errors:
+def known_errors(tree: Tree, meters: int, setting: Setting = USUAL) -> Errors:
     """What is known of the meters: their classes and the rates of the rest."""
-    errors = Errors.alike(meters, CLASS_HOME, CLOCK_S, 1.0, WRONG)
-    errors.class_limit[tree.own_meter[:TRANSFORMERS]] = CLASS_TRANSFORMER
-    errors.class_limit[tree.own_meter[TRANSFORMERS]] = CLASS_FEEDER
+    errors = Errors.alike(meters, setting.class_home, setting.clock_s, 1.0, setting.wrong)
+    errors.class_limit[:] = _limits(meters - tree.own_meter.size, setting)
     errors.wrong_node[tree.own_meter] = 0.0
     return errors
 
 
-def true_losses(truth: Truth, slots_per_span: int, spans: int) -> Float64:
+def true_losses(truth: Truth, parent: Int32, slots_per_span: int, spans: int) -> Float64:
     """[span, node]: what truly came in less what truly went out to those who truly hang there."""
-    used = np.zeros(truth.into_wh.shape)
-    np.add.at(used.T, truth.hangs, truth.homes_wh.T)
-    lost = np.concatenate([truth.into_wh - used, (truth.feeder_wh - truth.into_wh.sum(axis=1))[:, None]], axis=1)
+    lost = truth.into_wh.copy()
+    np.subtract.at(lost.T, truth.hangs, truth.homes_wh.T)
+    below = parent >= 0
+    np.subtract.at(lost.T, parent[below], truth.into_wh.T[below])
     cut = lost[: spans * slots_per_span]
     return np.asarray(cut.reshape(spans, slots_per_span, -1).sum(axis=1))
 
 
-def _usual(values: Int32, truth: Truth) -> Float64:
-    return usual(values, np.arange(truth.registered.size))
-
-
 def _compare(span: str, reckoned: Account, true: Float64) -> list[Covered]:
     found = []
-    for level in (Level.TRANSFORMER, Level.FEEDER):
+    for level in LEVELS:
         nodes = reckoned.tree.at(level)
         known = reckoned.known[:, nodes]
         inside = (reckoned.low_wh[:, nodes] <= true[:, nodes]) & (true[:, nodes] <= reckoned.high_wh[:, nodes])

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..losses.account import Errors, account, totals
+from ..losses.account import account
 from ..losses.fitted import Fitted, fit
 from ..losses.grid import Flow, Grid, flow
+from ..losses.metered import Errors, totals
 from ..losses.network import Float64, Level, Tree
 from ..losses.opendss import Circuit, read_opendss
 from ..losses.pandapower_grid import grid_of

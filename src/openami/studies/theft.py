@@ -19,10 +19,10 @@ import numpy as np
 
 from ..errors import InputError
 from ..fleet.households import load_households, true_consumption
-from ..losses.account import Float32
 from ..losses.features import COLUMN, Features, Watched, features
 from ..losses.grid import Grid, wire_losses
 from ..losses.mapping import Places, doubt, find_places, prior, proposals
+from ..losses.metered import Float32
 from ..losses.network import Float64
 from ..losses.pandapower_grid import grid_of
 from ..losses.suspects import Model, learn, probabilities, worth
