@@ -52,5 +52,5 @@ def test_accounts_as_dictionary_are_found_too() -> None:
 def test_who_began_before_the_segment_is_charged_together() -> None:
     first = date(2025, 12, 1)
     own = roll(["p", "q", "r", "s"], [0, 1, 1, 1], [date(2025, 12, 5), date(2020, 1, 1), first, date(2025, 12, 9)])
-    found = [(name, start, at.tolist()) for name, start, at in own.groups(lambda name: first)]
+    found = [(name, start, at.tolist()) for name, start, _, at in own.groups(lambda name: first)]
     assert found == [("A", first, [1, 2]), ("A", date(2025, 12, 9), [3]), ("B", date(2025, 12, 5), [0])]

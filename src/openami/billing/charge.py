@@ -35,14 +35,14 @@ class Segment:
     def span_days(self) -> int:
         return (self.until - self.first).days
 
-    def starting(self, day: date) -> Segment:
-        """The same segment for accounts whose supply, payment mode or tariff began on `day`, inside it: only the days from then on are
-        charged, and slabs and free units shrink with them. A day before the segment changes nothing."""
+    def starting(self, day: date, until: date | None = None) -> Segment:
+        """The same segment for accounts whose supply, payment mode or terms began on `day`, inside it, or end with the day before `until`: only the
+        days between are charged, and slabs and free units shrink with them. A day before the segment, or an end behind it, changes nothing."""
         if day >= self.until:
             raise RequestError(
                 f"{day} is after the segment {self.first} until {self.until} of tariff {self.tariff.name}; take a later segment"
             )
-        return Segment(self.tariff, max(self.first, day), self.until, self.days_in_period)
+        return Segment(self.tariff, max(self.first, day), min(self.until, until or self.until), self.days_in_period)
 
     def days_to(self, day: date) -> int:
         """How many days of the segment have passed when `day` ends."""

@@ -32,7 +32,8 @@ from ..readings import IMPORT_WH, Bool, DayBlock, Int32, Int64
 from ..registry import EPOCH
 from ..vee import load_rules
 from ..vee.tally import Tally
-from .quantities import DEMAND, WH, Quantities, carried, quantities
+from .moved import Moved
+from .quantities import CONTRACT, DEMAND, WH, Quantities, carried, quantities
 from .roll import Before, Roll
 from .site import Site
 
@@ -50,16 +51,16 @@ class Charged:
     statements: pa.Table
 
 
-def charge_day(site: Site, roll: Roll, validated: dict[str, DayBlock], counted: Tally) -> Charged:
+def charge_day(site: Site, roll: Roll, validated: dict[str, DayBlock], counted: Tally, moved: Moved) -> Charged:
     """Charge every account of a shard for one validated day, given by channel name (a tariff says which channel it prices), and `counted`, the tally
-    of its imported energy. Reads the usage and statements of the day before. DataError where a tariff's channel was never read, or the day before
+    of its imported energy; `moved`: the day's transfers. Reads the usage and statements of the day before. DataError where a tariff's channel was never read, or the day before
     is open and not closed."""
     energy = validated[IMPORT_WH.name]
     day, shard = energy.day, energy.shard
     doubt = doubt_of(roll, energy, counted)
     money = reckon(site, roll, validated, doubt.held)
     before = Before.of(site.lake, "statements", day - timedelta(days=1), shard, roll, CARRIED)
-    statements = _statements(site, roll, day, shard, money, before)
+    statements = _statements(site, roll, day, shard, money, before, moved)
     columns = {
         "wh": pa.array(doubt.wh),
         "estimated_wh": pa.array(doubt.estimated_wh),
@@ -136,7 +137,8 @@ def reckon(site: Site, roll: Roll, validated: dict[str, DayBlock], held: Bool) -
     day, book = energy.day, load_tariffs()
     _need_the_day_before(site, day, energy.shard)
     groups = [
-        (at, segment(book, name, day).starting(start)) for name, start, at in roll.groups(lambda name: segment(book, name, day).first)
+        (at, segment(book, name, day).starting(start, until))
+        for name, start, until, at in roll.groups(lambda name: segment(book, name, day).first)
     ]
     columns = ["meter", "tariff", *dict.fromkeys(name for _, part in groups for name in carried(part.tariff))]
     before = Before.of(site.lake, "usage", day - timedelta(days=1), energy.shard, roll, columns)
@@ -151,9 +153,13 @@ def reckon(site: Site, roll: Roll, validated: dict[str, DayBlock], held: Bool) -
 def _reckon_group(money: Money, roll: Roll, own: slice | Int64, part: Segment, day: date, taken: Quantities) -> None:
     """Accounts `own` (positions) that share tariff and start, charged together."""
     load_w, prepaid = roll.load_w[own], roll.prepaid[own]
+    contract_va = None
+    if part.tariff.needs_contract:
+        contract_va = load_w if roll.contract_va is None else roll.contract_va[own]
+        money.put(CONTRACT, own, contract_va)
 
     def whole(energy_wh: Int64, days: int, demand_va: Int64 | None) -> Bill:
-        own_demand = {"demand_va": demand_va, "contract_va": load_w if part.tariff.needs_contract else None}
+        own_demand = {"demand_va": demand_va, "contract_va": contract_va}
         return bill(part.tariff, energy_wh, days, part.days_in_period, load_w, prepaid, span_days=part.span_days, **own_demand)
 
     to_date = whole(taken.to_date_wh, part.days_to(day), taken.demand_va)
@@ -177,7 +183,7 @@ def _reckon_group(money: Money, roll: Roll, own: slice | Int64, part: Segment, d
 def usage_rows(roll: Roll, money: Money) -> pa.Table:
     """The rows of `usage`."""
     columns = {"account": roll.numbers, "meter": _meters(roll), "tariff": _tariffs(roll), **money.arrays(WH), **money.arrays(DEMAND)}
-    return roll.marked(pa.table(columns))
+    return roll.marked(pa.table(columns | money.arrays(CONTRACT)))
 
 
 def charge_rows(roll: Roll, money: Money) -> pa.Table:
@@ -218,11 +224,11 @@ def _need_the_day_before(site: Site, day: date, shard: int) -> None:
             raise DataError(f"{table} of {yesterday} (shard {shard}) are not there, and {day} goes on from them; close {yesterday} first")
 
 
-def _statements(site: Site, roll: Roll, day: date, shard: int, money: Money, before: Before) -> pa.Table:
+def _statements(site: Site, roll: Roll, day: date, shard: int, money: Money, before: Before, moved: Moved) -> pa.Table:
     """account, meter, opening_paise, recharges_paise, charges_paise, adjustments_paise, closing_paise, pending."""
     statements = daily_statements(
         np.where(before.known, before.column("closing_paise", 0), roll.opening_paise).astype(np.int64),
-        transferred(site, roll, day),
+        moved.sums(roll),
         money.charged_paise[None, :],
         ("charge",),
         money.pending,
@@ -240,15 +246,6 @@ def _statements(site: Site, roll: Roll, day: date, shard: int, money: Money, bef
             "pending": pa.array(statements.pending),
         }
     )
-
-
-def transferred(site: Site, roll: Roll, day: date) -> Int64:
-    """int64 [account]: the sum of the day's transfers [paise]."""
-    total = np.zeros(len(roll), np.int64)
-    if rows := site.rows.transfers(day, day):
-        at = pc.fill_null(pc.index_in(pa.array([row.account for row in rows]), roll.numbers), -1).to_numpy()
-        np.add.at(total, at[at >= 0], np.array([row.amount_paise for row in rows], np.int64)[at >= 0])
-    return total
 
 
 def adjusted(site: Site, roll: Roll, day: date, shard: int) -> Int64:

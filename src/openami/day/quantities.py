@@ -8,6 +8,7 @@ What always holds: nothing is priced that was not metered or estimated, and no m
                                         of tariffs with net metering: exported on the day and in the segment to date; units in the bank when
                                         the segment began, and what is in it after this day
     demand_va                           of tariffs that price it: the largest interval's average of the segment to date
+    contract_va                         of tariffs that go by it: the contract demand of the day
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from .site import Site
 
 WH, TO_DATE_WH = "_wh", "_to_date_wh"
 EXPORT, EXPORT_SEGMENT, BANK, BANKED = "_export_wh", "_export_segment_wh", "_bank_wh", "_banked_wh"
-DEMAND = "demand_va"
+DEMAND, CONTRACT = "demand_va", "contract_va"
 HOUR_MINUTES = 60
 
 

@@ -7,8 +7,8 @@ before is brought into today's order by `Before`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 from functools import cached_property
 
@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..readings import Bool, Int32, Int64
-from ..registry import EPOCH, Accounts, ShardIndex
+from ..registry import EPOCH, NEVER, Accounts, ShardIndex
 from ..store.lake import Lake
+from ..store.terms import Terms
 
 MARK = b"roll"
 """Under this word the tables of an account's day say (in their files' metadata) which roll their rows follow."""
@@ -30,7 +31,9 @@ class Roll:
     """The accounts of a shard that hold on a day. All arrays [account], numbers ascending.
 
     meter: the column in the day block; load_w: sanctioned load [W], 0 = unknown; tariff: position in `tariffs`; since, mode_since: days
-    from 1970, the account's start and the start of its payment mode; opening_paise: its balance before the first statement.
+    from 1970, the account's start and the start of its payment mode; opening_paise: its balance before the first statement. contract_va: contract
+    demand [VA], None = everybody's is the sanctioned load; terms_since, terms_until: days from 1970, since when tariff and contract demand are these,
+    and the day from which others are known to hold (`NEVER` = none); None = everybody's since the account began.
     """
 
     numbers: pa.Array
@@ -42,18 +45,29 @@ class Roll:
     since: Int32
     mode_since: Int32
     opening_paise: Int64
+    contract_va: Int64 | None = None
+    terms_since: Int32 | None = None
+    terms_until: Int32 | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def groups(self, first_day: Callable[[str], date]) -> list[tuple[str, date, Int64]]:
-        """(tariff, day from which its accounts are charged, their positions), by name and day. first_day gives the first day of a tariff's
-        segment: accounts whose supply and payment mode began before it are charged together, from it on."""
-        found = []
+    def groups(self, first_day: Callable[[str], date]) -> list[tuple[str, date, date | None, Int64]]:
+        """(tariff, day from which its accounts are charged, day from which they are charged otherwise or None, their positions), by name and days.
+        first_day gives the first day of a tariff's segment: accounts whose supply, payment mode and terms began before it are charged together,
+        from it on."""
+        until = np.full(len(self), NEVER, np.int32) if self.terms_until is None else self.terms_until
+        found, began = [], np.maximum(self.since, self.mode_since)
+        if self.terms_since is not None:
+            began = np.maximum(began, self.terms_since)
         for code, name in sorted(enumerate(self.tariffs), key=lambda each: each[1]):
             own = np.flatnonzero(self.tariff == code)
-            start = np.maximum(np.maximum(self.since[own], self.mode_since[own]), (first_day(name) - EPOCH).days)
-            found += [(name, EPOCH + timedelta(days=day), own[start == day]) for day in np.unique(start).tolist()]
+            start = np.maximum(began[own], (first_day(name) - EPOCH).days)
+            for day in np.unique(start).tolist():
+                there = own[start == day]
+                for end in np.unique(until[there]).tolist():
+                    over = None if end == NEVER else EPOCH + timedelta(days=end)
+                    found.append((name, EPOCH + timedelta(days=day), over, there[until[there] == end]))
         return found
 
     @cached_property
@@ -70,6 +84,26 @@ class Roll:
 def make_roll(accounts: Accounts, index: ShardIndex) -> Roll:
     """The roll of the accounts that hold on a day, with the sanctioned loads of their meters."""
     return Roll(load_w=index.connected_load_w[accounts.meter], **{field.name: getattr(accounts, field.name) for field in fields(accounts)})
+
+
+def with_terms(roll: Roll, terms: Mapping[str, Terms]) -> Roll:
+    """The roll with the tariffs and contract demands that were told of its accounts (`TermBook.on` the day)."""
+    at = pc.index_in(pa.array([*terms], pa.string()), roll.numbers).to_pylist() if terms else []
+    own = [(k, one) for k, one in zip(at, terms.values(), strict=True) if k is not None]
+    if not own:
+        return roll
+    names = sorted({*roll.tariffs, *(one.tariff for _, one in own if one.tariff is not None)})
+    tariff = np.array([names.index(name) for name in roll.tariffs], np.int32)[roll.tariff]
+    contract_va, since, until = roll.load_w.copy(), roll.since.copy(), np.full(len(roll), NEVER, np.int32)
+    for k, one in own:
+        tariff[k] = tariff[k] if one.tariff is None else names.index(one.tariff)
+        contract_va[k] = contract_va[k] if one.contract_va is None else one.contract_va
+        since[k] = since[k] if one.since is None else (one.since - EPOCH).days
+        until[k] = NEVER if one.until is None else (one.until - EPOCH).days
+    used = np.unique(tariff)
+    tariffs = tuple(names[code] for code in used.tolist())
+    code = np.searchsorted(used, tariff).astype(np.int32)
+    return replace(roll, tariffs=tariffs, tariff=code, contract_va=contract_va, terms_since=since, terms_until=until)
 
 
 class Before:

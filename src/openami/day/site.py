@@ -15,7 +15,8 @@ from ..store.lake import Lake
 from ..store.places import place_of
 from ..store.rosters import Rosters
 from ..store.rows import Rows
-from .roll import Roll, make_roll
+from ..store.terms import TermBook
+from .roll import Roll, make_roll, with_terms
 
 
 @dataclass(slots=True)
@@ -50,7 +51,8 @@ class Site:
         """The registry of a shard on a day as arrays: its meters, and the accounts that are charged."""
         roster = self.rosters.of(shard)
         index = roster.index_on(day)
-        return index, make_roll(roster.accounts_on(day, self.rows.modes_on), index)
+        roll = make_roll(roster.accounts_on(day, self.rows.modes_on), index)
+        return index, with_terms(roll, TermBook(self.rows.database).on(day))
 
     def index_of(self, shard: int, day: date) -> ShardIndex:
         """The meters of a shard on a day."""

@@ -19,16 +19,18 @@ from ..billing.tariff import Tariff, load_tariffs
 from ..errors import InputError
 from ..registry import Account, PaymentMode
 from ..store.rows import meter, usage_point
+from ..store.terms import TermBook, Terms
 from .charge import PAISE, TO_DATE
 from .metered import estimated_wh
-from .quantities import BANK, DEMAND, EXPORT, EXPORT_SEGMENT, TO_DATE_WH, WH
+from .quantities import BANK, CONTRACT, DEMAND, EXPORT, EXPORT_SEGMENT, TO_DATE_WH, WH
 from .site import Site
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
     """What the tables have of an account's day, and where it was. posted_for: what was posted for this day since, (line, paise, day of posting);
-    posted_to: what was posted to it for earlier days, (line, paise, the day that it puts right)."""
+    posted_to: what was posted to it for earlier days, (line, paise, the day that it puts right); terms: what was told of its
+    tariff and contract demand."""
 
     account: Account
     day: date
@@ -39,6 +41,7 @@ class Told:
     tariff: Tariff
     statement: dict[str, Any]
     charges: dict[str, int]
+    terms: Terms
     usage: dict[str, Any]
     posted_for: tuple[tuple[str, int, date], ...]
     posted_to: tuple[tuple[str, int, date], ...]
@@ -47,7 +50,8 @@ class Told:
     def part(self) -> Segment:
         """The part of the billing period that the day was billed in."""
         first = segment(load_tariffs(), self.tariff.name, self.day)
-        return first.starting(max(self.account.since, self.account.mode_since, first.first))
+        began = max(self.account.since, self.account.mode_since, self.terms.since or self.account.since, first.first)
+        return first.starting(began, self.terms.until)
 
     @staticmethod
     def of(site: Site, number: str, day: date) -> Told | None:
@@ -64,7 +68,8 @@ class Told:
             lines.pop(TO_DATE)
             tariff = load_tariffs().on(usage["tariff"], day)
             posted = (tuple(_posted(site, number, shard, day, same)) for same in (False, True))
-            return Told(account, day, serial, shard, column, load_w, tariff, statement, lines, usage, *posted)
+            terms = TermBook(site.rows.database).on(day, number).get(number, Terms(None, None, None))
+            return Told(account, day, serial, shard, column, load_w, tariff, statement, lines, terms, usage, *posted)
         return None
 
 
@@ -106,7 +111,7 @@ def facts_of(site: Site, told: Told, load_w: int) -> Facts:
         told.account.payment_mode is PaymentMode.PREPAID,
         _demand_before(site, told),
         usage.get(DEMAND) or 0,
-        load_w if told.tariff.needs_contract else 0,
+        (usage.get(CONTRACT) or load_w) if told.tariff.needs_contract else 0,
         tuple(a - b for a, b in zip(column(EXPORT_SEGMENT), exported, strict=True)) if netted else (),
         exported if netted else (),
         column(BANK) if netted else (),

@@ -161,4 +161,11 @@ def _with_source(told: Told, tree: Node) -> Node:
     span = f"{part.first} - {part.until - timedelta(days=1)}"
     en = f"{tariff.title_en} ({tariff.name}), order {tariff.order}; billed as one: {span}; {account.payment_mode}"
     hi = f"{tariff.title_hi} ({tariff.name}), आदेश {tariff.order}; एक साथ बिल: {span}; {'प्रीपेड' if prepaid else 'पोस्टपेड'}"
-    return replace(tree, children=(Node("tariff", en, hi, 0, (), (), tariff.source, "", note=True), *tree.children))
+    said = [Node("tariff", en, hi, 0, (), (), tariff.source, "", note=True)]
+    if told.terms.since is not None:
+        en, hi = (
+            f"Tariff and contract demand of this account since {told.terms.since}",
+            f"इस खाते का यह टैरिफ़ और अनुबंधित माँग {told.terms.since} से",
+        )
+        said.append(Node("terms", en, hi, 0, (), (), "account's terms", "", note=True))
+    return replace(tree, children=(*said, *tree.children))

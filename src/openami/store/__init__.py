@@ -5,6 +5,7 @@
     jetstream.py    the same on NATS JetStream, a subject a shard; nats_stream.py: the stream itself; journal_at.py: which of the two
     sql.py          the SQL database: SQLite in the folder or PostgreSQL by address, transactions, bulk load; migrations/: its steps forward
     rows.py         registry, wrapped keys and audit as SQL rows (SQLAlchemy Core)
+    terms.py        on what terms an account is charged from which day: tariff, contract demand
     rosters.py      the registry of each shard as arrays, kept in a file that is brought up to date by what has changed
     ledger.py       the ledger of money in SQL: append-only, chained, bitemporal; ledger_tables.py: its tables; ledger_bulk.py: many accounts at
                     once (openings, charges); ledger_conversion.py: prepaid to postpaid and back;
