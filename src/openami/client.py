@@ -119,6 +119,10 @@ class Client:
     def tariffs(self, day: Day) -> list[dict[str, Any]]:
         return list(self.get("/tariffs", day=day))
 
+    def tariff(self, name: str) -> list[dict[str, Any]]:
+        """Its versions, the oldest first."""
+        return list(self.get(f"/tariffs/{name}"))
+
     def losses(self, day: Day | None = None, **only: Any) -> Iterator[dict[str, Any]]:
         """only: kind."""
         return self.each("/losses", day=day, **only)
@@ -141,10 +145,29 @@ class Client:
     def order(self, order_id: str) -> dict[str, Any]:
         return dict(self.get(f"/orders/{order_id}"))
 
-    # ---- what can be done
+    def complaints(self) -> list[dict[str, Any]]:
+        """Those that wait for an answer, the oldest first."""
+        return list(self.get("/complaints"))
+
+    def inspections(self) -> Iterator[dict[str, Any]]:
+        return self.each("/inspections")
+
+    def proposals(self) -> Iterator[dict[str, Any]]:
+        return self.each("/proposals")
+
+    def consents(self) -> list[dict[str, Any]]:
+        return list(self.get("/consents"))
+
+    def people(self) -> list[dict[str, Any]]:
+        return list(self.get("/people"))
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        return list(self.get("/webhooks"))
+
+    # ---- what can be done; each takes a `key`: the same one again acts no second time
 
     def ask(self, what: str, meters: list[str], why: str, key: str = "") -> dict[str, Any]:
-        """Orders to meters: "connect", "disconnect", "clock"; the same `key` again acts no second time."""
+        """Orders to meters: "connect", "disconnect", "clock", "read"."""
         return dict(self.post("/orders", {"what": what, "meters": meters, "why": why}, key))
 
     def withdraw(self, order_id: str, why: str) -> dict[str, Any]:
@@ -152,6 +175,24 @@ class Client:
 
     def consent(self, account: str, partner: str, purposes: list[str], days: int, key: str = "") -> dict[str, Any]:
         return dict(self.post("/consents", {"account": account, "partner": partner, "purposes": purposes, "days": days}, key))
+
+    def end_consent(self, number: str) -> dict[str, Any]:
+        return dict(self.post(f"/consents/{number}/end", {}))
+
+    def answer(self, complaint: str, text: str) -> dict[str, Any]:
+        """Answer a complaint and close it; the consumer is told."""
+        return dict(self.post(f"/complaints/{complaint}/answer", {"answer": text}))
+
+    def inspected(self, meter: str, result: str, *, key: str = "", **more: Any) -> dict[str, Any]:
+        """What a visit found: "theft", "fault", "innocent", "wrong_place", "no_access". more: day, who, note, at_random."""
+        return dict(self.post("/inspections", {"meter": meter, "result": result, **more}, key))
+
+    def subscribe(self, url: str, events: list[str], key: str = "") -> dict[str, Any]:
+        """A webhook; its secret is in this answer alone."""
+        return dict(self.post("/webhooks", {"url": url, "events": events}, key))
+
+    def unsubscribe(self, webhook: str) -> None:
+        self._ask("DELETE", f"/webhooks/{webhook}")
 
     def live(self, seconds: int = 60, last: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
         """(event, id, data) as they happen; last: the id to go on from."""

@@ -50,6 +50,29 @@ def test_an_order_that_is_asked_for_again_under_its_key_is_the_same(house: House
     assert ami.withdraw(first["orders"][0], "not needed any more")["state"] == "cancelled"
 
 
+def test_what_staff_do_can_be_done_by_a_program(house: House, ami) -> None:
+    number = house.made_for("POST", "/complaints/", house.own)["id"]
+    assert number in {one["number"] for one in ami.complaints()}
+    assert ami.answer(number, "read again, and right")["answer"] == "read again, and right"
+    assert number not in {one["number"] for one in ami.complaints()}
+    assert ami.inspected(house.own["meter"], "innocent", note="by a program")["result"] == "innocent"
+    assert "by a program" in {one["note"] for one in ami.inspections()}
+    assert {one["name"] for one in ami.tariff("BR-DS2")} == {"BR-DS2"}
+    assert next(ami.proposals())["state"]
+
+
+def test_consents_and_webhooks_come_and_go(house: House) -> None:
+    own = openami.Client(BASE, token=house.token("consumer-own"), http=house.client())
+    given = own.consent(house.own["account"], "partner-own", ["bills"], 30)
+    assert own.end_consent(given["id"])["ended"]
+    admin = openami.Client(BASE, token=house.token("admin"), http=house.client())
+    made = admin.subscribe("https://127.0.0.1/told", ["day.closed"])
+    assert made["id"] in {one["id"] for one in admin.webhooks()}
+    admin.unsubscribe(made["id"])
+    assert made["id"] not in {one["id"] for one in admin.webhooks()}
+    assert "operator" in {one["name"] for one in admin.people()}
+
+
 def test_refusals_are_errors_with_the_servers_sentence(house: House, ami) -> None:
     with pytest.raises(RequestError, match="there is no meter NOPE here for you"):
         ami.meter("NOPE")
