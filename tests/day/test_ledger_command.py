@@ -225,3 +225,34 @@ def test_a_gateways_file_against_the_ledger(site: Site, tmp_path: Path) -> None:
     assert "2 payments in the file, 1 differences" in told_
     with pytest.raises(InputError):
         run(site, "reconcile", str(tmp_path / "none.csv"), "--gateway", "upi", "--day", "2025-12-04", of="payments")
+
+
+def test_terms_are_told_shown_loaded_and_refused_by_name(site: Site, tmp_path: Path) -> None:
+    tell = ["tell", number(PREPAID), "--since", "2025-12-03", "--contract-kva", "7.5", *WHO]
+    assert "1 of 1 are new\nclosed days go by it once they are reckoned again: openami close --day 2025-12-01 --shard 0" in run(
+        site, *tell, of="terms"
+    )
+    assert "0 of 1 are new" in run(site, *tell, of="terms")
+    shown = run(site, "show", number(PREPAID), of="terms")
+    assert "from 2025-12-03" in shown
+    assert "7.5 kVA" in shown
+    file = tmp_path / "terms.csv"
+    for line, why in (
+        ("77,2025-12-03,BR-DS2,", "there is no account 77"),
+        (f"{number(0)},2025-12-03,XX,", "'XX'"),
+        (f"{number(0)},soon,BR-DS2,", "line 3: since 'soon' is not a date"),
+        (f"{number(0)},2025-12-03,,many", "line 3: contract demand 'many' is no number"),
+        (f"{number(0)},2025-12-03,,0", "a contract demand of 0 VA"),
+        (f"{number(0)},2025-12-03,,", "nothing is told"),
+        (f"{number(0)},2999-12-03,BR-DS2,", "is still to come|holds from"),
+        (f"{number(0)},2025-12-03", "line 3: 2 cells"),
+    ):
+        file.write_text(f"account,since,tariff,contract_kva\n{number(1)},2025-12-02,BR-DS2,\n{line}\n", "utf-8")
+        with pytest.raises(OpenAMIError) as refused:
+            run(site, "load", str(file), *WHO, of="terms")
+        assert any(part in str(refused.value) for part in why.split("|"))
+        assert run(site, "show", number(1), of="terms") == "now KL-LT1A\n", "nothing of the file was taken"
+    file.write_text(f"account,since,tariff,contract_kva\n{number(1)},2025-12-02,BR-DS2,\n", "utf-8")
+    assert "1 of 1 are new" in run(site, "load", str(file), *WHO, of="terms")
+    assert run(site, "show", number(1), of="terms").endswith("now BR-DS2\n")
+    assert "terms" in [entry.action for _, entry in AuditTrail(site.rows).latest(5)]

@@ -1,7 +1,7 @@
 """`openami ...`: the command line, a chapter a reader: words.py (the app and what commands share), town.py (demo, close, history), serving.py
 (serve), headend.py (headend), meters.py (decode, read, relay, listen, meter), measuring.py (bench), people.py (people), reporting.py (report),
 editing.py (edit), keeping.py (lake), money.py and posting.py (ledger, payments), explaining.py (explain), complaints.py (complaints), losses.py
-(losses; losses_kept.py, losses_money.py), operate.py (config, backup, restore), supply.py (supply).
+(losses; losses_kept.py, losses_money.py), operate.py (config, backup, restore), supply.py (supply), terms.py (terms).
 
 Bad input ends with one clear sentence on standard error and exit code 2.
 """
@@ -32,6 +32,7 @@ from . import (
     reporting,
     serving,
     supply,
+    terms,
     town,
 )
 from .words import app
@@ -54,6 +55,7 @@ __all__ = [
     "reporting",
     "serving",
     "supply",
+    "terms",
     "town",
 ]
 
