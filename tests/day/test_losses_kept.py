@@ -21,7 +21,7 @@ from openami.day.meter_errors import Said, errors_of
 from openami.day.network import FOLDER
 from openami.day.sold import feeder_books
 from openami.day.suspected import look_back
-from openami.day.tomorrow import _told, tomorrow
+from openami.day.tomorrow import tomorrow
 from openami.errors import InputError
 from openami.losses.atc import atc, method_of
 from openami.losses.network import tree_of_index
@@ -223,16 +223,6 @@ def test_tomorrow_wants_two_weeks_and_says_so(closed):
     assert {t.level for t in told} == {"feeder", "transformer"}
     assert {t.method for t in told} == {""}
     assert {t.day for t in told} == {SECOND + timedelta(days=1)}
-
-
-@pytest.mark.parametrize(("days", "method"), [(20, "seasonal naive"), (80, "classical")])
-def test_tomorrow_goes_by_as_much_as_is_known(days, method):
-    rng = np.random.default_rng(days)
-    kw = 50 + 20 * np.sin(np.arange(24) / 24 * 2 * np.pi)[None, :] + rng.normal(0, 2, (days, 24))
-    told = _told("transformer", "T1", SECOND, kw)
-    assert told.method == method
-    assert (np.diff(told.kw, axis=0) >= 0).all()
-    assert np.abs(told.kw[2] - kw.mean(axis=0)).max() < 8
 
 
 def test_feeders_are_taken_whole_and_a_few_at_a_time(closed, monkeypatch):

@@ -177,13 +177,24 @@ def next_day(site: Site, last: date, nodes: list[str], as_json: bool) -> None:
                 f"q{round(100 * q):02d}_kw": [None if math.isnan(v) else round(v, 3) for v in row]
                 for q, row in zip(QUANTILES, node.kw, strict=True)
             }
-            print(
-                json.dumps({"node": node.node, "level": node.level, "day": str(node.day), "method": node.method, "days": node.days, **kw})
-            )
+            scores = {name: round(score, 4) for name, score in node.scores.items()}
+            head = {
+                "node": node.node,
+                "level": node.level,
+                "day": str(node.day),
+                "method": node.method,
+                "days": node.days,
+                "scores": scores,
+            }
+            print(json.dumps({**head, **kw}))
         elif not node.method:
             print(f"{node.node:16s} {node.day}: only {node.days} days are known, 14 are needed")
         else:
             middle, high = node.kw[len(QUANTILES) // 2], node.kw[-1]
             at = int(max(range(len(middle)), key=lambda k: -math.inf if math.isnan(middle[k]) else middle[k]))
             clock = timedelta(minutes=at * site.deployment.interval_minutes)
-            print(f"{node.node:16s} {node.day}: peak {middle[at]:.1f} kW (one in twenty above {high[at]:.1f}) at {clock}, {node.method}")
+            others = ", ".join(f"{name} {100 * score:.1f} %" for name, score in node.scores.items() if name != node.method)
+            beside = f" {100 * node.scores[node.method]:.1f} % ({others})" if others else ""
+            print(
+                f"{node.node:16s} {node.day}: peak {middle[at]:.1f} kW (one in twenty above {high[at]:.1f}) at {clock}, {node.method}{beside}"
+            )

@@ -1,8 +1,7 @@
 """Tomorrow's demand of feeders and transformers, slot by slot, with quantiles: from what their own meters told of the days so far.
 
 What always holds: only measured values are learnt from; a slot of which too little is known is unknown, never invented; what made the forecast is
-named (`classical` from 56 days on, before that `seasonal naive`, before two weeks nothing); quantiles are recalibrated by how the last four weeks
-came out.
+named, and how it and the others did over the last four weeks (`losses.contest`); quantiles are recalibrated by how those came out.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from ..losses.forecast import MEMORY_DAYS, RECENT_DAYS, TRAIN_DAYS_MIN, WEEK, classical, recalibrated, seasonal_naive
+from ..losses.contest import choose
+from ..losses.forecast import MEMORY_DAYS, WEEK
 from ..losses.network import Float64
 from ..readings import ESTIMATED_BITS, IMPORT_WH, MISSING
 from ..store.lake import dense_quality
@@ -23,7 +23,7 @@ from .site import Site
 @dataclass(frozen=True, slots=True)
 class Tomorrow:
     """One node's next day. kw: float64 [quantile of `losses.forecast.QUANTILES`, slot], NaN where it cannot be told; method: "" = too few days
-    are known."""
+    are known. scores: each method's pinball loss over the last four weeks as a share of the mean demand, best first."""
 
     level: str
     node: str
@@ -31,10 +31,12 @@ class Tomorrow:
     days: int
     method: str
     kw: Float64
+    scores: dict[str, float]
 
 
 def tomorrow(site: Site, last: date, node: str | None = None) -> Iterator[Tomorrow]:
-    """The day after `last` of every feeder and transformer that has a meter, or of `node` alone."""
+    """The day after `last` of every feeder and transformer that has a meter, or of `node` alone. Boosting takes some seconds of a processor: it takes
+    part for feeders, and for a transformer that is asked for by name."""
     per_day = site.calendar.slots(last)
     for shard in sorted(site.lake.files("validated", last)):
         index = site.index_of(shard, last)
@@ -51,17 +53,9 @@ def tomorrow(site: Site, last: date, node: str | None = None) -> Iterator[Tomorr
         history = _history(site, last, shard, columns, per_day)
         for k, column in enumerate(columns.tolist()):
             level, name = named[column]
-            yield _told(level, name, last + timedelta(days=1), history[:, :, k] * (60 / site.deployment.interval_minutes) / 1000)
-
-
-def _told(level: str, node: str, day: date, kw: Float64) -> Tomorrow:
-    method = "classical" if len(kw) >= TRAIN_DAYS_MIN else "seasonal naive" if len(kw) >= 2 * WEEK else ""
-    tell = classical if method == "classical" else seasonal_naive
-    told = tell(kw)
-    past = range(max(len(kw) - RECENT_DAYS // 2, TRAIN_DAYS_MIN if method == "classical" else 2 * WEEK), len(kw))
-    if len(past):
-        told = recalibrated(told, np.stack([tell(kw[:k]) for k in past]), kw[past.start :])
-    return Tomorrow(level, node, day, len(kw), method, told)
+            kw = history[:, :, k] * (60 / site.deployment.interval_minutes) / 1000
+            found = choose(kw, boosting=level == "feeder" or node is not None)
+            yield Tomorrow(level, name, last + timedelta(days=1), len(kw), found.method, found.told, found.scores)
 
 
 def _history(site: Site, last: date, shard: int, columns: np.ndarray, per_day: int) -> Float64:

@@ -15,7 +15,8 @@ Out: integer Wh per node and hour and day (`balance`), nodes whose loss stands o
     outages.py     gasps, breaths and silence to outages; reliability.py: SAIFI, SAIDI, CAIDI, MAIFI, and intervals for VEE
     mapping.py     on which transformer and phase a meter really hangs; mapping_energy.py: what energies say of it
     features.py    what can be said of each consumer; suspects.py: whom to visit first, why, and what else it could be
-    loading.py     loading against rating, unbalance, power factor, voltage, headroom; forecast.py: the day ahead with quantiles
+    loading.py     loading against rating, unbalance, power factor, voltage, headroom; forecast.py: the day ahead with quantiles;
+                   contest.py: by which method
     rollup.py      demand per slot of transformers, feeders, divisions and the company; peak, load factor, completeness
 
 What always holds:
