@@ -14,6 +14,7 @@ from openami.errors import RequestError
 from openami.payments.daily_file import reconcile
 from openami.payments.desk import PaymentDesk
 from openami.payments.event import Event, Kind, State, meaning
+from openami.prepaid.ledger import Book, Transfer
 from openami.prepaid.recharge import recharge_policy
 from openami.registry import PaymentMode
 from openami.store.ledger import Ledger
@@ -21,7 +22,7 @@ from openami.store.ledger_bulk import settle
 from openami.store.ledger_conversion import convert
 from openami.store.sql import Database
 
-from .conftest import NOW, Clock, add_accounts, event
+from .conftest import NOW, START, Clock, add_accounts, event
 
 
 def posted(desk: PaymentDesk, account: str = "A") -> list[tuple[str, str, int]]:
@@ -159,6 +160,25 @@ def test_no_more_is_refunded_than_was_paid(desk: PaymentDesk) -> None:
     with pytest.raises(RequestError, match="not posted"):
         desk.refund("upi", "p9", "f1", 1)
     assert desk.ledger.standing("A").balance_paise == 300_00
+
+
+@pytest.mark.parametrize("refund_id", ["reversed", "", "a:b"])
+def test_a_refund_takes_no_other_rows_id(desk: PaymentDesk, refund_id: str) -> None:
+    desk.take(event())
+    with pytest.raises(RequestError, match="ids have no"):
+        desk.refund("upi", "p1", refund_id, 100_00)
+    desk.take(event(2, kind=Kind.REVERSED))
+    assert posted(desk) == [("upi:p1", "recharge", 500_00), ("upi:p1:reversed", "reversal", 500_00)]
+
+
+@pytest.mark.parametrize(("account", "paise", "cause"), [("A", 500_00, ""), ("A", 400_00, "conflict"), ("B", 500_00, "conflict")])
+def test_what_a_clerk_posted_under_a_payments_id_is_it_or_stands_in_its_way(
+    desk: PaymentDesk, account: str, paise: int, cause: str
+) -> None:
+    desk.ledger.post_all([Transfer("upi:p1", account, START, "recharge", Book.GATEWAY, Book.BALANCE, paise)])
+    outcomes = desk.take_all([event(), event(2, "p2", account="P")])
+    assert [outcome.cause for outcome in outcomes] == [cause, ""]  # and its neighbour is taken
+    assert posted(desk, account) == [("upi:p1", "recharge", paise)]
 
 
 def test_a_reversal_takes_back_only_what_was_not_refunded(desk: PaymentDesk) -> None:

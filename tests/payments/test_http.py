@@ -66,6 +66,15 @@ def test_a_signed_event_is_taken_and_a_replay_of_it_posts_nothing(post, desk: Pa
         (lambda body, headers: message(event(), at_s=NOW + 301), 401, "stale"),
         (lambda body, headers: message(event(), amount_paise=0), 422, "malformed"),
         (lambda body, headers: message(event(), amount_paise=500.5), 422, "malformed"),
+        *(
+            (lambda body, headers, paise=paise: message(event(), amount_paise=paise), 422, "malformed")
+            for paise in (-1, 10**10 + 1, 10**4000, float("nan"), float("inf"), 1e3, "50000", True, None, [1])
+        ),
+        (lambda body, headers: message(event(), currency="USD"), 422, "malformed"),
+        (lambda body, headers: message(event(), happened_s=NOW + 301), 422, "malformed"),
+        (lambda body, headers: message(event(payment="p1:reversed")), 422, "malformed"),
+        (lambda body, headers: message(event(), at_s=NOW - 301), 401, "stale"),
+        (lambda body, headers: (body, {HEADER: f"{headers[HEADER]},t=1"}), 401, "unsigned"),
         (lambda body, headers: message(event(), kind="gift"), 422, "malformed"),
         (lambda body, headers: message(event(), event_id="x\n"), 422, "malformed"),
         (lambda body, headers: message(event(account="nobody")), 404, "account"),
@@ -187,12 +196,27 @@ def test_every_difference_is_listed_with_its_cause(desk: PaymentDesk, tmp_path: 
     ]
 
 
+def test_the_file_of_another_day_is_refused_by_name(desk: PaymentDesk, clock: Clock, tmp_path: Path) -> None:
+    desk.take(event(1, "first"))
+    first = desk.day(clock.now_s)
+    clock.now_s += 86_400
+    desk.take(event(2, "second"))
+    file = tmp_path / "f.csv"
+    file.write_text("payment_id,account,amount_paise\nfirst,A,50000\n")
+    rows = read_daily_file(file, "upi")
+    assert reconcile(desk.database, "upi", first, rows) == []
+    with pytest.raises(InputError, match=f"but some of {first}"):
+        reconcile(desk.database, "upi", desk.day(clock.now_s), rows)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
         ("payment_id,account\n1,A\n", "no column amount_paise"),
         ("payment_id,account,amount_paise\n1,A,5\n2,A,5.0\n", "line 3"),
         ("payment_id,account,amount_paise\n,A,5\n", "line 2"),
+        ("payment_id,account,amount_paise\n1,A,5\n2,A", "line 3"),
+        ("payment_id,account,amount_paise,currency\n1,A,5,INR\n2,A,5,USD\n", "line 3: its currency"),
         ("", "no column"),
     ],
 )
@@ -208,7 +232,7 @@ def test_a_file_that_is_wrong_is_refused_by_its_line(tmp_path: Path, text: str, 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_an_event_or_a_sentence(body: bytes) -> None:
     with pytest.raises(InputError, match=r"^the message"):
-        read_event("upi", b"\x00" + body)
+        read_event("upi", b"\x00" + body, NOW)
 
 
 @given(st.binary(max_size=60), st.text(max_size=40))

@@ -10,6 +10,8 @@ import pytest
 
 from openami.control.order import Order, State, What
 from openami.payments.desk import PaymentDesk
+from openami.payments.event import Kind
+from openami.payments.event import State as Taken
 from openami.payments.reconnection import Reconnections
 from openami.prepaid.recharge import RechargePolicy, recharge_policy
 from openami.registry import Account, Feeder, Meter, NodeKind, PaymentMode, UsagePoint
@@ -89,6 +91,27 @@ def test_what_is_paid_in_two_parts_counts_together(database: Database, book: Ord
     (order,) = (order for order in book.of_meter("MA") if order.what is What.CONNECT)
     assert json.loads(order.wish) == {"days": 3, "left_paise": 500_00}
     assert "for 3 days" in order.why
+
+
+def test_a_chargeback_after_the_reconnection_takes_the_money_back_and_asks_for_nothing(
+    database: Database, book: OrderBook, clock: Clock
+) -> None:
+    own = desk(database, clock, recharge_policy("BR"))
+    own.take(event(1, "p1"))
+    own.take(event(2, "p1", Kind.REVERSED))
+    own.take(event(3, "p1", Kind.PAID))  # told again, after it was taken back
+    assert own.state("upi", "p1") is Taken.REVERSED
+    assert own.ledger.standing("A").balance_paise == 0
+    assert connects(book, "MA") == [("reconnect:upi:p1", State.REQUESTED)]
+
+
+def test_what_was_taken_back_does_not_count_as_paid(database: Database, book: OrderBook, clock: Clock) -> None:
+    """Uttar Pradesh: 500 of 1,000 rupees would bring supply back for three days; of the first 400, none stayed."""
+    own = desk(database, clock, recharge_policy("UP"), 900_00)
+    own.take(replace(event(1, "p1"), amount_paise=400_00))
+    own.take(replace(event(2, "p1", Kind.REVERSED), amount_paise=400_00))
+    own.take(replace(event(3, "p2"), amount_paise=100_00))
+    assert connects(book, "MA") == []
 
 
 def cut_again(book: OrderBook, database: Database, at_s: int) -> None:

@@ -1,23 +1,27 @@
 """A gateway's file of a day against the ledger: what differs is listed, nothing is put right by itself.
 
-The file is CSV with a header: payment_id, account, amount_paise, and perhaps more columns, which are passed over. What the ledger is compared
-with is every payment through this gateway whose local day is the file's, and whatever the file names, of whatever day.
+The file is CSV with a header: payment_id, account, amount_paise, and perhaps more columns, which are passed over (but for a currency other than
+rupees). What the ledger is compared with is every payment through this gateway whose local day is the file's, and whatever the file names, of
+whatever day. A file that has none of the day's payments, but other days', is that of another day.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from ..errors import InputError
+from ..prepaid.ledger import Book
 from ..prepaid.reconcile import Difference, GatewayRow, against_gateway
 from ..store.ledger import as_row
 from ..store.ledger_tables import ledger_row
 from ..store.sql import Database
+from .event import CURRENCY
 from .taking import transfer_id
 
 COLUMNS = ("payment_id", "account", "amount_paise")
@@ -38,6 +42,8 @@ def read_daily_file(path: Path, gateway: str) -> list[GatewayRow]:
                     raise InputError(
                         f"{path}, line {reader.line_num}: give payment_id, account and a whole amount_paise; nothing was compared"
                     )
+                if (row.get("currency") or CURRENCY) != CURRENCY:
+                    raise InputError(f"{path}, line {reader.line_num}: its currency is not {CURRENCY}; nothing was compared")
                 rows.append(GatewayRow(transfer_id(gateway, row["payment_id"]), row["account"], int(amount)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}); give the gateway's file of a day as CSV in UTF-8") from None
@@ -45,7 +51,7 @@ def read_daily_file(path: Path, gateway: str) -> list[GatewayRow]:
 
 
 def reconcile(database: Database, gateway: str, day: date, file: Sequence[GatewayRow]) -> list[Difference]:
-    """The differences, by payment id."""
+    """The differences, by payment id. InputError where the file is that of another day."""
     first, behind = f"{gateway}:", f"{gateway};"  # ";" is the character behind ":"
     ours = sa.and_(ledger_row.c.transfer_id >= first, ledger_row.c.transfer_id < behind)
     found = {}
@@ -56,8 +62,18 @@ def reconcile(database: Database, gateway: str, day: date, file: Sequence[Gatewa
         for at in range(0, len(named), MANY):
             query = sa.select(ledger_row).where(ledger_row.c.transfer_id.in_(named[at : at + MANY]))
             found |= {row.transfer_id: row for row in connection.execute(query)}
+        if elsewhere := _of_another_day(found.values(), {item.payment_id for item in file}, day):
+            raise InputError(f"the file has none of the payments of {day}, but some of {elsewhere}; give the file of {day}")
         ids = sorted(found)
         for at in range(0, len(ids), MANY):
             query = sa.select(ledger_row).where(ledger_row.c.refers_to.in_(ids[at : at + MANY]))
             found |= {row.transfer_id: row for row in connection.execute(query)}
     return against_gateway(file, [as_row(row) for row in found.values()])
+
+
+def _of_another_day(rows: Iterable[Any], named: set[str], day: date) -> str:
+    """The days of the payments that the file names, where it names none of those that we have of `day`; else ""."""
+    paid = [row for row in rows if row.debit == Book.GATEWAY.value]
+    if not any(row.day == day for row in paid) or any(row.day == day and row.transfer_id in named for row in paid):
+        return ""
+    return ", ".join(sorted({str(row.day) for row in paid if row.transfer_id in named}))

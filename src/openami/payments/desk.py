@@ -25,8 +25,8 @@ from ..store.ledger import Ledger, append, as_row
 from ..store.ledger_tables import bill, ledger_row, payment
 from ..store.rows import account as registry_account
 from ..store.sql import Database
-from .event import AMOUNT_MAX_PAISE, Event, State
-from .taking import Known, Outcome, Posted, book_of, transfer_id
+from .event import AMOUNT_MAX_PAISE, APART, Event, State
+from .taking import REVERSED, Known, Outcome, Posted, book_of, transfer_id
 
 log = logging.getLogger(__name__)
 FAILED_STAYS_S = 3 * 86_400
@@ -34,6 +34,7 @@ REFUSALS = {
     "account": "there is no such account",
     "amount": "the amount is not the one that was asked for",
     "conflict": "this id was used for something else",
+    "id": f"an id has no {APART!r} in it",
     "least": "the amount is below the smallest recharge",
     "step": "the amount is not in the steps that recharges have",
     "use": "the amount does not last for the days that a recharge must",
@@ -97,7 +98,7 @@ class PaymentDesk:
     def start(self, gateway: str, payment_id: str, account: str, amount_paise: int, policy: RechargePolicy | None = None) -> State:
         """Write down that a payment is asked for, before the gateway is; again with the same content changes nothing. RequestError by name where
         the account is not known, the amount is none that is accepted, or the id is used."""
-        cause = "" if 0 < amount_paise <= AMOUNT_MAX_PAISE else "amount"
+        cause = "id" if APART in payment_id else "" if 0 < amount_paise <= AMOUNT_MAX_PAISE else "amount"
         if not cause and policy is not None:
             cause = recharge_refused(policy, amount_paise, None)
         with self.database.begin(writing=True, lock="payments") as connection:
@@ -155,6 +156,10 @@ class PaymentDesk:
         """Post that money goes back through the gateway, before the gateway is asked to send it; never more than was paid, in all refunds
         together. The same refund again changes nothing. RequestError by name otherwise."""
         name, now = transfer_id(gateway, payment_id), self.now_s()
+        if APART in payment_id or APART in refund_id or refund_id in ("", REVERSED):
+            raise RequestError(
+                f"refund {refund_id!r} of payment {payment_id!r}: ids have no {APART!r} in them, and no refund is called {REVERSED}"
+            )
         with self.database.begin(writing=True, lock="payments") as connection:
             found = connection.execute(sa.select(ledger_row).where(ledger_row.c.transfer_id == name)).first()
             if found is None:

@@ -17,6 +17,11 @@ from ..errors import InputError
 AMOUNT_MAX_PAISE = 10**10
 """Ten crore rupees: more is a mistake."""
 TEXT_MAX = 64
+AHEAD_S = 300
+"""How far a gateway's clock may be ahead."""
+CURRENCY = "INR"
+APART = ":"
+"""Stands between a gateway, its payment and what follows from it in the ledger's ids, so it is in none of them."""
 
 
 class Kind(StrEnum):
@@ -51,8 +56,9 @@ class Event:
         return hashlib.sha256(json.dumps(told).encode()).digest()
 
 
-def read_event(gateway: str, body: bytes) -> Event:
-    """An event from a webhook's JSON: event_id, payment_id, kind, account, amount_paise, happened_s. InputError names what is wrong."""
+def read_event(gateway: str, body: bytes, now_s: int) -> Event:
+    """An event from a webhook's JSON: event_id, payment_id, kind, account, amount_paise, happened_s, and perhaps currency. InputError names what is
+    wrong."""
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):
@@ -63,7 +69,11 @@ def read_event(gateway: str, body: bytes) -> Event:
         value = told.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= TEXT_MAX or not value.isprintable():
             raise InputError(f"{name} is not a text of 1 to {TEXT_MAX} characters; send one")
-    for name, most in (("amount_paise", AMOUNT_MAX_PAISE), ("happened_s", 2**40)):
+    if APART in told["payment_id"]:
+        raise InputError(f"payment_id has a {APART!r} in it; send one without")
+    if told.get("currency", CURRENCY) != CURRENCY:
+        raise InputError(f"currency is not {CURRENCY}; only rupees are taken, in paise")
+    for name, most in (("amount_paise", AMOUNT_MAX_PAISE), ("happened_s", now_s + AHEAD_S)):
         if type(told.get(name)) is not int or not 0 < told[name] <= most:
             raise InputError(f"{name} is not a whole number from 1 to {most}; send one")
     if told.get("kind") not in list(Kind):

@@ -59,7 +59,7 @@ def payments_router(desk: PaymentDesk, gateways: Mapping[str, Gateway]) -> APIRo
         if isinstance(body, JSONResponse):
             return body
         try:
-            event = read_event(gateway, body)
+            event = read_event(gateway, body, desk.now_s())
         except InputError as error:
             return problem(422, "malformed", str(error))
         try:

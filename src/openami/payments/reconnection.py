@@ -38,14 +38,17 @@ class Reconnections:
         cut = self._cut(connection, {each.transfer.account for each in posted})
         if not cut:
             return
-        left, paid = self._owed(connection, cut), _paid(connection, {account: (cut_s, END_S) for account, (_, cut_s) in cut.items()})
-        once = _had_part_payment(connection, {account: cut_s for account, (_, cut_s) in cut.items()})
+        left = self._owed(connection, cut)
+        short = {account: cut_s for account, (_, cut_s) in cut.items() if left[account] > 0} if self._policy.part_payments else {}
+        paid = _paid(connection, {account: (cut_s, END_S) for account, cut_s in short.items()})
+        once = _had_part_payment(connection, short) if short else set()
         orders = []
         for each in posted:
             account = each.transfer.account
             if account not in cut:
                 continue
-            days = reconnected_days(self._policy, left[account] + paid[account], paid[account], account in once)
+            given = paid.get(account, 0)
+            days = reconnected_days(self._policy, left[account] + given, given, account in once)
             if days:
                 meter, _ = cut.pop(account)
                 orders.append(_order(each, meter, days, left[account]))

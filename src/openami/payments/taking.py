@@ -19,7 +19,7 @@ from ..store.ledger import append, as_row
 from ..store.ledger_tables import ledger_row, payment, payment_event
 from ..store.rows import account as registry_account
 from ..store.sql import among, put
-from .event import Event, Kind, State, meaning
+from .event import APART, Event, Kind, State, meaning
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,12 @@ def book_of(mode: PaymentMode) -> Book:
     return Book.BALANCE if mode is PaymentMode.PREPAID else Book.DUES
 
 
+REVERSED = "reversed"
+
+
 def transfer_id(gateway: str, payment_id: str) -> str:
-    """Under which id a payment is posted."""
-    return f"{gateway}:{payment_id}"
+    """Under which id a payment is posted; what takes it back stands under this one and `:reversed`, or a refund's id."""
+    return f"{gateway}{APART}{payment_id}"
 
 
 @dataclass
@@ -73,23 +76,25 @@ class Known:
             own = [event for event in events if event.gateway == gateway]
             ids, payments = {event.event_id for event in own}, {event.payment_id for event in own}
             told = payment_event.c
-            query = sa.select(told.event_id, told.payment_id, told.kind, told.digest).where(told.gateway == gateway)
-            for row in connection.execute(query.where(among(connection, told.event_id, ids))):
+            mine = sa.or_(among(connection, told.event_id, ids), among(connection, told.payment_id, payments))
+            for row in connection.execute(
+                sa.select(told.event_id, told.payment_id, told.kind, told.digest).where(told.gateway == gateway, mine)
+            ):
                 known.digests[gateway, row.event_id] = bytes(row.digest)
-            for row in connection.execute(query.where(among(connection, told.payment_id, payments))):
                 known.said.setdefault((gateway, row.payment_id), set()).add(Kind(row.kind))
-            mine = (payment.c.gateway == gateway, among(connection, payment.c.payment_id, payments))
-            for row in connection.execute(sa.select(payment).where(*mine)):
+            own_payments = sa.select(payment).where(payment.c.gateway == gateway, among(connection, payment.c.payment_id, payments))
+            for row in connection.execute(own_payments):
                 known.asked[gateway, row.payment_id] = (row.account, row.amount_paise, row.asked_s)
         numbers, names = {event.account for event in events}, {transfer_id(event.gateway, event.payment_id) for event in events}
         accounts = sa.select(registry_account.c.number, registry_account.c.payment_mode)
         accounts = accounts.where(among(connection, registry_account.c.number, numbers))
         known.modes = {row.number: PaymentMode(row.payment_mode) for row in connection.execute(accounts)}
-        for row in connection.execute(sa.select(ledger_row).where(among(connection, ledger_row.c.transfer_id, names))):
-            known.transfers[row.transfer_id] = as_row(row).transfer
-        back = sa.select(ledger_row.c.refers_to, sa.func.sum(ledger_row.c.amount_paise))
-        back = back.where(ledger_row.c.refers_to != "", among(connection, ledger_row.c.refers_to, names))
-        known.given_back = {name: int(paise) for name, paise in connection.execute(back.group_by(ledger_row.c.refers_to))}
+        back = sa.and_(ledger_row.c.refers_to != "", among(connection, ledger_row.c.refers_to, names))
+        for row in connection.execute(sa.select(ledger_row).where(sa.or_(among(connection, ledger_row.c.transfer_id, names), back))):
+            if row.transfer_id in names:
+                known.transfers[row.transfer_id] = as_row(row).transfer
+            else:
+                known.given_back[row.refers_to] = known.given_back.get(row.refers_to, 0) + row.amount_paise
         return known
 
     def take(self, event: Event, day: date, now_s: int) -> Outcome:
@@ -98,7 +103,9 @@ class Known:
         if (digest := self.digests.get(told)) is not None:
             return Outcome(event, "already") if digest == event.digest else Outcome(event, "refused", "conflict")
         account, amount_paise, asked_s = self.asked.get(own, (event.account, event.amount_paise, now_s))
-        cause = "conflict" if event.account != account else "amount" if event.amount_paise != amount_paise else ""
+        posted = self.transfers.get(transfer_id(*own))
+        other = posted is not None and (posted.account, posted.amount_paise, posted.debit) != (account, amount_paise, Book.GATEWAY)
+        cause = "conflict" if other or event.account != account else "amount" if event.amount_paise != amount_paise else ""
         if cause or event.account not in self.modes:
             return Outcome(event, "refused", cause or "account")
         self.digests[told], self.asked[own] = event.digest, (account, amount_paise, asked_s)
@@ -124,7 +131,7 @@ class Known:
         own = self.transfers[name]
         left = own.amount_paise - self.given_back.get(name, 0)  # some of it may have been refunded before
         if state is State.REVERSED and left:
-            whole = reversal(own, f"{name}:reversed", day)
+            whole = reversal(own, f"{name}{APART}{REVERSED}", day)
             same = left == own.amount_paise and own.credit is book  # a conversion in between has carried the money into the other book
             self.wanted.append(whole if same else replace(whole, kind="refund", debit=book, amount_paise=left))
             self.given_back[name] = own.amount_paise

@@ -45,11 +45,11 @@ def owed_after_paise(site: Site, connection: sa.Connection, numbers: Collection[
     query = sa.select(own.number, own.payment_mode, head.balance_paise, head.dues_paise).join(ledger_head, head.account == own.number)
     after = {row.number: row for row in connection.execute(query.where(among(connection, own.number, numbers)))}
     prepaid = [number for number, row in after.items() if row.payment_mode != PaymentMode.POSTPAID.value]
+    stands = {number: -row.dues_paise for number, row in after.items()}
     # The shown balance reads by another connection, which does not see this transaction yet: what it adds is the difference of the heads.
-    with site.rows.begin() as outside:
+    with site.rows.database.reading(), site.rows.begin() as outside:
         heads = sa.select(head.account, head.balance_paise).where(among(outside, head.account, prepaid))
         before = {row.account: row.balance_paise for row in outside.execute(heads)}
-    stands = {number: -row.dues_paise for number, row in after.items()}
-    for number, shown in shown_balances_paise(site, prepaid, now_s).items():
-        stands[number] = -(shown + after[number].balance_paise - before[number])
+        for number, shown in shown_balances_paise(site, prepaid, now_s).items():
+            stands[number] = -(shown + after[number].balance_paise - before[number])
     return {number: max(0, paise) for number, paise in stands.items()}

@@ -81,7 +81,7 @@ class Payer:
         async def send(body: bytes, headers: dict[str, str]) -> int:
             if doubt(gateway.secrets, headers.get(HEADER), body, desk.now_s()):
                 return 401
-            return 409 if desk.take(read_event(gateway.name, body)).cause else 200
+            return 409 if desk.take(read_event(gateway.name, body, desk.now_s())).cause else 200
 
         asyncio.run(Simulator(gateway, send, seed=int(payment_id[1:9], 16)).collect(payment_id, account, amount_paise))
 
