@@ -14,6 +14,7 @@ from datetime import date
 import numpy as np
 import pytest
 
+from openami.cosem.axdr import Data
 from openami.cosem.push import layout_for, read_push
 from openami.day import Site, collect
 from openami.demo.run import found
@@ -23,6 +24,8 @@ from openami.fleet.meter import BLOCK_LOAD_PUSH
 from openami.fleet.run import CONFIRMED, Fleet, Outcome
 from openami.fleet.town import HEADEND_TITLE, Town, build_town, measure
 from openami.headend.admission import Admission, correspondents
+from openami.headend.registers import Reports, carries_block_load
+from openami.registry import Meter
 from openami.store.deployment import Folder
 from openami.store.journal import Journal, Refusal
 from openami.store.keys import load_master_key
@@ -127,7 +130,8 @@ async def _push(town: Town, plan: Plan, headend: Headend, kill_points: list[int]
 
 
 def _judge_again(site: Site) -> tuple[list[Refusal], set[tuple[str, int]]]:
-    """The whole journal judged from its first frame: refusals, and (serial, stamp) of every reading that was taken in."""
+    """The whole journal judged from its first frame: refusals, and (serial, stamp) of every reading and (serial, time) of every gasp and breath that
+    was taken in."""
     known = correspondents(site.rows.meters(), site.rows.wrapped_keys(), load_master_key(site.folder.master_key))
     admission = Admission(known, HEADEND_TITLE)
     journal = Journal(site.folder.journal)
@@ -140,10 +144,17 @@ def _judge_again(site: Site) -> tuple[list[Refusal], set[tuple[str, int]]]:
                 continue
             assert verdict.meter is not None
             assert verdict.notification is not None
-            layout = layout_for(verdict.meter.maker, verdict.meter.model, BLOCK_LOAD_PUSH)
-            accepted |= {(verdict.meter.serial, stamp) for stamp, _ in read_push(layout, verdict.notification.body).rows if stamp}
+            accepted |= {(verdict.meter.serial, stamp) for stamp in _stamps(verdict.meter, verdict.notification.body)}
     journal.close()
     return refused, accepted
+
+
+def _stamps(meter: Meter, body: Data) -> list[int]:
+    if carries_block_load(body):
+        return [stamp for stamp, _ in read_push(layout_for(meter.maker, meter.model, BLOCK_LOAD_PUSH), body).rows if stamp]
+    reports = Reports({})
+    reports.push(meter, body, 0)
+    return [event.at_s for event in reports.events]
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +180,7 @@ def test_every_confirmed_push_is_in_the_journal(killed: Story) -> None:
         send = killed.plan.sends[number][at]
         first = killed.town.calendar.day_start(FIRST_DAY)
         stamp = fleet_run.YEAR_2000 + 900 * (send.slot + 1) if send.stamp_slot is None else first + 900 * (send.stamp_slot + 1)
+        stamp = send.at_s or stamp
         confirmed.add((killed.town.meters[number].serial, stamp))
     assert confirmed - killed.accepted == set()
 

@@ -133,9 +133,10 @@ def _account(site: Site, span: list[date], as_json: bool) -> None:
     from ..losses.account import Part
     from ..readings import MISSING64
 
+    reckoned = list(audit(site, span))
     if not as_json:
         print(HEAD)
-    for found in audit(site, span):
+    for found in reckoned:
         j = found.joined
         for k in sorted(found.nodes, key=lambda k: (j.levels[k] != "feeder", j.names[k])):
             known = j.loss_wh[k] != MISSING64

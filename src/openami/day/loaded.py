@@ -8,7 +8,6 @@ What always holds: a rating that is not above 0 tells no shares (the audit names
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 
 from ..billing.tariff import load_tariffs
-from ..errors import InputError
 from ..losses.loading import headroom, loading, outside_limits, peak_shares, unbalance
 from ..losses.network import Float64
 from ..readings import MISSING, MISSING64, Int32, Int64
 from .network import FOLDER
 from .site import Site
 from .span import Group
+from .written import read_written
 
 NOMINAL_V = 230.0
 PHASES = "RYB"
@@ -69,16 +68,14 @@ class Around:
 
 def read_air(path: Path) -> dict[tuple[date, int], float]:
     """The air's temperature by day and hour; nothing where there is no file."""
-    found: dict[tuple[date, int], float] = {}
-    if not path.exists():
-        return found
-    with path.open(newline="", encoding="utf-8") as lines:
-        for number, row in enumerate(csv.DictReader(lines), start=2):
-            try:
-                found[date.fromisoformat(row["day"].strip()), int(row["hour"])] = float(row["celsius"])
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise InputError(f"{path}, line {number}: {error}; give day,hour,celsius as 2025-12-01,14,23.5") from None
-    return found
+    return dict(read_written(path, _air_of, "day,hour,celsius as 2025-12-01,14,23.5"))
+
+
+def _air_of(row: dict[str, str]) -> tuple[tuple[date, int], float]:
+    hour, celsius = int(row["hour"]), float(row["celsius"])
+    if not 0 <= hour <= 23 or not -90 <= celsius <= 70:
+        raise ValueError(f"hour {hour}, {celsius:g} degrees cannot be")
+    return (date.fromisoformat(row["day"]), hour), celsius
 
 
 def loading_rows(group: Group, around: Around, interval_s: int) -> list[dict[str, object]]:

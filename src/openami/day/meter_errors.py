@@ -11,7 +11,6 @@ as is assumed.
 
 from __future__ import annotations
 
-import csv
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
 from ..losses.metered import Errors, measured, usual
 from ..losses.network import Tree
 from ..readings import DayBlock
 from ..registry import ShardIndex
 from .site import Site
+from .written import read_written
 
 FILE = "errors.csv"
 KINDS = ("meter", "model", "use")
@@ -53,26 +52,21 @@ def assumed() -> dict[str, dict[str, float]]:
 
 def read_errors(folder: Path) -> Said:
     """What `errors.csv` of a folder says; nothing where it is not there. InputError names a line that cannot be read."""
-    path, found = folder / FILE, dict[tuple[str, str], tuple[float | None, float | None]]()
-    if not path.exists():
-        return Said(found)
-    with path.open(newline="", encoding="utf-8") as lines:
-        for number, row in enumerate(csv.DictReader(lines), start=2):
-            kind, name = (row.get("what") or "").strip(), (row.get("name") or "").strip()
-            try:
-                percent, clock = (_number(row.get(field)) for field in ("class_percent", "clock_s"))
-            except ValueError as error:
-                raise InputError(f"{path}, line {number}: {error}; give what,name,class_percent,clock_s as model,M1,0.5,30") from None
-            if kind not in KINDS or not name or (kind == "use" and name not in USES):
-                raise InputError(f"{path}, line {number}: {kind!r} {name!r}; what is meter, model or use, and a use is {', '.join(USES)}")
-            found[kind, name] = (None if percent is None else percent / 100, clock)
-    return Said(found)
+    return Said(dict(read_written(folder / FILE, _said, "what,name,class_percent,clock_s as model,M1,0.5,30")))
 
 
-def _number(text: str | None) -> float | None:
-    if not (text or "").strip():
+def _said(row: dict[str, str]) -> tuple[tuple[str, str], tuple[float | None, float | None]]:
+    kind, name = row["what"], row["name"]
+    if kind not in KINDS or not name or (kind == "use" and name not in USES):
+        raise ValueError(f"{kind!r} {name!r}; what is meter, model or use, and a use is {', '.join(USES)}")
+    percent = _number(row["class_percent"])
+    return (kind, name), (None if percent is None else percent / 100, _number(row["clock_s"]))
+
+
+def _number(text: str) -> float | None:
+    if not text:
         return None
-    value = float(str(text))
+    value = float(text)
     if not 0 <= value < float("inf"):
         raise ValueError(f"{text} is below zero or no number")
     return value

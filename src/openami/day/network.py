@@ -11,25 +11,21 @@ be read is an InputError that names it; records that contradict themselves are f
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from ..errors import InputError
 from ..losses.account import Assessed
 from ..losses.network import Edge, Fault, Level, Node, Tree, generations, tree_of_index, tree_on
 from ..readings import MISSING, Int32, Int64
 from ..registry import ShardIndex
 from .site import Site
+from .written import read_written
 
 FOLDER = "network"
 ALWAYS = date.min
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +41,12 @@ class Drawn:
 def read_network(folder: Path) -> Drawn:
     """The files of a folder. InputError where a line cannot be read: file, line and what it should be."""
     return Drawn(
-        _read(folder / "nodes.csv", _node, "name,level,rating_kva as DT-1,transformer,100"),
-        _read(folder / "edges.csv", lambda row: _edge(row, "child", "parent"), "child,parent,since,until as DT-1,F-1,2020-01-01,"),
-        _read(folder / "meters.csv", lambda row: _edge(row, "meter", "node"), "meter,node,since,until as XMA0000001,DT-1,2020-01-01,"),
-        _read(folder / "assessed.csv", _load, "node,kwh_per_day as DT-1,12.5"),
+        read_written(folder / "nodes.csv", _node, "name,level,rating_kva as DT-1,transformer,100"),
+        read_written(folder / "edges.csv", lambda row: _edge(row, "child", "parent"), "child,parent,since,until as DT-1,F-1,2020-01-01,"),
+        read_written(
+            folder / "meters.csv", lambda row: _edge(row, "meter", "node"), "meter,node,since,until as XMA0000001,DT-1,2020-01-01,"
+        ),
+        read_written(folder / "assessed.csv", _load, "node,kwh_per_day as DT-1,12.5"),
     )
 
 
@@ -76,7 +74,7 @@ def network_of(site: Site, index: ShardIndex, day: date, wh: Int32 | None = None
     below = _meters_below(tree)
     own = _own_nodes(tree, index, below)
     names = {tree.names[k] for k in own.tolist()}
-    faults = [f for f in tree.faults if f.kind != "meter_missing" or f.who in names]
+    faults = [f for f in tree.faults if f.kind not in ("meter_missing", "rating") or f.who in names]
     if found == Drawn():
         faults += [
             Fault("rating", node.name, f"{node.name} is rated {node.rating_kva:g} kVA; its loading is not told")
@@ -196,33 +194,13 @@ def _feeders(tree: Tree) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _read(path: Path, make: Callable[[dict[str, str]], Item], form: str) -> tuple[Item, ...]:
-    if not path.exists():
-        return ()
-    found = []
-    with path.open(newline="", encoding="utf-8") as lines:
-        rows = csv.DictReader(lines)
-        try:
-            for row in rows:
-                found.append(make(row))
-        except KeyError as error:
-            raise InputError(f"{path}: its first line names no column {error}; give {form}") from None
-        except UnicodeDecodeError:
-            raise InputError(f"{path}: this is no text in UTF-8; give {form}") from None
-        except (csv.Error, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path}, line {rows.line_num}: {error}; give {form}") from None
-    return tuple(found)
-
-
 def _node(row: dict[str, str]) -> Node:
-    return Node(
-        _named(row["name"]), Level(row["level"].strip()), float(row["rating_kva"]) if (row.get("rating_kva") or "").strip() else None
-    )
+    return Node(_named(row["name"]), Level(row["level"]), float(row["rating_kva"]) if row["rating_kva"] else None)
 
 
 def _edge(row: dict[str, str], child: str, parent: str) -> Edge:
-    since, until = (row.get("since") or "").strip(), (row.get("until") or "").strip()
-    begin, end = date.fromisoformat(since) if since else ALWAYS, date.fromisoformat(until) if until else None
+    begin = date.fromisoformat(row["since"]) if row["since"] else ALWAYS
+    end = date.fromisoformat(row["until"]) if row["until"] else None
     if end is not None and end <= begin:
         raise ValueError(f"it holds on no day, from {begin} on and before {end}")
     return Edge(_named(row[child]), _named(row[parent]), begin, end)
@@ -236,6 +214,6 @@ def _load(row: dict[str, str]) -> tuple[str, float]:
 
 
 def _named(text: str) -> str:
-    if not text.strip():
+    if not text:
         raise ValueError("a name is empty")
-    return text.strip()
+    return text

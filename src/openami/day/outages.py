@@ -11,7 +11,6 @@ be the meters' network that failed, and a zero in its place would be a guess.
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import InputError
 from ..losses.network import Tree, with_fuses
 from ..losses.outages import NEVER, SERVICE, Outage, Sign, Signs, find_outages, with_node_meters
 from ..losses.reliability import MOMENTARY_S, Planned, is_planned, outage_slots
@@ -33,6 +31,7 @@ from ..store.heard import Heard, MeterEvent
 from ..vee.facts import FactKind
 from .network import Drawn, network_of
 from .site import Site
+from .written import read_written
 
 SOURCE = "outage"
 GASP_CODE, BREATH_CODE = 101, 102
@@ -277,24 +276,17 @@ def _outage_row(site: Site, day: date, found: DayOutages, o: Outage, calendar: l
 
 def announced(site: Site, tree: Tree) -> list[Planned]:
     """The announced outages of the tree's nodes. InputError names the line that cannot be read; nodes of other shards are passed over."""
-    path = site.folder.root / ANNOUNCED
-    if not path.exists():
-        return []
-    place, found = {name: k for k, name in enumerate(tree.names)}, []
-    with path.open(newline="", encoding="utf-8") as lines:
-        for number, row in enumerate(csv.DictReader(lines), start=2):
-            try:
-                start, end = datetime.fromisoformat(row["start"]), datetime.fromisoformat(row["end"])
-                if start.tzinfo is None or end.tzinfo is None or end <= start:
-                    raise ValueError("times need an offset, and the end comes after the start")
-                node = row["node"]
-            except (KeyError, TypeError, ValueError) as error:
-                raise InputError(
-                    f"{path}, line {number}: {error}; give node,start,end as DT-1,2026-01-31T10:00+05:30,2026-01-31T12:00+05:30"
-                ) from None
-            if node in place:
-                found.append(Planned(place[node], int(start.timestamp()), int(end.timestamp())))
-    return found
+    form = "node,start,end as DT-1,2026-01-31T10:00+05:30,2026-01-31T12:00+05:30"
+    place = {name: k for k, name in enumerate(tree.names)}
+    told = read_written(site.folder.root / ANNOUNCED, _announcement, form)
+    return [Planned(place[node], start_s, end_s) for node, start_s, end_s in told if node in place]
+
+
+def _announcement(row: dict[str, str]) -> tuple[str, int, int]:
+    start, end = datetime.fromisoformat(row["start"]), datetime.fromisoformat(row["end"])
+    if start.tzinfo is None or end.tzinfo is None or end <= start:
+        raise ValueError("times need an offset, and the end comes after the start")
+    return row["node"], int(start.timestamp()), int(end.timestamp())
 
 
 def _at(at_s: int | None) -> int | None:

@@ -9,7 +9,6 @@ what was realised is what was truly paid; free units and subsidy lines are subsi
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -28,6 +27,7 @@ from ..losses.quarterly import FeederBooks
 from ..store.people import division
 from .found import Found, NodeAccount
 from .site import Site
+from .written import read_written
 
 TOLD_IN = "books.csv"
 KWH = ("generated_net", "purchased", "traded", "transmission_lost", "sold", "open_access", "metered_kwh", "spread_kwh")
@@ -133,20 +133,14 @@ def _spread_kwh(own: Sequence[NodeAccount]) -> int:
 
 def _told(path: Path) -> dict[tuple[str, str], int]:
     """What `books.csv` says, kWh or paise. InputError names a line that cannot be read."""
-    known = {f.name for f in fields(Books)}
-    found: dict[tuple[str, str], int] = {}
-    if not path.exists():
-        return found
-    with path.open(newline="", encoding="utf-8") as lines:
-        for number, row in enumerate(csv.DictReader(lines), start=2):
-            name = (row.get("name") or "").strip()
-            try:
-                amount = round(float(row.get("amount") or "") * (1 if name in KWH else 100))
-            except (ValueError, OverflowError):
-                amount = None
-            if name not in known or amount is None or not (row.get("feeder") or "").strip():
-                raise InputError(
-                    f"{path}, line {number}: give feeder,name,amount as F1,subsidy_received,125000; names are {', '.join(sorted(known))}"
-                )
-            found[str(row["feeder"]).strip(), name] = found.get((str(row["feeder"]).strip(), name), 0) + amount
-    return found
+    found: Counter[tuple[str, str]] = Counter()
+    for feeder, name, amount in read_written(path, _amount, "feeder,name,amount as F1,subsidy_received,125000"):
+        found[feeder, name] += amount
+    return dict(found)
+
+
+def _amount(row: dict[str, str]) -> tuple[str, str, int]:
+    known = sorted(f.name for f in fields(Books))
+    if not row["feeder"] or row["name"] not in known:
+        raise ValueError(f"{row['feeder']!r}, {row['name']!r}: a feeder is named, and a name is one of {', '.join(known)}")
+    return row["feeder"], row["name"], round(float(row["amount"]) * (1 if row["name"] in KWH else 100))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +121,7 @@ def tree_on(day: date, nodes: Sequence[Node], edges: Iterable[Edge], own_meters:
     meter_node, maybe = _hang_meters(serials, parents_of_meter, at, set(own_meter.tolist()), faults)
     rating = np.array([_rating(node, faults) for node in named.values()], np.float64)
     torn += _cut_cycles(parent, list(named), faults)
-    faults += [Fault("orphan_node", name, f"{name} has a parent that is no node; it stands alone") for name in orphaned]
+    faults += [Fault("orphan_node", name, f"{name} is fed from {above}, which is no node; it stands alone") for name, above in orphaned]
     return Tree(
         names=tuple(named),
         levels=tuple(node.level for node in named.values()),
@@ -222,10 +223,12 @@ def _holds(edge: Edge, day: date) -> bool:
     return edge.since <= day and (edge.until is None or day < edge.until)
 
 
-def _node_parents(day: date, edges: list[Edge], at: dict[str, int], faults: list[Fault]) -> tuple[Int32, list[str], list[tuple[int, int]]]:
-    """Each node's parent; nodes whose parent is none; nodes that two claim, with those who may feed them."""
+def _node_parents(
+    day: date, edges: list[Edge], at: dict[str, int], faults: list[Fault]
+) -> tuple[Int32, list[tuple[str, str]], list[tuple[int, int]]]:
+    """Each node's parent; nodes whose parent is none, with its name; nodes that two claim, with those who may feed them."""
     claims = _claims(day, edges, at)
-    parent, orphaned, torn = np.full(len(at), -1, np.int32), list[str](), list[tuple[int, int]]()
+    parent, orphaned, torn = np.full(len(at), -1, np.int32), list[tuple[str, str]](), list[tuple[int, int]]()
     for name, parents in claims.items():
         if len(parents) > 1:
             faults.append(Fault("two_parents", name, f"{name} is fed from {' and '.join(parents)} on {day}; it counts below neither"))
@@ -233,7 +236,7 @@ def _node_parents(day: date, edges: list[Edge], at: dict[str, int], faults: list
         elif parents[0] in at:
             parent[at[name]] = at[parents[0]]
         else:
-            orphaned.append(name)
+            orphaned.append((name, parents[0]))
     return parent, orphaned, torn
 
 
@@ -294,7 +297,7 @@ def _hang_meters(
 def _rating(node: Node, faults: list[Fault]) -> float:
     if node.rating_kva is None:
         return np.nan
-    if not node.rating_kva > 0:
+    if not 0 < node.rating_kva < inf:
         faults.append(Fault("rating", node.name, f"{node.name} is rated {node.rating_kva:g} kVA; its loading is not told"))
         return np.nan
     return float(node.rating_kva)
