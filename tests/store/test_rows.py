@@ -91,12 +91,12 @@ def test_transfers_of_a_span_count_both_ends_in_order(rows: Rows) -> None:
     assert [t.transfer_id for t in rows.transfers(DAY, date(2025, 12, 2))] == ["R1", "R2"]
 
 
-def test_the_newest_recharge_of_a_shards_accounts(rows: Rows) -> None:
+def test_the_newest_recharge_of_accounts(rows: Rows) -> None:
     rows.post([recharge("R1", 100), recharge("R3", 300, day=date(2025, 12, 3)), recharge("R2", 200, day=date(2025, 12, 3))])
     rows.post([TransferRow("C1", "200", date(2025, 12, 4), "charge", -50)])
-    assert rows.last_recharges(0, DAY, date(2025, 12, 9)) == {"200": 300}
-    assert rows.last_recharges(0, DAY, date(2025, 12, 2)) == {"200": 100}
-    assert rows.last_recharges(1, DAY, date(2025, 12, 9)) == {}
+    assert rows.last_recharges(["100", "200"], DAY, date(2025, 12, 9)) == {"200": 300}
+    assert rows.last_recharges(["100", "200"], DAY, date(2025, 12, 2)) == {"200": 100}
+    assert rows.last_recharges(["100"], DAY, date(2025, 12, 9)) == {}
 
 
 @pytest.mark.parametrize("again", [recharge("R1", 20_000), recharge("R1", account="100"), recharge("R1", day=date(2025, 12, 2))])

@@ -14,6 +14,7 @@ roll.py      the accounts of a shard as arrays
 quantities.py what a tariff prices of a day: energy by period, exports set off, the maximum demand
 charge.py    the money part of closing: month to date, charge lines, the daily statement
 registered.py daily registers told to VEE: what each rose from midnight to midnight
+moved.py     what moved balances on a day beside its charges, of every shard at once
 tell.py      after the statements: low-balance notices, and who would be due for disconnection
 balance.py   the loss of transformers and feeders as rows
 meter_day.py what the day says of each meter, counted: what consoles and lists go by

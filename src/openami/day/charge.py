@@ -53,8 +53,8 @@ class Charged:
 
 def charge_day(site: Site, roll: Roll, validated: dict[str, DayBlock], counted: Tally, moved: Moved) -> Charged:
     """Charge every account of a shard for one validated day, given by channel name (a tariff says which channel it prices), and `counted`, the tally
-    of its imported energy; `moved`: the day's transfers. Reads the usage and statements of the day before. DataError where a tariff's channel was never read, or the day before
-    is open and not closed."""
+    of its imported energy; `moved`: the day's transfers. Reads the usage and statements of the day before. DataError where a tariff's channel was
+    never read, or the day before is open and not closed."""
     energy = validated[IMPORT_WH.name]
     day, shard = energy.day, energy.shard
     doubt = doubt_of(roll, energy, counted)

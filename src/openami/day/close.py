@@ -30,6 +30,7 @@ from .closes import closed_by, closes_rows, is_closed
 from .known import goes_by
 from .meter_day import TABLE as METER_DAY
 from .meter_day import meter_rows
+from .moved import Moved, moved_on
 from .outages import tell_outages
 from .registered import tell_registers
 from .site import Site
@@ -68,8 +69,11 @@ def close_all(
                 there = [shard for shard in own if site.lake.has("raw", day, shard)]
                 ready = [shard for shard in there if not is_closed(site.lake, day, shard)]
                 totals: dict[int, dict[str, int]] = {}
+                moved = moved_on(site, day) if ready and elsewhere is None else None
                 here = pool.map(
-                    lambda shard, day=day, draft=draft, totals=totals: totals.update({shard: close_shard(site, draft, day, shard)}),
+                    lambda shard, day=day, draft=draft, totals=totals, moved=moved: totals.update(
+                        {shard: close_shard(site, draft, day, shard, moved)}
+                    ),
                     ready if elsewhere is None else (),
                 )
                 there_made = elsewhere([(day, shard) for shard in ready]) if elsewhere else iter(())
@@ -111,8 +115,9 @@ def reclose_changed(site: Site, shard: int, days: Sequence[date]) -> int | None:
     return None
 
 
-def close_shard(site: Site, draft: Draft, day: date, shard: int) -> dict[str, int]:
-    """A (day, shard) closed for the first time, written into a draft of the day; gives the totals of its statements (`books.totals_of`)."""
+def close_shard(site: Site, draft: Draft, day: date, shard: int, moved: Moved | None = None) -> dict[str, int]:
+    """A (day, shard) closed for the first time, written into a draft of the day; gives the totals of its statements (`books.totals_of`). moved: the
+    day's transfers, where they are read already."""
     if not site.lake.has("raw", day, shard):
         raise DataError(f"raw has no {day} of shard {shard}; collect its readings first, or name another day")
     index, roll = site.registry_of(shard, day)
@@ -121,11 +126,12 @@ def close_shard(site: Site, draft: Draft, day: date, shard: int) -> dict[str, in
     draft.write_blocks("validated", list(validated.values()))
     energy = validated[IMPORT_WH.name]
     counted = tally(energy.values, energy.quality)
-    charged = charge_day(site, roll, validated, counted)
+    moved = moved_on(site, day) if moved is None else moved
+    charged = charge_day(site, roll, validated, counted, moved)
     draft.write("usage", shard, charged.usage)
     draft.write("charges", shard, charged.charges)
     draft.write("statements", shard, charged.statements)
-    told = tell(site, day, shard, roll, charged.statements)
+    told = tell(site, day, shard, roll, charged.statements, moved)
     draft.write("notices", shard, told.notices)
     draft.write("due", shard, told.due)
     draft.write("balance", shard, balance_rows(site, index, energy))

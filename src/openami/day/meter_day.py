@@ -49,10 +49,13 @@ def meter_rows(index: ShardIndex, energy: DayBlock, counted: Tally) -> pa.Table:
 
 def _coded(codes: Int32, names: Sequence[str]) -> pa.Array:
     """Words by their codes, -1 = null, with no more words than there are on the rows."""
-    own, at = np.unique(codes, return_inverse=True)
-    first = int(own.size > 0 and own[0] < 0)
-    words = pa.array([names[k] for k in own[first:].tolist()], pa.string())
-    return pa.DictionaryArray.from_arrays(pa.array((at - first).astype(np.int32), mask=at < first), words)
+    used = np.zeros(len(names) + 1, np.bool_)
+    used[codes] = True  # -1 is the last one
+    own = np.flatnonzero(used[:-1])
+    place = np.zeros(len(names) + 1, np.int32)
+    place[own] = np.arange(own.size)
+    words = pa.array([names[k] for k in own.tolist()], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(place[codes], mask=codes < 0), words)
 
 
 def meter_day(site: Site, day: date, shard: int) -> pa.Table:

@@ -13,7 +13,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,37 +25,41 @@ from ..prepaid.due import due_for_disconnection
 from ..prepaid.notices import NoticePolicy, Notices, load_notice_policies, low_balance
 from ..readings import Int64
 from ..registry import EPOCH, PaymentMode
+from .moved import Moved
 from .roll import Before, Roll
 from .site import Site
 
 RECENT_DAYS = 7
 JUDGED_AT = time(12, 0)
+LAST_RECHARGE = "last_recharge_paise"
 JUDGED = ("closing_paise", "below_since", "uncertain_to_date", "measured_until", "within_free_units", "connected_load_w")
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Rows of a (day, shard). notices: a row per account as the roll has them: meter, level (-1 = none), send, days_left (null = cannot be told).
-    due: account, balance_paise,
+    """Rows of a (day, shard). notices: a row per account as the roll has them: meter, level (-1 = none), send, days_left (null = cannot be told),
+    last_recharge_paise (0 = none), which the next day's goes on from. due: account, balance_paise,
     shortfall_paise, days_below, judged_at, allowed, reasons (JSON: every rule that was asked, with its answer and source)."""
 
     notices: pa.Table
     due: pa.Table
 
 
-def tell(site: Site, day: date, shard: int, roll: Roll, statements: pa.Table) -> Told:
-    """Notices and the due list of one closed (day, shard); `statements` in the order of the roll."""
+def tell(site: Site, day: date, shard: int, roll: Roll, statements: pa.Table, moved: Moved) -> Told:
+    """Notices and the due list of one closed (day, shard); `statements` in the order of the roll; moved: the day's transfers."""
     closing = statements["closing_paise"].to_numpy()
     recent = _recent_charges(site, day, shard, roll, statements)
     policy = _notice_policy(site.deployment.policy)
-    notices = low_balance(policy, closing, recent, _last_recharge(site, day, shard, roll), _told(site, day, shard, roll), roll.prepaid)
+    before = Before.of(site.lake, "notices", day - timedelta(days=1), shard, roll, ["level", LAST_RECHARGE])
+    recharge = _last_recharge(site, day, roll, before, moved)
+    notices = low_balance(policy, closing, recent, recharge, before.column("level", -1).astype(np.int8), roll.prepaid)
     found = due_for_disconnection(closing, roll.prepaid, statements["pending"].to_numpy(zero_copy_only=False))
     rows = []
     for at, shortfall in zip(found.account.tolist(), found.shortfall_paise.tolist(), strict=True):
         statement = {name: statements[name][at].as_py() for name in JUDGED}
         decision = _judge(site, day, roll, at, statement, int(recent[:, at].mean()))
         rows.append(_due_row(day, roll.numbers[at].as_py(), statement, shortfall, decision))
-    return Told(_notice_rows(roll, notices), pa.Table.from_pylist(rows, DUE_SCHEMA))
+    return Told(_notice_rows(roll, notices, recharge), pa.Table.from_pylist(rows, DUE_SCHEMA))
 
 
 def _notice_policy(name: str) -> NoticePolicy:
@@ -125,13 +128,14 @@ def _due_row(day: date, number: str, statement: dict[str, Any], shortfall_paise:
     }
 
 
-def _notice_rows(roll: Roll, notices: Notices) -> pa.Table:
+def _notice_rows(roll: Roll, notices: Notices, last_recharge_paise: Int64) -> pa.Table:
     rows = pa.table(
         {
             "meter": pa.array(roll.meter.astype(np.int32)),
             "level": pa.array(notices.level.astype(np.int32)),
             "send": pa.array(notices.send),
             "days_left": pa.array(notices.days_left, mask=notices.days_left < 0),
+            LAST_RECHARGE: pa.array(last_recharge_paise),
         }
     )
     return roll.marked(rows)
@@ -148,18 +152,15 @@ def _recent_charges(site: Site, day: date, shard: int, roll: Roll, statements: p
     return np.asarray(days, np.int64)
 
 
-def _last_recharge(site: Site, day: date, shard: int, roll: Roll) -> Int64:
-    """int64 [account]: the latest recharge [paise], 0 = none."""
-    latest = site.rows.last_recharges(shard, site.deployment.first_day, day)
-    found = np.zeros(len(roll), np.int64)
-    if not latest:
-        return found
-    at = pc.fill_null(pc.index_in(pa.array(latest.keys(), pa.string()), roll.numbers), -1).to_numpy()
-    found[at[at >= 0]] = np.array(list(latest.values()), np.int64)[at >= 0]
-    return found
-
-
-def _told(site: Site, day: date, shard: int, roll: Roll) -> npt.NDArray[np.int8]:
-    """int8 [account]: the level told the day before, -1 = none."""
-    yesterday = day - timedelta(days=1)
-    return Before.of(site.lake, "notices", yesterday, shard, roll, ["level"]).column("level", -1).astype(np.int8)
+def _last_recharge(site: Site, day: date, roll: Roll, before: Before, moved: Moved) -> Int64:
+    """int64 [account]: the latest recharge [paise], 0 = none: today's, else what the day before went by. Accounts of which it says nothing are looked
+    up in the ledger."""
+    found = np.asarray(before.column(LAST_RECHARGE, -1), np.int64).copy()
+    lacking, first = np.flatnonzero(found < 0), site.deployment.first_day
+    found[lacking] = 0
+    if lacking.size and day > first:
+        earlier = site.rows.last_recharges(roll.numbers.take(pa.array(lacking)).to_pylist(), first, day - timedelta(days=1))
+        at = pc.fill_null(pc.index_in(pa.array([*earlier], pa.string()), roll.numbers), -1).to_numpy()
+        found[at] = np.array([*earlier.values()], np.int64)
+    today = moved.recharges(roll)
+    return np.where(today > 0, today, found)

@@ -20,7 +20,7 @@ from ..errors import RequestError
 from ..money import TransferRow
 from ..prepaid.ledger import FIRST_HASH, OF_THE_CONSUMER, Book, Head, Posting, Refusal, Row, Transfer, broken_row, post
 from .ledger_tables import account, ledger_head, ledger_row
-from .sql import Database, among, load, put, rows_of
+from .sql import Database, among, load, put, raw_rows, rows_of
 
 MANY = 5000
 CAUSES = {
@@ -157,6 +157,16 @@ class Ledger:
                 TransferRow(r.transfer_id, r.account, r.day, r.kind, r.amount_paise * (1 if r.credit == Book.BALANCE else -1))
                 for r in found
             ]
+
+    def moved(self, day: date) -> tuple[Sequence[str], Sequence[int], Sequence[bool]]:
+        """The same of one day, by id, for many: the accounts, what each balance gained [paise], and whether it was by a recharge."""
+        row, gained = ledger_row.c, ledger_row.c.credit == Book.BALANCE.value
+        paise = sa.case((gained, row.amount_paise), else_=-row.amount_paise)
+        query = sa.select(row.account, paise, sa.and_(gained, row.kind == "recharge"))
+        query = query.where(row.day == day, _touches(Book.BALANCE), _is_move()).order_by(row.transfer_id)
+        with self.database.begin() as connection:
+            account, moved, recharge = zip(*found, strict=True) if (found := raw_rows(connection, query)) else ((), (), ())
+        return account, moved, recharge
 
     def trial_balance(self, to_day: date | None = None) -> dict[Book, int]:
         """Credits less debits of every book over all accounts: they sum to 0."""

@@ -7,7 +7,7 @@ has its place in the ledger (`ledger.py`) from its first day.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -23,7 +23,7 @@ from .deployment import Folder
 from .ledger import Ledger, as_transfer
 from .ledger_bulk import open_accounts
 from .ledger_tables import ledger_row, payment_mode
-from .sql import TEXT, Database, Transaction, configured, load, metadata
+from .sql import TEXT, Database, Transaction, among, configured, load, metadata
 
 Row = TypeVar("Row")
 feeder = sa.Table("feeder", metadata, sa.Column("name", TEXT, primary_key=True), sa.Column("substation", TEXT, nullable=False))
@@ -318,15 +318,15 @@ class Rows:
         """What moved balances other than charges on the days from `first` to `last`, both included."""
         return Ledger(self.database).moves(first, last)
 
-    def last_recharges(self, shard: int, first: date, last: date) -> dict[str, int]:
-        """account -> its newest recharge [paise] of the days from `first` to `last`, of the accounts at a shard's meters (of whichever day)."""
+    def last_recharges(self, numbers: Sequence[str], first: date, last: date) -> dict[str, int]:
+        """account -> its newest recharge [paise] of the days from `first` to `last`, of the accounts that are named."""
         row, to_balance = ledger_row.c, ledger_row.c.credit == Book.BALANCE.value
-        own = sa.select(account.c.number).join(usage_point, usage_point.c.name == account.c.usage_point)
-        own = own.join(meter, meter.c.serial == usage_point.c.meter).where(meter.c.shard == shard)
         newest = sa.func.row_number().over(partition_by=row.account, order_by=(row.day.desc(), row.transfer_id.desc())).label("newest")
         ranked = sa.select(row.account, row.amount_paise, newest).where(row.kind == "recharge", to_balance)
-        numbered = ranked.where(row.day.between(first, last), row.account.in_(own)).subquery()
-        return dict(self._all(sa.select(numbered.c.account, numbered.c.amount_paise).where(numbered.c.newest == 1), tuple))
+        with self.begin() as connection:
+            numbered = ranked.where(row.day.between(first, last), among(connection, row.account, numbers)).subquery()
+            query = sa.select(numbered.c.account, numbered.c.amount_paise).where(numbered.c.newest == 1)
+            return dict(tuple(found) for found in connection.execute(query))
 
     def serials(self, shard: int) -> list[str]:
         """The meters of a shard, by their index."""
