@@ -18,7 +18,8 @@ CASES = sorted((Path(__file__).parent.parent / "cases" / "billing").glob("*/case
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.parent.name)
 def test_a_bill_calculated_by_hand(path):
     case = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
-    part = segment(load_tariffs(), case["tariff"], case["day"])
+    whole = segment(load_tariffs(), case["tariff"], case["day"])
+    part = whole.starting(case.get("from", whole.first), case.get("until"))
     demands = {key: np.array([case[key]]) for key in ("demand_va", "contract_va") if key in case}
     energy_wh = np.array(case["wh"])[:, None]
     if "export_wh" in case:
