@@ -120,6 +120,31 @@ def test_silence_alone_is_shown_and_not_told(tmp_path):
     assert not site.lake.has("facts", SECOND, 0)
 
 
+def test_word_of_an_outage_after_the_close_puts_the_day_right_and_posts_what_it_costs_less(tmp_path):
+    """Closed with two hours of gaps estimated; then gasps and breaths arrive: the gaps were no use, and the next statement gives it back."""
+    town = make_town(seed=6)
+    homes = {p.meter for p in town.points if p.kind is not NodeKind.FEEDER}
+    out = {k for k, meter in enumerate(town.meters) if meter.serial in homes}
+    site = make_site(tmp_path / "data", town, pushes(town, lambda number, slot: number in out and slot in OFF_SLOTS))
+    collect(site)
+    close_all(site, days=[FIRST])
+    before = site.lake.read_blocks("validated", FIRST, 0)[IMPORT_WH.name].values[list(OFF_SLOTS)[:-1]]
+    starts = site.calendar.day_start(FIRST) + OFF_SLOTS[0] * 900
+    Heard(site.rows).note(
+        events=[gasp(s, starts + k % 5) for k, s in enumerate(sorted(homes))]
+        + [gasp(s, starts + 7140 + k % 5, 86) for k, s in enumerate(sorted(homes))]
+    )
+    done = close_all(site)
+    after = site.lake.read_blocks("validated", FIRST, 0)[IMPORT_WH.name].values[list(OFF_SLOTS)[:-1]]
+    index = site.index_of(0, FIRST)
+    assert (before[:, index.is_consumer] > 0).any()
+    assert (after[:, index.is_consumer | index.is_transformer] == 0).all(), "customers and the transformer's own meter were dark"
+    posted = site.lake.read("adjustments", SECOND, 0)
+    assert done["reckoned"] == 1
+    assert done["adjustments"] == posted.num_rows > 0
+    assert sum(posted["amount_paise"].to_pylist()) < 0
+
+
 def test_an_announced_outage_is_planned(whole, tmp_path):
     site = copy_of(whole[0], tmp_path)
     text = "node,start,end\nF1,2025-12-02T09:30+05:30,2025-12-02T13:00+05:30\n"
