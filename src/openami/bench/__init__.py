@@ -36,6 +36,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
@@ -43,14 +44,19 @@ from ..errors import InputError
 Line = dict[str, Any]
 NAMES = ("vee", "decode", "profile", "store", "bill", "rollup", "losses", "history", "day", "steady", "headend", "prepaid", "web", "scale")
 
+KEEPERS = ("web",)
+"""Whose making takes minutes."""
 
-def run_bench(name: str, meters: int | None) -> Iterator[Line]:
-    """The lines of one benchmark, or of all. InputError lists the known ones."""
+
+def run_bench(name: str, meters: int | None, keep: Path | None = None) -> Iterator[Line]:
+    """The lines of one benchmark, or of all. keep: where one of KEEPERS leaves what it made, or finds it. InputError lists the known ones."""
     if name != "all" and name not in NAMES:
         raise InputError(f"there is no benchmark {name!r}; known are all, {', '.join(NAMES)}")
+    if keep is not None and name not in KEEPERS:
+        raise InputError(f"bench {name} makes nothing that could be kept; only {', '.join(KEEPERS)} takes --keep")
     for each in NAMES if name == "all" else (name,):
         module = importlib.import_module(f".{each}", __package__)
-        yield from module.run(meters or getattr(module, "METERS", None))
+        yield from module.run(meters or getattr(module, "METERS", None), **({"keep": keep} if keep is not None else {}))
 
 
 def line(bench: str, metric: str, value: float, unit: str, n: int, **more: Any) -> Line:

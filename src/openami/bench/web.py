@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import secrets
 import socket
 import sqlite3
 import tempfile
@@ -23,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 
 from ..store.deployment import Folder
 from ..store.lookup import Reach
 from ..store.people import GrantKind
+from ..store.rows import account
 from . import Line, line, memory
-from .web_town import DAYS, make_town
+from .web_town import DAYS, is_town, make_town
 
 METERS = 1_010_000
 """Meters of the network included: some 990,000 accounts to a million of meters."""
@@ -39,7 +42,7 @@ PAGES = (
     "/room/network/{feeder}",
     "/room/transformers/{transformer}",
     "/room/meters",
-    "/room/meters?text={meter}",
+    "/room/meters?text={begin}",
     "/room/meters?feeder={feeder}",
     "/room/meters/{meter}?span=all",
     "/room/orders",
@@ -56,6 +59,7 @@ PAGES = (
     "/meters",
     "/meters?state=silent",
     "/meters?text={account}",
+    "/meters?text={part}",
     "/meters/{meter}",
     "/transformers/{transformer}",
     "/feeders/{feeder}",
@@ -72,20 +76,21 @@ PAGES = (
 )
 
 
-def run(meters: int, home_s: int = HOME_S) -> Iterator[Line]:
+def run(meters: int, keep: Path | None = None, home_s: int = HOME_S) -> Iterator[Line]:
+    """keep: the folder of a town that stays, made now or before."""
     with tempfile.TemporaryDirectory(prefix="openami-bench-") as kept:
-        root, start = Path(kept) / "town", time.perf_counter()
-        root.mkdir()
-        numbers = make_town(root, meters)
-        yield line("web", "town_made", time.perf_counter() - start, "s", meters, accounts=len(numbers), days=DAYS)
-        yield from ask_town(root, numbers, home_s)
+        root, start = keep or Path(kept) / "town", time.perf_counter()
+        if not is_town(root, meters):
+            accounts = make_town(root, meters)
+            yield line("web", "town_made", time.perf_counter() - start, "s", meters, accounts=accounts, days=DAYS)
+        yield from ask_town(root, home_s)
         yield from ask_peers(root, home_s)
         yield memory("web", meters)
 
 
-def ask_town(root: Path, numbers: list[str], home_s: int = HOME_S) -> Iterator[Line]:
+def ask_town(root: Path, home_s: int = HOME_S) -> Iterator[Line]:
     """Lines about a town that is there."""
-    with _server(_serve, root, numbers) as (pid, base, (operator, consumers, serials, named)):
+    with _server(_serve, root) as (pid, base, (operator, consumers, serials, named, accounts)):
         year = [(operator, f"/room/meters/{serial}?span=year") for serial in serials]
         for metric, asked, per_s, count in (
             ("wall", [(operator, "/room")] * OTHERS, OTHER_PER_S, OTHERS),
@@ -93,15 +98,15 @@ def ask_town(root: Path, numbers: list[str], home_s: int = HOME_S) -> Iterator[L
             ("consumer_home", consumers, RATE_PER_S, home_s * RATE_PER_S),
         ):
             asyncio.run(_ask(base, [asked[k % len(asked)] for k in range(WARM)], 2.0 if metric != "consumer_home" else 50.0))
-            yield from _asked(metric, base, pid, [asked[k % len(asked)] for k in range(count)], per_s, accounts=len(numbers), days=DAYS)
+            yield from _asked(metric, base, pid, [asked[k % len(asked)] for k in range(count)], per_s, accounts=accounts, days=DAYS)
         for path in [page.format(**named) for page in PAGES]:
             asyncio.run(_ask(base, [(operator, path)], PAGES_PER_S))
-            yield from _asked("page", base, pid, [(operator, path)] * PAGE_TIMES, PAGES_PER_S, path=path, accounts=len(numbers))
+            yield from _asked("page", base, pid, [(operator, path)] * PAGE_TIMES, PAGES_PER_S, path=path, accounts=accounts)
 
 
 def ask_peers(root: Path, seconds: int = HOME_S) -> Iterator[Line]:
     """What a page costs that says nothing, and one that looks a row up."""
-    with _server(_serve_bare, root, []) as (pid, base, serial):
+    with _server(_serve_bare, root) as (pid, base, serial):
         for peer, path in ((f"fastapi {version('fastapi')}, one line", "/"), ("fastapi and sqlite3, one row by key", f"/meters/{serial}")):
             asyncio.run(_ask(base, [("", path)] * WARM, 50.0))
             yield from _asked("consumer_home", base, pid, [("", path)] * (seconds * RATE_PER_S), RATE_PER_S, peer=peer)
@@ -117,10 +122,10 @@ def _asked(metric: str, base: str, pid: int, wanted: list[tuple[str, str]], per_
 
 
 @contextmanager
-def _server(serve: Callable[..., None], root: Path, numbers: list[str]) -> Iterator[tuple[int, str, Any]]:
+def _server(serve: Callable[..., None], root: Path) -> Iterator[tuple[int, str, Any]]:
     """(process, address, what it told) of a server of its own."""
     port, ready = _free_port(), multiprocessing.get_context("spawn").Queue()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(root, port, numbers, ready), daemon=True)
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(root, port, ready), daemon=True)
     server.start()
     try:
         told = ready.get(timeout=600)
@@ -145,7 +150,7 @@ def _free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def _serve(root: Path, port: int, numbers: list[str], ready: multiprocessing.Queue[object]) -> None:
+def _serve(root: Path, port: int, ready: multiprocessing.Queue[object]) -> None:
     """One server process, and people who have signed in."""
     import uvicorn
 
@@ -155,14 +160,17 @@ def _serve(root: Path, port: int, numbers: list[str], ready: multiprocessing.Que
     town = LakeTown(Folder(root))
     app = open_house(town)
     gate = app.state.gate
-    now_s, rng = gate.now_s, np.random.default_rng(1)
-    gate.people.add("bench-operator", "operator", now_s)
-    gate.people.grant("bench-operator", GrantKind.ALL)
+    now_s, rng, run = gate.now_s, np.random.default_rng(1), secrets.token_hex(4)
+    operator = f"bench-{run}-operator"
+    gate.people.add(operator, "operator", now_s)
+    gate.people.grant(operator, GrantKind.ALL)
+    with town.rows.begin() as connection:
+        numbers = connection.execute(sa.select(account.c.number).order_by(account.c.number)).scalars().all()
     consumers = []
     for k, place in enumerate(rng.choice(len(numbers), CONSUMERS, replace=False).tolist()):
-        gate.people.add(f"bench-{k}", "consumer", now_s, language="hi")
-        gate.people.grant(f"bench-{k}", GrantKind.ACCOUNT, numbers[place])
-        consumers.append((gate.sessions.begin(f"bench-{k}", now_s, "127.0.0.1"), f"/my/{numbers[place]}"))
+        gate.people.add(f"bench-{run}-{k}", "consumer", now_s, language="hi")
+        gate.people.grant(f"bench-{run}-{k}", GrantKind.ACCOUNT, numbers[place])
+        consumers.append((gate.sessions.begin(f"bench-{run}-{k}", now_s, "127.0.0.1"), f"/my/{numbers[place]}"))
     shards = rng.integers(0, len(town.rows.shards()), OTHERS)
     begins = [
         f"M{shard}{place:07d}"
@@ -172,11 +180,12 @@ def _serve(root: Path, port: int, numbers: list[str], ready: multiprocessing.Que
     serials = [rows[0]["serial"] for rows in found if rows]
     own = next(row for row in (gate.lookup.meter(Reach(everything=True), serial) for serial in serials) if row and row["account"])
     named = {"meter": own["serial"], "account": own["account"], "transformer": own["transformer"], "feeder": own["feeder"]}
-    ready.put((gate.sessions.begin("bench-operator", now_s, "127.0.0.1"), consumers, serials, named))
+    named |= {"begin": own["serial"][:-2], "part": own["serial"][2:-1]}
+    ready.put((gate.sessions.begin(operator, now_s, "127.0.0.1"), consumers, serials, named, len(numbers)))
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False, timeout_keep_alive=120)
 
 
-def _serve_bare(root: Path, port: int, numbers: list[str], ready: multiprocessing.Queue[object]) -> None:
+def _serve_bare(root: Path, port: int, ready: multiprocessing.Queue[object]) -> None:
     """The peers' process: no sign-in, no session, no packing, no template."""
     import uvicorn
     from fastapi import FastAPI

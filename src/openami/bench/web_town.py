@@ -22,6 +22,7 @@ import pyarrow as pa
 from ..day.close import close_all
 from ..day.roll import Roll
 from ..day.site import Site
+from ..errors import InputError
 from ..headend.levels import SILENT_S
 from ..readings import IMPORT_WH, DayBlock
 from ..registry import ShardIndex
@@ -38,6 +39,8 @@ from .shards import shard_sizes, validated_shards
 
 DAYS, SINCE_CHECKPOINT = 1000, 50
 TABLES = ("raw", "validated", "validated_quality", "balance", "meter_day", "statements", "notices", "due", "charges", "usage", "closes")
+MADE = "bench.json"
+"""Stands in the folder when all of the town is made."""
 POOR = 50
 """Of so many accounts one began below zero, and is due."""
 
@@ -58,8 +61,25 @@ def _numbers(shard: int, places: np.ndarray) -> pa.Array:
     return pa.array([f"{shard + 1}{place:08d}" for place in places.tolist()])
 
 
-def make_town(root: Path, meters: int, threads: int = 2) -> list[str]:
-    """The folder; gives the account numbers."""
+def is_town(root: Path, meters: int) -> bool:
+    """Whether a whole town of so many meters lies there. InputError where something else does."""
+    made = root / MADE
+    if made.is_file() and json.loads(made.read_text()) == _as_made(meters):
+        return True
+    if root.exists() and any(root.iterdir()):
+        raise InputError(
+            f"{root} holds no town of {meters} meters and {DAYS} days; give a new folder, or the one that the same command made"
+        )
+    return False
+
+
+def _as_made(meters: int) -> dict[str, int]:
+    return {"meters": meters, "days": DAYS}
+
+
+def make_town(root: Path, meters: int, threads: int = 2) -> int:
+    """The folder; gives how many accounts it has."""
+    root.mkdir(parents=True, exist_ok=True)
     folder, sizes = Folder(root), shard_sizes(meters)
     made = bench_site(folder, sizes)
     site = WebSite(made.folder, made.deployment, made.rows, made.lake)
@@ -72,7 +92,9 @@ def make_town(root: Path, meters: int, threads: int = 2) -> list[str]:
     _history(site, sizes, threads)
     Journal(folder.journal, create=True).close()
     load_master_key(folder.master_key, create=True)
-    return _registry(site, sizes)
+    accounts = _registry(site, sizes)
+    (root / MADE).write_text(json.dumps(_as_made(meters)))
+    return accounts
 
 
 def link_days(lake: Lake, table: str, day: date, others: list[date]) -> None:
@@ -121,9 +143,9 @@ def _history(site: Site, sizes: list[int], threads: int) -> None:
             proof.write_text(json.dumps(held))
 
 
-def _registry(site: WebSite, sizes: list[int]) -> list[str]:
+def _registry(site: WebSite, sizes: list[int]) -> int:
     """All rows, by column. A consumer in a hundred has been silent for two days, one in five hundred was never heard."""
-    since, now_s, numbers = date(2023, 1, 1), int(time.time()), list[str]()
+    since, now_s, accounts = date(2023, 1, 1), int(time.time()), 0
     with site.rows.database.begin(writing=True, long=True) as connection:
         for shard, size in enumerate(sizes):
             index, roll = site.registry_of(shard, SECOND)
@@ -155,6 +177,6 @@ def _registry(site: WebSite, sizes: list[int]) -> list[str]:
             held = {"number": own_numbers, "usage_point": [points[k] for k in roll.meter.tolist()], "consumer_name": ["Consumer"] * many}
             held |= {"language": ["hi"] * many, "tariff": [TARIFF] * many, "payment_mode": ["prepaid"] * many, "since": [since] * many}
             load(connection, account, held | {"mode_since": [since] * many, "opening_paise": roll.opening_paise})
-            numbers += own_numbers
+            accounts += many
         open_accounts(connection, now_s)
-    return numbers
+    return accounts
