@@ -9,7 +9,7 @@
     losses.py    the energy account of every transformer and feeder, with intervals
     history.py   one meter's year
     day.py       the whole close, at one and ten million meters; steady.py: with three like days to read, as from the fourth day on;
-                 day_peers.py: its first third by others
+                 registered.py: the registry that it reads; day_peers.py: its first third by others
     prepaid.py   a day's charges and statements, payments to orders, accounts converted; chain.py: payment to light
     scale.py     the journals, a shard's grid out of them, the close on Spark; accounts.py: a million accounts in SQL; servers.py: the
                  real servers that it takes

@@ -1,8 +1,8 @@
 """`day`: the whole close of a day, from raw Parquet to synced validated readings, charges, statements, notices and balances, by the product's own
 `close_all`; at the size asked for and, without one, at one and ten million meters. Memory is the process's peak.
 
-The day before is closed too, so balances, energy to date and like days go on from it. The registry is given as arrays (what `Site.registry_of`
-would make of its rows): 64 consumers and a meter on each transformer, a meter on each feeder of 32 transformers, one tariff with time of use.
+The day before is closed too, so balances, energy to date and like days go on from it. The registry is read as a deployment reads it on any day but
+its first (`registered.py`): 64 consumers and a meter on each transformer, a meter on each feeder of 32 transformers, one tariff with time of use.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ..store.rows import Rows
 from . import Line, line, memory
 from .day_peers import beside_the_close
 from .days import bench_day
+from .registered import CHANGED, change, read_anew, register
 from .shards import SHARD_METERS
 
 SIZES = (1_000_000, 10_000_000)
@@ -37,6 +38,7 @@ CONSUMERS, TRANSFORMERS = 64, 32
 FEEDER_METERS = 1 + TRANSFORMERS * (1 + CONSUMERS)
 TARIFF = "BR-DS2-TOU"
 KINDS = 4
+REGISTRY = f"kept, one meter in {CHANGED:,} changed since"
 
 
 def run(meters: int | None = None, threads: int = 2) -> Iterator[Line]:
@@ -52,19 +54,23 @@ def close_last(bench: str, meters: int, threads: int, days: int) -> Iterator[Lin
     sizes = even_sizes(meters, threads)
     shards = list(range(len(sizes)))
     with tempfile.TemporaryDirectory(prefix="openami-bench-") as folder:
-        site = bench_site(Folder(Path(folder)), sizes, days)
+        made = bench_site(Folder(Path(folder)), sizes, days)
+        site = Site(made.folder, made.deployment, made.rows, made.lake)  # whose registry is the product's
+        register(site, [_registry(size) for size in sizes])
         *before, last = site.deployment.open_days
         close_all(site, threads=threads, days=before, shards=shards)
+        change(site, sizes)
         start, start_cpu = time.perf_counter(), time.process_time()
         close_all(site, threads=threads, days=[last], shards=shards)
         took_s, cpu_s = time.perf_counter() - start, time.process_time() - start_cpu
         readings = 48 * meters
-        yield line(bench, "readings_per_s", readings / took_s, "readings/s", readings, meters=meters)
+        yield line(bench, "readings_per_s", readings / took_s, "readings/s", readings, meters=meters, registry=REGISTRY)
         yield line(bench, "seconds_per_million_meters", took_s / meters * 1e6, "s", readings, meters=meters)
         yield line(bench, "cpu_s", cpu_s, "s", readings, meters=meters)
         size = sum(path.stat().st_size for path in (Path(folder) / "lake").glob(f"*/day={last}/*/*.parquet"))
         yield line(bench, "bytes_per_meter", size / meters, "bytes", readings, meters=meters, of="all tables of the day, raw included")
         yield {**memory(bench, readings), "meters": meters}
+        yield from read_anew(bench, site, meters)
 
 
 def even_sizes(meters: int, threads: int) -> list[int]:

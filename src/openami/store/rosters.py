@@ -59,7 +59,7 @@ class Rosters:
         """The roster of a shard as SQL has it now."""
         kept = self._kept(shard)
         with self._rows.database.reading(), self._rows.begin() as connection:
-            newest = _newest(connection)
+            newest = newest_change(connection)
             nodes = self._nodes_at(connection, newest)
             if kept is not None and kept[0] == newest:
                 return Roster(shard, kept[1], nodes)
@@ -68,13 +68,13 @@ class Rosters:
             if rows is None:
                 rows = _ordered(_from_sql(connection, shard))
         if kept is None or rows is not kept[1] or newest.number - kept[0].number > UNWRITTEN:
-            self._keep(shard, newest, rows)
+            self.keep(shard, newest, rows)
         return Roster(shard, rows, nodes)
 
     def newest(self) -> Change:
         """The newest change of the registry: what was asked before it may be otherwise now."""
         with self._rows.begin() as connection:
-            return _newest(connection)
+            return newest_change(connection)
 
     def _nodes_at(self, connection: sa.Connection, newest: Change) -> Nodes:
         """All feeders and transformers, read once for all shards."""
@@ -100,7 +100,8 @@ class Rosters:
             log.warning("%s is made anew: it cannot be read (%s)", path, error)
             return None
 
-    def _keep(self, shard: int, knows: Change, rows: pa.Table) -> None:
+    def keep(self, shard: int, knows: Change, rows: pa.Table) -> None:
+        """Write a shard's rows down, which have every change up to `knows`; without them it is done as well."""
         path = self._path(shard)
         partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         try:
@@ -115,7 +116,8 @@ class Rosters:
             log.warning("%s is not kept (%s); the registry is read from SQL each time", path, error.strerror)
 
 
-def _newest(connection: sa.Connection) -> Change:
+def newest_change(connection: sa.Connection) -> Change:
+    """What was changed last. DataError where the registry does not say."""
     number, mark = registry_change.c.number, registry_change.c.mark
     found = connection.execute(sa.select(number, mark).order_by(number.desc()).limit(1)).first()
     if found is None:
