@@ -6,15 +6,25 @@ import base64
 import hmac
 import json
 import os
+import socket
+import ssl
 import threading
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
+import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from openami.control.order import Order, What
 from openami.store.order_book import OrderBook
-from openami.web.api.sharing import forbidden_address
+from openami.web import outward
 from openami.web.hooks import Hooks
+from openami.web.outward import Forbidden, Target, direct_client, target_of
 
 from .houses import House
 
@@ -104,8 +114,63 @@ def test_a_step_of_an_order_is_told_signed_and_again_until_it_is_taken(house: Ho
     ],
 )
 def test_nothing_is_told_to_an_address_inside(url: str) -> None:
-    assert forbidden_address(url, ()) is not None
+    with pytest.raises(Forbidden):
+        target_of(url, ())
 
 
 def test_an_address_inside_may_be_allowed_by_name() -> None:
-    assert forbidden_address("http://10.0.0.1:9000/told", ("10.0.0.1",)) is None
+    assert target_of("http://10.0.0.1:9000/told?a=1", ("10.0.0.1",)) == Target("http://10.0.0.1:9000/told?a=1", "10.0.0.1:9000", "10.0.0.1")
+
+
+class Names:
+    """Stands for the DNS of somebody who answers otherwise each time: first an address of the open Internet, then one inside."""
+
+    SOCK_STREAM = socket.SOCK_STREAM
+
+    def __init__(self, *answers: str) -> None:
+        self.answers = [*answers]
+
+    def getaddrinfo(self, host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.answers.pop(0), port))]
+
+
+def test_what_was_checked_is_what_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outward, "socket", Names("93.184.215.14", "127.0.0.1"))
+    found = target_of("https://hooks.example:8443/told", ())
+    assert found == Target("https://93.184.215.14:8443/told", "hooks.example:8443", "hooks.example")
+    with pytest.raises(Forbidden, match="private network"):
+        target_of("https://hooks.example:8443/told", ())
+
+
+def test_an_address_is_asked_for_the_certificate_of_its_name(listener: Listener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, trusted = _certificate("hooks.example", tmp_path)
+    listener.socket, listener.refuse = own.wrap_socket(listener.socket, server_side=True), 0
+    for name in ("hooks.example", "another.example"):
+        monkeypatch.setattr(outward, "socket", Names("127.0.0.1"))
+        target = target_of(f"https://{name}:{listener.server_port}/told", (name,))
+        with direct_client(60, trusted) as client:
+            headers, extensions = {"host": target.host}, {"sni_hostname": target.tls_name}
+            if name == "hooks.example":
+                assert client.post(target.url, content=b"{}", headers=headers, extensions=extensions).status_code == 204
+            else:
+                with pytest.raises(httpx.ConnectError, match="certificate"):
+                    client.post(target.url, content=b"{}", headers=headers, extensions=extensions)
+    assert [headers["host"] for headers, _ in listener.taken] == [f"hooks.example:{listener.server_port}"]
+
+
+def _certificate(name: str, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """(of a server that has it, of a client that trusts it)."""
+    key, subject = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    made = (
+        made.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    )
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    signed = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    kind = serialization.PrivateFormat.PKCS8
+    secret = key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption())
+    (folder / "both.pem").write_bytes(secret + signed)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "both.pem")
+    return server, ssl.create_default_context(cadata=signed.decode())

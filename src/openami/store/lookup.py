@@ -192,7 +192,8 @@ class Lookup:
         return self._all(query)
 
     def asked_by(self, who: str, what: str, since_s: int) -> int:
-        """How many orders of a kind somebody has asked for since then."""
+        """How many orders of a kind somebody has asked for since then. Inside a transaction that holds back whoever asks for orders, none is added
+        between this and its end."""
         query = sa.select(sa.func.count()).where(meter_order.c.who == who, meter_order.c.what == what, meter_order.c.requested_s >= since_s)
         with self._rows.begin() as connection:
             return int(connection.execute(query).scalar_one())

@@ -20,6 +20,7 @@ from ..day import Site
 from ..store.journal_at import open_journal
 from ..store.webhooks import Delivery
 from .gate import Gate
+from .outward import Forbidden, direct_client, target_of
 
 log = logging.getLogger(__name__)
 EVENTS = ("order.step", "day.closed")
@@ -39,7 +40,7 @@ class Hooks:
 
     gate: Gate
     site: Any
-    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=PATIENCE_S, follow_redirects=False))
+    client: httpx.Client = field(default_factory=lambda: direct_client(PATIENCE_S))
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _thread: threading.Thread | None = field(default=None, repr=False)
 
@@ -91,20 +92,21 @@ class Hooks:
         return sum(self._tell(one) for one in self.gate.webhooks.due(self.gate.now_s))
 
     def _tell(self, delivery: Delivery) -> bool:
-        from .api.sharing import forbidden_address
-
         now_s = self.gate.now_s
-        if why := forbidden_address(delivery.url, self.gate.webhook_hosts):
-            self.gate.webhooks.failed(delivery, why, now_s)
+        try:
+            target = target_of(delivery.url, self.gate.webhook_hosts)
+        except Forbidden as forbidden:
+            self.gate.webhooks.failed(delivery, str(forbidden), now_s)
             return False
         headers = {
+            "host": target.host,
             "content-type": "application/json",
             "webhook-id": delivery.event_id,
             "webhook-timestamp": str(now_s),
             "webhook-signature": signature(delivery.secret, delivery.event_id, now_s, delivery.body),
         }
         try:
-            answer = self.client.post(delivery.url, content=delivery.body, headers=headers)
+            answer = self.client.post(target.url, content=delivery.body, headers=headers, extensions={"sni_hostname": target.tls_name})
             problem = "" if answer.is_success else f"answered {answer.status_code}"
         except httpx.HTTPError as error:
             problem = type(error).__name__

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
-import socket
 from datetime import datetime
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +13,7 @@ from ...store.consents import PURPOSES, Consent
 from ..access import Right, Role, Who
 from ..gate import gate_of
 from ..hooks import EVENTS
+from ..outward import Forbidden, target_of
 from .words import NAME, NOT_MODIFIED, Answer, Missing, Refused, Whole, api_needs, documented, town_of
 from .work import Key, once
 
@@ -192,8 +190,10 @@ def _give(request: Request, who: Who, given: GivenConsent) -> ConsentRow:
 
 def _subscribe(request: Request, who: Who, wanted: WantedHook) -> NewHook:
     gate = gate_of(request)
-    if why := forbidden_address(wanted.url, gate.webhook_hosts):
-        raise Refused(403, "webhook-address", why)
+    try:
+        target_of(wanted.url, gate.webhook_hosts)
+    except Forbidden as forbidden:
+        raise Refused(403, "webhook-address", str(forbidden)) from forbidden
     made, secret = gate.webhooks.add(wanted.url, tuple(sorted(set(wanted.events))), who.acts, gate.now_s)
     gate.note(who, request, "webhook.add", made.id, ", ".join(made.events))
     return NewHook(
@@ -204,26 +204,6 @@ def _subscribe(request: Request, who: Who, wanted: WantedHook) -> NewHook:
         made=town_of(request).calendar.local(made.made_s),
         secret="whsec_" + base64.b64encode(secret).decode(),
     )
-
-
-def forbidden_address(url: str, allowed: tuple[str, ...]) -> str | None:
-    """Why nothing may be sent there; None = it may. Only https, and only addresses of the open Internet, but for those that are allowed by name."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return "this is not an address; give https://host/path"
-    if host in allowed:
-        return None
-    if parts.scheme != "https" or not host or parts.username or parts.password or (port is not None and port not in (443, 8443)):
-        return "webhooks go to https addresses on port 443 or 8443, without a name or password in them"
-    try:
-        found = {ipaddress.ip_address(info[4][0]) for info in socket.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)}
-    except (OSError, ValueError, UnicodeError):
-        return f"the host {host[:80]} cannot be found; give one that is in the DNS"
-    if any(not address.is_global for address in found):
-        return f"the host {host[:80]} is inside a private network; allow it in sign_in.toml (webhook_hosts) if that is meant"
-    return None
 
 
 def _consent(request: Request, one: Consent) -> ConsentRow:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -57,8 +56,6 @@ SeesAudit = Annotated[Who, Depends(api_needs(Right.AUDIT))]
 METERS_MOST = 1000
 ANSWER_PATIENCE_S, ANSWER_LOOK_S = 10.0, 0.05
 """How long, and how often, a request that came twice at once waits for the answer to the first of them."""
-COUNTING = threading.Lock()
-"""Between counting somebody's disconnections and asking for more, so that many requests at once do not pass the second person."""
 ASKED_FROM_CONSOLE = (What.DISCONNECT, What.CONNECT, What.CLOCK, What.READ)
 ASKABLE = "^(" + "|".join(str(what) for what in ASKED_FROM_CONSOLE) + ")$"
 STATE_CHOICE = "^(" + "|".join(str(state) for state in State) + ")$"
@@ -290,27 +287,28 @@ def ask_for(request: Request, who: Who, asked: Asked) -> Taken:
     there = {row["serial"] for row in gate.lookup.meters_named(who.reach, serials)}
     if absent := [serial for serial in serials if serial not in there]:
         raise Missing("meter", absent[0])
-    if what is What.DISCONNECT:
-        with COUNTING:
-            already = gate.lookup.asked_by(who.acts, what, gate.now_s - DISCONNECTS_WINDOW_S)
-            if already + len(serials) <= DISCONNECTS_ALONE:
-                return Taken(orders=_write(request, what, serials, who.acts, asked.why), proposal=None)
-        made = gate.proposals.make(what, tuple(serials), who.name, asked.why, gate.now_s)
-        gate.note(who, request, f"order.{what}", made.id, f"{len(serials)} meters: {asked.why}", "waiting")
-        return Taken(orders=[], proposal=made.id)
-    return Taken(orders=_write(request, what, serials, who.acts, asked.why), proposal=None)
+    orders = _write(request, what, serials, who.acts, asked.why, alone=what is What.DISCONNECT)
+    if orders is not None:
+        return Taken(orders=orders, proposal=None)
+    made = gate.proposals.make(what, tuple(serials), who.name, asked.why, gate.now_s)
+    gate.note(who, request, f"order.{what}", made.id, f"{len(serials)} meters: {asked.why}", "waiting")
+    return Taken(orders=[], proposal=made.id)
 
 
-def _write(request: Request, what: What, serials: list[str], who: str, why: str, under: str = "") -> list[str]:
-    """The orders themselves, which the head-end's desk takes from the book."""
-    gate = gate_of(request)
+def _write(request: Request, what: What, serials: list[str], who: str, why: str, under: str = "", alone: bool = False) -> list[str] | None:
+    """The orders themselves, all or none, which the head-end's desk takes from the book. alone: None, and no order, where `who` would have asked for
+    more of them than one person may; counted while nobody else writes orders, so that many requests at once, to many processes, do not pass."""
+    gate, made = gate_of(request), []
     rows = {row["serial"]: row for row in gate.lookup.meters_named(Reach(everything=True), serials)}
-    book, made = OrderBook(gate.backing.rows), []
-    for serial in serials:
-        number = f"{under or 'A' + secrets.token_hex(6)}:{serial}"[:100]
-        book.ask(Order(number, what, rows[serial]["account"] or "", serial, gate.now_s, who=who, why=why))
+    with gate.backing.rows.begin(writing=True) as connection:
+        if alone and gate.lookup.asked_by(who, what, gate.now_s - DISCONNECTS_WINDOW_S) + len(serials) > DISCONNECTS_ALONE:
+            return None
+        for serial in serials:
+            made.append(f"{under or 'A' + secrets.token_hex(6)}:{serial}"[:100])
+            order = Order(made[-1], what, rows[serial]["account"] or "", serial, gate.now_s, who=who, why=why)
+            OrderBook(gate.backing.rows).ask_in(connection, order)
+    for number in made:
         gate.note(gate.who(request), request, f"order.{what}", number, why)
-        made.append(number)
     return made
 
 
