@@ -276,10 +276,14 @@ def _outage_row(site: Site, day: date, found: DayOutages, o: Outage, calendar: l
 
 def announced(site: Site, tree: Tree) -> list[Planned]:
     """The announced outages of the tree's nodes. InputError names the line that cannot be read; nodes of other shards are passed over."""
-    form = "node,start,end as DT-1,2026-01-31T10:00+05:30,2026-01-31T12:00+05:30"
     place = {name: k for k, name in enumerate(tree.names)}
-    told = read_written(site.folder.root / ANNOUNCED, _announcement, form)
-    return [Planned(place[node], start_s, end_s) for node, start_s, end_s in told if node in place]
+    return [Planned(place[node], start_s, end_s) for node, start_s, end_s in announcements(site) if node in place]
+
+
+def announcements(site: Site) -> list[tuple[str, int, int]]:
+    """All that is announced, in the order of the starts: node, start and end [UTC seconds]. InputError names the line that cannot be read."""
+    form = "node,start,end as DT-1,2026-01-31T10:00+05:30,2026-01-31T12:00+05:30"
+    return sorted(read_written(site.folder.root / ANNOUNCED, _announcement, form), key=lambda one: one[1:])
 
 
 def _announcement(row: dict[str, str]) -> tuple[str, int, int]:

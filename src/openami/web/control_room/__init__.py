@@ -4,7 +4,8 @@
     acting.py    what changes anything: orders with a look before, readings corrected, mapping proposals, saved filters
     standing.py  how a closed day stands by feeder, reckoned once a version and kept; what the wall shows of this moment
     curves.py    a meter's days as curves, from days to years
-    losses.py    the tree map, a transformer's day with its band, suspects, outages
+    losses.py    the tree map, a transformer's day with its band, suspects
+    outages.py   a week of outages on a line and by day, one outage with who was out
     exports.py   the same as CSV and Parquet
     people.py    who may sign in, with which role, to what; the audit trail
 

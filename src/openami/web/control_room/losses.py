@@ -1,5 +1,5 @@
 """Where the energy goes, for a person who looks for it: the tree map, a transformer's day with its band, suspects with what else it could be,
-meters that seem to hang elsewhere, outages.
+meters that seem to hang elsewhere.
 
 What always holds: a loss never stands without its coverage; a suspicion is a reason to look and names its innocent explanations; the registry is
 changed by a person, with a reason, from a day on, and never backwards.
@@ -7,23 +7,22 @@ changed by a person, with a reason, from a day on, and never backwards.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
-from ...day.found import Found, NodeAccount, OutageRow
+from ...day.found import Found, NodeAccount
 from ...errors import RequestError
 from ...store.inspections import Inspection, Inspections, Result
 from .. import charts
 from ..access import Right, Who
 from ..api.inspections import Visited, write_visit
 from ..api.words import key_of, page_of
-from ..charts_wide import Area, Band, Lane, band, lanes, tree_map
+from ..charts_wide import Area, Band, band, tree_map
 from ..failures import NotThere, NotUsable
 from ..gate import FormToken, gate_of, needs
-from ..pages import LOSS_STEPS, Console
+from ..pages import LOSS_STEPS
 from ..parameters import Choice, Cursor, Day, Given, Lang
 from ..townbook import NodeFigures
 from ..wording import Language
@@ -31,7 +30,7 @@ from .exports import as_file
 from .routes import Name, Sees, changing, closed_day, page, room_of, site_of, staff
 
 router = APIRouter(prefix="/room")
-AREAS_MOST, ROWS, LANES_MOST = 300, 50, 40
+AREAS_MOST, ROWS = 300, 50
 Orders = Annotated[Who, Depends(needs(Right.ORDER))]
 SeesMeters = Annotated[Who, Depends(needs(Right.METERS))]
 
@@ -241,42 +240,3 @@ def accept(request: Request, who: Orders, meter: Given = "", to: Given = "", why
         raise NotUsable("to", to) from error
     gate.note(who, request, "mapping.accept", found["usage_point"], f"{found['transformer']} to {to} from {today}: {why.strip()}")
     return RedirectResponse("/room/mapping", 303)
-
-
-@router.get("/outages", response_model=None)
-def outages(request: Request, who: Sees, day: Day = "", lang: Lang = "") -> Response:
-    """A week's outages as lanes and as a list, with the indices of IEEE 1366; and who is without supply now."""
-    asked, room, gate = closed_day(request, day), room_of(request), gate_of(request)
-    first, found = asked - timedelta(days=6), Found(room.site().lake)
-    rows = found.outages(first, asked, feeders=feeders_of(who))
-    index = found.reliability(first, asked, feeders=feeders_of(who))
-    console: Console = request.app.state.console
-    calendar = room.site().calendar
-    edges = [calendar.day_start(first + timedelta(days=k)) for k in range(8)]
-
-    def drawn(words: Language, name: str, title: str) -> object:
-        return _lanes(words, name, title, rows, edges, console)
-
-    now = room.standing.now(who.reach, lambda: gate.now_s)
-    return page(request, "outages.html", asked, rows=rows, index=index, lanes_figure=drawn, first=first, dark=now.dark, seen_s=now.at_s)
-
-
-def _lanes(words: Language, name: str, title: str, rows: list[OutageRow], edges: list[int], console: Console) -> object:
-    start, end = edges[0], edges[-1]
-
-    def share(at: datetime) -> float:
-        return min(1.0, max(0.0, (at.timestamp() - start) / (end - start)))
-
-    shown = sorted(rows, key=lambda one: -one.customers)[:LANES_MOST]
-    data = [
-        Lane(
-            one.node + " · " + words.say_n("%(n)s customer", "%(n)s customers", one.customers),
-            share(one.start),
-            1.0 if one.end is None else share(one.end),
-            one.end is None,
-        )
-        for one in sorted(shown, key=lambda one: one.start)
-    ]
-    ticks = [((edge - start) / (end - start), f"{console.local(edge):%d.%m.}") for edge in edges]
-    text = words.say("%(count)s outages, %(open)s of them open.", count=len(rows), open=sum(one.end is None for one in rows))
-    return lanes(name, title, text, data, ticks)

@@ -65,7 +65,7 @@ REGISTERS = {
 }
 OUTAGE_LEVELS = {
     "service": _mark("one connection"),
-    "phase": _mark("phase"),
+    "phase": _mark("a phase's fuse"),
     "transformer": _mark("transformer"),
     "feeder": _mark("feeder"),
 }
