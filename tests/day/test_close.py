@@ -19,9 +19,11 @@ import openami
 from openami.day import Site, close, close_all, collect
 from openami.day.lines import charge_lines, usage_by_period
 from openami.day.meter_day import meter_day
+from openami.day.roll import MARK
 from openami.errors import DataError
 from openami.fleet.town import Town
 from openami.readings import ESTIMATED_BITS, IMPORT_WH, MISSING, Quality
+from openami.store.blocks import read_rows
 from openami.store.deployment import Folder
 
 from .sites import DAYS, FIRST, device, make_site, make_town, pushes, send
@@ -138,6 +140,39 @@ def test_recharges_are_those_of_the_day(site: Site) -> None:
         for transfer in site.rows.transfers(day, day):
             posted[transfer.account] = posted.get(transfer.account, 0) + transfer.amount_paise
         assert {n: r["recharges_paise"] for n, r in statements(site, day).items() if r["recharges_paise"]} == posted
+
+
+@pytest.mark.parametrize("table", ["usage", "charges", "statements", "notices"])
+def test_a_file_of_accounts_says_which_roll_it_follows(site: Site, table: str) -> None:
+    """Else the next day compares a million names."""
+    (path,) = site.lake.all_files(table)[(SECOND, 0)]
+    _, roll = site.registry_of(0, SECOND)
+    assert read_rows(path).schema.metadata[MARK] == roll.mark
+
+
+def test_the_latest_recharge_goes_on_from_day_to_day(site: Site) -> None:
+    known: dict[str, int] = {}
+    for day in (FIRST, SECOND):
+        known |= {t.account: t.amount_paise for t in site.rows.transfers(day, day) if t.kind == "recharge"}
+        rows, numbers = site.lake.read("notices", day, 0), site.lake.read("statements", day, 0)["account"].to_pylist()
+        told = dict(zip(numbers, rows["last_recharge_paise"].to_pylist(), strict=True))
+        assert {number: paise for number, paise in told.items() if paise} == known
+    assert known
+
+
+def test_the_latest_recharge_is_looked_up_where_the_day_before_does_not_tell_it(tmp_path: Path, town: Town) -> None:
+    """Notices of an earlier release have no such column."""
+    site = make_site(tmp_path / "data", town, pushes(town))
+    collect(site)
+    close_all(site, days=[FIRST])
+    before = site.lake.read("notices", FIRST, 0)
+    with site.lake.draft(FIRST) as draft:
+        draft.write("notices", 0, before.drop_columns(["last_recharge_paise"]))
+        draft.commit()
+    close_all(site, days=[SECOND])
+    told = site.lake.read("notices", SECOND, 0)["last_recharge_paise"].to_pylist()
+    latest = site.rows.last_recharges(site.lake.read("statements", SECOND, 0)["account"].to_pylist(), FIRST, SECOND)
+    assert sorted(paise for paise in told if paise) == sorted(latest.values())
 
 
 def account_of(site: Site, number: int) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from openami.day.moved import Moved
 from openami.day.roll import Before, Roll
 from openami.registry import EPOCH
 
@@ -54,3 +55,11 @@ def test_who_began_before_the_segment_is_charged_together() -> None:
     own = roll(["p", "q", "r", "s"], [0, 1, 1, 1], [date(2025, 12, 5), date(2020, 1, 1), first, date(2025, 12, 9)])
     found = [(name, start, at.tolist()) for name, start, _, at in own.groups(lambda name: first)]
     assert found == [("A", first, [1, 2]), ("A", date(2025, 12, 9), [3]), ("B", date(2025, 12, 5), [0])]
+
+
+def test_what_moved_is_found_by_account_and_the_last_recharge_of_several_holds() -> None:
+    own = roll(["p", "q", "r"], [0, 0, 0], [date(2025, 12, 5)] * 3)
+    accounts, paise = pa.array(["q", "elsewhere", "q", "p", "q"]), np.array([100, 7, 200, -30, -5], np.int64)
+    moved = Moved(accounts, paise, np.array([True, True, True, False, False]))
+    assert moved.sums(own).tolist() == [-30, 295, 0]
+    assert moved.recharges(own).tolist() == [0, 200, 0]

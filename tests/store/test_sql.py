@@ -25,7 +25,7 @@ from openami.store.audit import AuditTrail, Entry
 from openami.store.deployment import Deployment, Folder
 from openami.store.ledger import Ledger
 from openami.store.rows import Rows
-from openami.store.sql import ENVIRONMENT, Database, address, configured, metadata
+from openami.store.sql import ENVIRONMENT, Database, address, configured, metadata, number_columns
 
 Opener = Callable[[], Database]
 
@@ -119,6 +119,19 @@ def test_a_reading_is_one_transaction_and_writes_stand_beside_it(database: Datab
     with database.begin() as after:
         assert after is not first
         assert feeders(after) == 1
+
+
+def test_columns_of_numbers_come_in_one_order_and_empty_ones_are_empty(database: Database) -> None:
+    rows = Rows(database)
+    meters = [schema.Meter(f"M{k}", f"TITLE{k:03d}".encode(), "X", "Y", k % 2, k // 2, 48, 1) for k in range(40)]
+    rows.add_registry([], [], meters, [], [], [])
+    with database.begin() as connection:
+        table = schema.meter.c
+        index, doubled = number_columns(connection, sa.select(table.index, (table.index * -2).label("doubled")).where(table.shard == 1))
+        none = number_columns(connection, sa.select(table.index).where(table.shard == 7))
+    assert sorted(index.tolist()) == list(range(20))
+    assert doubled.tolist() == (-2 * index).tolist()
+    assert [column.tolist() for column in none] == [[]]
 
 
 def test_bulk_rows_come_back_as_they_were(database: Database) -> None:
