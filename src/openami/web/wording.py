@@ -164,10 +164,10 @@ class Language:
         return self.say("unknown") if paise is None else grouped_rupees(paise).replace("-", MINUS)
 
     def day(self, day: date) -> str:
-        return format_date(day, "EEE d MMM y", locale=self.locale)
+        return _written(day, "EEE d MMM y", self.code)
 
     def day_short(self, day: date) -> str:
-        return format_date(day, "EEE d MMM", locale=self.locale)
+        return _written(day, "EEE d MMM", self.code)
 
     def time(self, moment: datetime) -> str:
         return format_time(moment, "HH:mm", tzinfo=moment.tzinfo, locale=self.locale)
@@ -197,6 +197,12 @@ def is_estimated(bits: int) -> bool:
 def is_flagged(bits: int) -> bool:
     """True if a check other than "missing" failed."""
     return bool(bits & int(CHECK_BITS) & ~int(Quality.MISSING))
+
+
+@lru_cache(maxsize=10_000)
+def _written(day: date, pattern: str, code: str) -> str:
+    """A day in words: few days, on many pages."""
+    return format_date(day, pattern, locale=language(code).locale)
 
 
 @lru_cache(maxsize=len(LANGUAGES))
