@@ -145,16 +145,18 @@ def _changed_rows(connection: sa.Connection, shard: int, kept: pa.Table, changed
     fresh = _from_sql(connection, shard, changed)
     if not gone and not fresh.num_rows:
         return kept
-    return _ordered(pa.concat_tables([kept.filter(pc.invert(stale)), fresh]).unify_dictionaries())
+    return _ordered(pa.concat_tables([kept.filter(pc.invert(stale)), fresh]).unify_dictionaries(), kept)
 
 
-def _ordered(rows: pa.Table) -> pa.Table:
-    """Rows in the order of meters (those of one meter stand as they come), with the order of their accounts."""
+def _ordered(rows: pa.Table, before: pa.Table | None = None) -> pa.Table:
+    """Rows in the order of meters (those of one meter stand as they come), with the order of their accounts, which is that of `before` where they
+    are the same."""
     index = rows["index"].combine_chunks().to_numpy()
     if (index[1:] < index[:-1]).any():
         rows = rows.take(pa.array(np.argsort(index, kind="stable")))
     rows = rows.combine_chunks()
-    by_account = pc.sort_indices(rows["account"]).cast(pa.int32())
+    same = before is not None and before["account"].equals(rows["account"])
+    by_account = before["by_account"] if before is not None and same else pc.sort_indices(rows["account"]).cast(pa.int32())
     return rows.set_column(ROSTER.get_field_index("by_account"), ROSTER.field("by_account"), by_account)
 
 
