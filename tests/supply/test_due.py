@@ -217,11 +217,11 @@ def _done(book: OrderBook, order: Order, now_s: int) -> None:
         order = book.record(order, advance(order, event, now_s))
 
 
-def test_a_large_batch_needs_two_people_also_in_small_portions(site: Site, town: Town) -> None:
+def test_a_large_batch_needs_two_people_also_in_small_portions(site: Site, town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     in_order(site, at(site, FIRST, "08:00"))
     phones = Phones()
     cut_s = play(site, phones, Settings())
-    policy = _policy_above(site, 2)
+    policy = _policy_above(site, 2, monkeypatch)
     meters = allowed_but_for_number(policy, cut_s)
     assert len(meters) == len(owing(town))
     book, guard = OrderBook(site.rows), SupplyGuard(policy)
@@ -237,14 +237,14 @@ def test_a_large_batch_needs_two_people_also_in_small_portions(site: Site, town:
     assert [guard(order, cut_s).allowed for order in book.recent() if order.order_id.startswith(made.id)] == [True, True, True]
 
 
-def _policy_above(site: Site, above: int) -> Site:
+def _policy_above(site: Site, above: int, patch: pytest.MonkeyPatch) -> Site:
     """The site under rules whose number that needs two people is `above`."""
     from openami.control import policy as policies
 
     book = policies.load_policies()
     held = book.on(site.deployment.policy, date(2025, 12, 4))
     rules = held.rules | {"two_people": replace(held.rules["two_people"], values={"above": above})}
-    book.policies["TWO"] = (replace(held, name="TWO", rules=rules),)
+    patch.setitem(book.policies, "TWO", (replace(held, name="TWO", rules=rules),))
     return Site(site.folder, replace(site.deployment, policy="TWO"), site.rows, site.lake)
 
 
