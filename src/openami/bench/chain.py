@@ -35,7 +35,7 @@ from ..store.rows import Rows
 from . import Line, line
 from .asking import _MASTER, SIDE_BY_SIDE, TITLE, _agree, _fleet, _registry
 
-METERS, CYCLES, PAYMENTS_PER_S = 40, 5, 5.0
+METERS, CYCLES, PAYMENTS_PER_S = 40, 5, 10.0
 SINCE = date(2025, 12, 1)
 
 

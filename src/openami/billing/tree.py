@@ -43,19 +43,18 @@ class Node:
         for child in self.children:
             yield from child.text(language, depth + 1)
 
-    def html(self, language: str) -> str:
-        """The tree as a nested list that opens and closes without a script; every word of it escaped."""
+    def html(self, language: str, depth: int = 0, above: str = "") -> str:
+        """The tree as a nested list that opens and closes without a script, its first two levels open; every word of it escaped. above: the source of
+        the step that this one is a part of, which is not said again."""
         words = escape(self.hi if language == "hi" else self.en)
         amount = "" if self.note else f" <b>{escape(rupees(self.amount_paise))}</b>"
-        mark = (
-            f' <small lang="en">{escape(f"verify: {self.verify}" if self.verify else self.source)}</small>'
-            if self.verify or self.source
-            else ""
-        )
+        source = f"verify: {self.verify}" if self.verify else self.source
+        mark = f'<small lang="en">{escape(source)}</small>' if source and source != above else ""
         if not self.children:
             return f"<li>{words}{amount}{mark}</li>"
-        inner = "".join(child.html(language) for child in self.children)
-        return f"<li><details><summary>{words}{amount}</summary>{mark}<ul>{inner}</ul></details></li>"
+        inner = "".join(child.html(language, depth + 1, source or above) for child in self.children)
+        state = " open" if depth < 2 else ""
+        return f"<li><details{state}><summary>{words}{amount}</summary>{mark}<ul>{inner}</ul></details></li>"
 
 
 def checked(node: Node) -> Node:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 
 import numpy as np
-import pyarrow.compute as pc
 
 from ..billing.tariff import Tariff
 from ..billing.tou import tou_index
@@ -16,6 +15,8 @@ from ..store.heard import Heard
 from .quantities import holidays
 from .site import Site
 
+Intervals = tuple[Int32, UInt32]
+"""Validated values and quality bits of a meter's day, [slot] each."""
 WAYS = (
     (
         Quality.ESTIMATED_LINEAR,
@@ -38,9 +39,9 @@ WAYS = (
 )
 
 
-def readings(site: Site, serial: str, channel: str, day: date, shard: int, column: int, held: bool) -> Node:
+def readings(site: Site, serial: str, channel: str, day: date, intervals: Intervals, held: bool) -> Node:
     """The meter, its registers at both midnights where they were read, and its intervals: measured, estimated and how, missing, put in by hand."""
-    values, quality = _column(site, channel, day, shard, column)
+    values, quality = intervals
     unit = CHANNEL_BY_NAME[channel].unit
     notes = [*_registers(site, serial, channel, day), *_intervals(values, quality, unit)]
     if held:
@@ -83,22 +84,16 @@ def _intervals(values: Int32, quality: UInt32, unit: str) -> Iterator[Node]:
             yield Node(f"readings.{code}", en.format(**words), hi.format(**words), 0, (), (("intervals", count), ("wh", wh)), note=True)
 
 
-def estimated_wh(site: Site, tariff: Tariff, day: date, shard: int, column: int) -> tuple[int, ...]:
+def estimated_wh(site: Site, tariff: Tariff, day: date, intervals: Intervals) -> tuple[int, ...]:
     """Estimated energy of the day by period [Wh]."""
-    values, quality = _column(site, tariff.channel, day, shard, column)
+    values, quality = intervals
     tou = tou_index(tariff, site.calendar, day, holidays(site, tariff, day))
     marked = (quality & ESTIMATED_BITS != 0) & (values != MISSING)
     return tuple(int(values[marked & (tou == k)].sum()) for k in range(len(tariff.periods)))
 
 
-def _column(site: Site, channel: str, day: date, shard: int, column: int) -> tuple[Int32, UInt32]:
-    """One channel's validated values and quality bits of the meter's day, [slot]."""
+def intervals_of(site: Site, channel: str, day: date, shard: int, column: int) -> Intervals:
+    """One channel's validated values and quality bits of the meter's day, [slot]; all missing where the day does not have it."""
     slots = site.calendar.slots(day)
-    values, quality = np.full(slots, MISSING, np.int32), np.zeros(slots, np.uint32)
-    found = site.lake.read_values("validated", day, shard, channel)
-    if found is not None and column < found.shape[1]:
-        values = found[:, column]
-    marks = site.lake.read("validated_quality", day, shard)
-    own = marks.filter(pc.and_(pc.equal(marks["channel"], channel), pc.equal(marks["meter"], column)))
-    quality[own["slot"].to_numpy()] = own["quality"].to_numpy().astype(np.uint32)
-    return values, quality
+    found = site.lake.read_meter("validated", day, shard, channel, column, slots)
+    return found or (np.full(slots, MISSING, np.int32), np.zeros(slots, np.uint32))

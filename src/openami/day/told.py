@@ -21,7 +21,7 @@ from ..registry import Account, PaymentMode
 from ..store.rows import meter, usage_point
 from ..store.terms import TermBook, Terms
 from .charge import PAISE, TO_DATE
-from .metered import estimated_wh
+from .metered import Intervals, estimated_wh, intervals_of
 from .quantities import BANK, CONTRACT, DEMAND, EXPORT, EXPORT_SEGMENT, TO_DATE_WH, WH
 from .site import Site
 
@@ -43,6 +43,7 @@ class Told:
     charges: dict[str, int]
     terms: Terms
     usage: dict[str, Any]
+    intervals: Intervals
     posted_for: tuple[tuple[str, int, date], ...]
     posted_to: tuple[tuple[str, int, date], ...]
 
@@ -67,9 +68,10 @@ class Told:
             lines = {name.removesuffix(PAISE): paise for name, paise in charges.items() if name.endswith(PAISE) and paise is not None}
             lines.pop(TO_DATE)
             tariff = load_tariffs().on(usage["tariff"], day)
+            intervals = intervals_of(site, tariff.channel, day, shard, column)
             posted = (tuple(_posted(site, number, shard, day, same)) for same in (False, True))
             terms = TermBook(site.rows.database).on(day, number).get(number, Terms(None, None, None))
-            return Told(account, day, serial, shard, column, load_w, tariff, statement, lines, terms, usage, *posted)
+            return Told(account, day, serial, shard, column, load_w, tariff, statement, lines, terms, usage, intervals, *posted)
         return None
 
 
@@ -106,7 +108,7 @@ def facts_of(site: Site, told: Told, load_w: int) -> Facts:
     return Facts(
         tuple(a - b for a, b in zip(column(TO_DATE_WH), day_wh, strict=True)),
         day_wh,
-        tuple(min(a, b) for a, b in zip(estimated_wh(site, told.tariff, told.day, told.shard, told.column), day_wh, strict=True)),
+        tuple(min(a, b) for a, b in zip(estimated_wh(site, told.tariff, told.day, told.intervals), day_wh, strict=True)),
         load_w,
         told.account.payment_mode is PaymentMode.PREPAID,
         _demand_before(site, told),

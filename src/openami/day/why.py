@@ -23,6 +23,13 @@ from .metered import readings
 from .site import Site
 from .told import Told, facts_of
 
+STYLE = (
+    ":root{color-scheme:light dark}body{font:1rem/1.5 system-ui,sans-serif;max-width:50rem;margin:0 auto;padding:1rem}"
+    "h1{font-size:1.3rem;line-height:1.3}ul{margin:0;padding-inline-start:1rem}body>ul{padding:0;margin-block:1rem}"
+    "li{overflow-wrap:anywhere;padding-block:.15rem}li:has(>details){list-style:none}"
+    "summary{cursor:pointer;padding-block:.2rem}b{white-space:nowrap}small{display:block}"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Why:
@@ -52,12 +59,12 @@ class Why:
         return "\n".join([*self.tree.text(language), self._balance(language), *tail])
 
     def html(self, language: str) -> str:
-        """A page of its own: no script, no style but the browser's, nothing loaded from elsewhere."""
+        """A page of its own, light or dark as its reader has it: no script, nothing loaded from elsewhere."""
         title = escape(self.tree.hi if language == "hi" else self.tree.en)
         parts = "".join(f"<ul>{node.html(language)}</ul>" for node in (self.tree, self.change) if node is not None)
         return (
             f'<!doctype html><html lang="{language}"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f"<title>{title}</title><body><h1>{title}</h1><p>{escape(self._balance(language))}</p>{parts}</body></html>\n"
+            f"<title>{title}</title><style>{STYLE}</style><body><h1>{title}</h1><p>{escape(self._balance(language))}</p>{parts}</body></html>\n"
         )
 
     def _balance(self, language: str) -> str:
@@ -94,7 +101,7 @@ def why(site: Site, number: str, day: date) -> Why:
 def _whole(site: Site, told: Told, charge: Node | None) -> Node:
     """Readings, the charge as it was told, and what was put right of earlier days."""
     day, taken = told.day, told.statement["opening_paise"] + told.statement["recharges_paise"] - told.statement["closing_paise"]
-    children = [readings(site, told.meter, told.tariff.channel, day, told.shard, told.column, told.statement["held"])]
+    children = [readings(site, told.meter, told.tariff.channel, day, told.intervals, told.statement["held"])]
     if charge is None:
         en, hi = (
             "The bill could not be computed (the sanctioned load is not known), so nothing is charged yet",

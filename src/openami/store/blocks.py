@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import DataError
@@ -117,6 +118,28 @@ def read_rows(path: str | Path, columns: Sequence[str] | None = None, coded: Seq
         ) from error
 
 
+def marks_of(path: str | Path, channel: str, meter: int) -> pa.Table:
+    """Slots and quality bits of one meter's values that are not plain valid, out of the row groups that may have them. DataError where the file is
+    damaged."""
+    wanted = {"channel": channel, "meter": meter}
+    try:
+        with parquet_file(opened(path)) as file:
+            groups = [group for group in range(file.num_row_groups) if _may_hold(file.metadata.row_group(group), wanted)]
+            rows = file.read_row_groups(groups, ["channel", "meter", "slot", "quality"], use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} cannot be read ({' '.join(str(error).split())[:200]}); close that day again or restore the file"
+        ) from error
+    return rows.filter(pc.and_(pc.equal(rows["meter"], meter), pc.equal(rows["channel"], channel)))
+
+
+def _may_hold(group: Any, wanted: Mapping[str, Any]) -> bool:
+    """Whether a row group's statistics leave room for a row with these values."""
+    columns = (group.column(k) for k in range(group.num_columns))
+    found = {each.path_in_schema: each.statistics for each in columns if each.path_in_schema in wanted}
+    return all(s is None or not s.has_min_max or s.min <= wanted[name] <= s.max for name, s in found.items())
+
+
 def _nullable(schema: pa.Schema, nullable: Sequence[bool]) -> pa.Schema:
     """The same schema, with other words about which columns may have nulls."""
     return pa.schema([field.with_nullable(one) for field, one in zip(schema, nullable, strict=True)], metadata=schema.metadata)
@@ -204,14 +227,25 @@ class BlockFile:
         """The channel row group by row group: at most 131,072 meters at a time, for kernels that take columns."""
         first = 0
         for group in self._groups(channel):
-            if self._own is not None:
-                block = np.empty((len(self.slots), self._rows(group)), np.int32)
-                self._read_own(self._own, group, first, block)
-                yield Part(first, list(block))
-            else:
-                rows = self._read(group, channel, first)
-                yield Part(first, [_numbers(rows[name]) for name in self.slots])
+            yield self._part(group, channel, first)
             first += self._rows(group)
+
+    def values_of(self, channel: str, meter: int) -> Int32 | None:
+        """One meter's slots, int32 [slot], out of its row group alone; None where the file does not have it."""
+        first = 0
+        for group in self._groups(channel):
+            if meter < first + self._rows(group):
+                return self._part(group, channel, first).column_of(meter)
+            first += self._rows(group)
+        return None
+
+    def _part(self, group: int, channel: str, first: int) -> Part:
+        if self._own is not None:
+            block = np.empty((len(self.slots), self._rows(group)), np.int32)
+            self._read_own(self._own, group, first, block)
+            return Part(first, list(block))
+        rows = self._read(group, channel, first)
+        return Part(first, [_numbers(rows[name]) for name in self.slots])
 
     def values(self, channel: str, room: Callable[[tuple[int, int]], Int32] | None = None) -> Int32:
         """The whole channel as a day block's values, int32 [slot, meter]; `room` gives the array of that shape to put them into."""

@@ -40,7 +40,7 @@ from deltalake.transaction import AddAction
 
 from ..errors import DataError, RequestError, StorageError
 from ..readings import CHANNEL_BY_NAME, DayBlock, Int32, UInt32
-from .blocks import BlockFile, blocks_to_table, plain_schema, quality_to_table, read_rows, slot_names, write_rows
+from .blocks import BlockFile, blocks_to_table, marks_of, plain_schema, quality_to_table, read_rows, slot_names, write_rows
 from .kept import KeptRows
 from .places import Local, LogState, Place, State, place_at
 from .slots import slot_schema, write_slots
@@ -263,6 +263,19 @@ class Lake:
         """One channel's values of (day, shard), int32 [slot, meter], without their quality: a fraction of `read_blocks`. None = not there."""
         files = (BlockFile(path) for path in self.files(table, day).get(shard, []))
         return next((file.values(channel) for file in files if channel in file.channels), None)
+
+    def read_meter(self, table: str, day: date, shard: int, channel: str, meter: int, slots: int) -> tuple[Int32, UInt32] | None:
+        """One meter's values and quality bits of a day, [slot], out of its row groups alone; None where (day, shard) does not have it."""
+        files = (BlockFile(path) for path in self.files(table, day).get(shard, []))
+        values = next((found for file in files if (found := file.values_of(channel, meter)) is not None), None)
+        if values is None:
+            return None
+        quality = np.zeros(slots, np.uint32)
+        marked = f"{table}_quality"
+        for path in self.files(marked, day).get(shard, []) if self.place.has_table(marked) else ():
+            marks = marks_of(path, channel, meter)
+            quality[marks["slot"].to_numpy().astype(np.int64)] = marks["quality"].to_numpy().astype(np.uint32)
+        return values, quality
 
     def read_blocks(self, table: str, day: date, shard: int) -> dict[str, DayBlock]:
         """The day blocks of (day, shard) by channel name, quality made dense again."""

@@ -15,11 +15,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import pyarrow.compute as pc
 
 from ..day import Site
 from ..readings import IMPORT_WH, MISSING, Int32, Quality, UInt32
-from ..store.blocks import BlockFile, read_rows
+from ..store.blocks import BlockFile
 from ..store.history import History, MeterDays
 
 
@@ -72,22 +71,8 @@ def columns(site: Site, shard: int, meter: int, days: list[date], channel: str =
 def day_column(site: Site, table: str, shard: int, meter: int, day: date, channel: str = IMPORT_WH.name) -> tuple[Int32, UInt32]:
     """(values, quality) of one meter's day out of its block in `raw` or `validated`."""
     slots, missed = site.calendar.slots(day), np.uint32(Quality.MISSING)
-    paths = site.lake.files(table, day).get(shard)
-    if paths and channel in (block := BlockFile(paths[-1])).channels:
-        for part in block.parts(channel):
-            if part.first <= meter < part.first + part.meters:
-                return np.asarray(part.column_of(meter), np.int32), _marks(site, table, shard, meter, day, channel, slots)
-    return np.full(slots, MISSING, np.int32), np.full(slots, missed, np.uint32)
-
-
-def _marks(site: Site, table: str, shard: int, meter: int, day: date, channel: str, slots: int) -> UInt32:
-    quality = np.zeros(slots, np.uint32)
-    paths = site.lake.files(f"{table}_quality", day).get(shard, []) if site.lake.place.has_table(f"{table}_quality") else []
-    for path in paths:
-        sparse = read_rows(path, coded=["channel"])
-        own = sparse.filter(pc.and_(pc.equal(sparse["meter"], meter), pc.equal(sparse["channel"], channel)))
-        quality[own["slot"].to_numpy().astype(np.int64)] = own["quality"].to_numpy().astype(np.uint32)
-    return quality
+    found = site.lake.read_meter(table, day, shard, channel, meter, slots) if site.lake.place.has_table(table) else None
+    return found or (np.full(slots, MISSING, np.int32), np.full(slots, missed, np.uint32))
 
 
 def channels_of(site: Site, table: str, shard: int, day: date) -> list[str]:
