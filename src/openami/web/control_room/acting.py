@@ -23,7 +23,7 @@ from ..api import work
 from ..failures import NotThere, NotUsable
 from ..gate import FormToken, needs
 from ..parameters import PLAIN, Given
-from .routes import NAME, changing, closed_day, page, site_of
+from .routes import NAME, changing, closed_day, page, reason, site_of
 from .saved import keep_filters, ours, saved_filters
 
 router = APIRouter(prefix="/room")
@@ -109,16 +109,17 @@ def edit(
     form: FormToken = "",
 ) -> Response:
     """Correct one interval, or take earlier corrections of it back; the day is reckoned again."""
-    gate, asked = changing(request, who, form, why), closed_day(request, day)
+    gate, asked = changing(request, who, form), closed_day(request, day)
     if gate.lookup.meter(who.reach, serial) is None:
         raise NotThere("meter", serial)
+    told = reason(why)
     wanted = Correction(serial, asked, begins, None if back else _watt_hours(value))
     try:
         slot_of(site_of(request), wanted)
     except InputError:
         raise NotUsable("begins", begins) from None
-    correct(site_of(request), [wanted], who.acts, why.strip(), gate.now_s * 1_000_000)
-    gate.note(who, request, "reading.edit", f"{serial} {asked} {begins}", why.strip())
+    correct(site_of(request), [wanted], who.acts, told, gate.now_s * 1_000_000)
+    gate.note(who, request, "reading.edit", f"{serial} {asked} {begins}", told)
     return RedirectResponse(f"/room/exceptions/{serial}?day={asked}", 303)
 
 

@@ -27,7 +27,7 @@ from ..parameters import Choice, Cursor, Day, Given, Lang
 from ..townbook import NodeFigures
 from ..wording import Language
 from .exports import as_file
-from .routes import Name, Sees, changing, closed_day, page, room_of, site_of, staff
+from .routes import Name, Sees, changing, closed_day, page, reason, room_of, site_of, staff
 
 router = APIRouter(prefix="/room")
 AREAS_MOST, ROWS = 300, 50
@@ -224,10 +224,11 @@ def mapping(request: Request, who: SeesMeters, lang: Lang = "") -> Response:
 @router.post("/mapping", response_model=None)
 def accept(request: Request, who: Orders, meter: Given = "", to: Given = "", why: Given = "", form: FormToken = "") -> Response:
     """Move a meter's usage point to another transformer of its feeder, from today on."""
-    gate, console = changing(request, who, form, why), request.app.state.console
+    gate, console = changing(request, who, form), request.app.state.console
     found = gate.lookup.meter(who.reach, meter)
     if found is None:
         raise NotThere("meter", meter)
+    told = reason(why)
     proposed = Found(site_of(request).lake).proposals(feeders=feeders_of(who))
     if not any(one.serial == meter and one.to == to for one in proposed):
         raise NotUsable("to", to)
@@ -238,5 +239,5 @@ def accept(request: Request, who: Orders, meter: Given = "", to: Given = "", why
         gate.backing.rows.move_point(found["usage_point"], to, today)
     except RequestError as error:
         raise NotUsable("to", to) from error
-    gate.note(who, request, "mapping.accept", found["usage_point"], f"{found['transformer']} to {to} from {today}: {why.strip()}")
+    gate.note(who, request, "mapping.accept", found["usage_point"], f"{found['transformer']} to {to} from {today}: {told}")
     return RedirectResponse("/room/mapping", 303)

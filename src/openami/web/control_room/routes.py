@@ -103,9 +103,16 @@ def changing(request: Request, who: Who, form: str, why: str | None = None) -> G
     """The gate, for a form of this very session. why: the reason that it must give, None = it needs none."""
     gate = gate_of(request)
     gate.check_form(request, who, form)
-    if why is not None and len(why.strip()) < SHORTEST_REASON:
-        raise NotUsable("why", why)
+    if why is not None:
+        reason(why)
     return gate
+
+
+def reason(why: str) -> str:
+    """What was given as a reason, for the audit trail."""
+    if len(why.strip()) < SHORTEST_REASON:
+        raise NotUsable("why", why)
+    return why.strip()
 
 
 def staff(who: Who) -> Who:
