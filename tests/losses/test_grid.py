@@ -142,6 +142,13 @@ def test_the_real_european_feeder_is_read_and_its_loss_found():
     assert 0.1 < told.percent < 3
 
 
+def test_our_flow_is_pandapowers():
+    """Three slots of 1-LV-urban6 as pandapower 3.5.6 reckons them under pandas 2 (T model of the transformer)."""
+    slots, theirs_w = [0, 11_910, 24_415], [1939.433, 1744.923, 1793.675]
+    net, p_w, q_var = simbench_year("1-LV-urban6")
+    assert flow(grid_of(net), p_w[slots], q_var[slots]).loss_w == pytest.approx(theirs_w, rel=1e-4)
+
+
 def test_perfect_meters_find_the_power_flows_loss_simbench(rural3):
     """A summer day with reverse flow; the year is in the report."""
     net, p_w, q_var = rural3

@@ -23,8 +23,8 @@ SLOTS_MIN = 96
 ROUNDS = 30
 HUBER = 1.5
 MODEL_ERROR = 0.05
-"""Relative standard deviation for what the square law leaves out (reactive power, where along the wires the load sits): on SimBench
-1-LV-rural3 the fit is 3 to 6 % low."""
+"""Relative standard deviation for what the square law leaves out (reactive power, where along the wires the load sits): on six
+low-voltage networks of SimBench the fit is 0.5 to 7.5 % low."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ feeder (one winter day in minutes; OpenDSS text, a folder or zip that the reader
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from ..losses.pandapower_grid import grid_of
 from ..readings import Int32
 
 STEP_WH = 0.01
+FITTED = ("1-LV-rural1", "1-LV-rural2", "1-LV-semiurb4", "1-LV-semiurb5", "1-LV-urban6")
+SEASONS = (("January to March", slice(0, 96 * 90)), ("July to September", slice(96 * 182, 96 * 272)))
 PUBLISHED = {"1-LV-rural3": 3.478, "IEEE European LV": 0.969}
 """Loss as reckoned by others, in percent: pandapower's flow of the whole year per load; OpenDSS' flow of the day per infeed."""
 
@@ -128,12 +131,38 @@ def one_node(meters: int) -> Tree:
     )  # fmt: skip
 
 
-def fitted_beside_flow(audit: Audit, taken_w: Float64, stolen: float, slots: slice) -> tuple[Fitted | None, float, float]:
-    """The fit without a network model, where a share `stolen` of what consumers take [W] is not metered: (fit, true technical, true stolen Wh)."""
-    found, taken = audit.flow, taken_w[slots]
-    lost = found.loss_w[slots] + stolen * taken
-    return (
-        fit(found.infeed_w[slots], lost, 900, (1 - stolen) * taken),
-        float(found.loss_w[slots].sum()) / 4,
-        float((stolen * taken).sum()) / 4,
-    )
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Slots of a network's flow by which it is fitted as if its wires were not known. taken_w: float64 [slot], what consumers take."""
+
+    network: str
+    span: str
+    flow: Flow
+    taken_w: Float64
+    interval_s: int
+
+
+def stretches(rural: Audit, european: Audit | None) -> Iterator[Stretch]:
+    """The two networks of the audits and other low-voltage codes of SimBench, 90 days each but the day of the European feeder."""
+    net, p_w, _ = simbench_year("1-LV-rural3")
+    taken = p_w[:, : len(net.load)].sum(axis=1)
+    for span, days in SEASONS:
+        yield Stretch("1-LV-rural3", span, _cut(rural.flow, days), taken[days], 900)
+    span, days = SEASONS[0]
+    for code in FITTED:
+        net, p_w, q_var = simbench_year(code)
+        yield Stretch(code, span, flow(grid_of(net), p_w[days], q_var[days]), p_w[days, : len(net.load)].sum(axis=1), 900)
+    if european is not None:
+        yield Stretch(european.network, "a day", european.flow, european.flow.load_w, 60)
+
+
+def _cut(found: Flow, slots: slice) -> Flow:
+    return Flow(*(getattr(found, each.name)[slots] for each in fields(found)))
+
+
+def fitted_beside_flow(of: Stretch, stolen: float) -> tuple[Fitted | None, float, float]:
+    """The fit where a share `stolen` of what consumers take is not metered: (fit, true technical, truly stolen Wh)."""
+    hours = of.interval_s / 3600
+    gone = stolen * of.taken_w
+    found = fit(of.flow.infeed_w, of.flow.loss_w + gone, of.interval_s, of.taken_w - gone)
+    return found, float(of.flow.loss_w.sum()) * hours, float(gone.sum()) * hours
