@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from openami.cosem import ciphering, notification, wrapper
 from openami.cosem.axdr import Data
 from openami.cosem.push import layout_for
-from openami.day import Site
+from openami.day import Site, close_all, collect
+from openami.day.findings import record
 from openami.demo.run import found
 from openami.fleet.meter import BLOCK_LOAD_PUSH, METER_PORT, PUSH_PORT, SimulatedMeter
 from openami.fleet.town import Town, build_town, measure
@@ -53,6 +55,21 @@ def make_site(root: Path, town: Town, frames: Iterable[bytes] = ()) -> Site:
     found(folder, town)
     send(folder, list(frames))
     return Site.open(folder)
+
+
+def make_audited(root: Path, seed: int) -> Site:
+    """A town whose days are collected and closed, with all that the energy audit finds of them."""
+    town = make_town(seed)
+    site = make_site(root, town, pushes(town))
+    collect(site)
+    close_all(site)
+    record(site)
+    return site
+
+
+def copy_of(site: Site, where: Path) -> Site:
+    """A copy of a data folder, to be changed."""
+    return Site.open(Folder(Path(shutil.copytree(site.folder.root, where / "copy"))))
 
 
 def send(folder: Folder, frames: list[bytes]) -> None:

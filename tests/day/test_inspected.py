@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from datetime import date, timedelta
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from openami.cli import app
-from openami.day import Site, close_all, collect
+from openami.day import Site
 from openami.day.findings import record
 from openami.day.found import Found
 from openami.day.inspected import inspect, learnt
@@ -19,10 +18,9 @@ from openami.errors import InputError, RequestError
 from openami.losses.features import COLUMN, NAMES
 from openami.losses.suspects import EVIDENCE, Model, probabilities
 from openami.store.audit import AuditTrail
-from openami.store.deployment import Folder
 from openami.store.inspections import Inspection, Inspections, Result, inspection
 
-from .sites import FIRST, make_site, make_town, pushes
+from .sites import FIRST, copy_of, make_audited
 
 AFTER = FIRST + timedelta(days=2)
 NOW_S = 1_900_000_000
@@ -30,18 +28,12 @@ NOW_S = 1_900_000_000
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory):
-    town = make_town(seed=8)
-    site = make_site(tmp_path_factory.mktemp("inspected") / "data", town, pushes(town))
-    collect(site)
-    close_all(site)
-    record(site)
-    return site
+    return make_audited(tmp_path_factory.mktemp("inspected") / "data", seed=8)
 
 
 @pytest.fixture
 def site(closed, tmp_path):
-    shutil.copytree(closed.folder.root, tmp_path / "copy")
-    return Site.open(Folder(tmp_path / "copy"))
+    return copy_of(closed, tmp_path)
 
 
 def home(site: Site, number: int = 0) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -14,8 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from openami.cli import app
-from openami.day import Site, close_all, collect, span
-from openami.day.findings import record
+from openami.day import Site, span
 from openami.day.found import Found
 from openami.day.meter_errors import Said, errors_of
 from openami.day.network import FOLDER
@@ -26,27 +24,20 @@ from openami.errors import InputError
 from openami.losses.atc import atc, method_of
 from openami.losses.network import tree_of_index
 from openami.readings import IMPORT_WH
-from openami.store.deployment import Folder
 
-from .sites import FIRST, make_site, make_town, pushes
+from .sites import FIRST, copy_of, make_audited
 
 SECOND = FIRST + timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory):
-    town = make_town(seed=9)
-    site = make_site(tmp_path_factory.mktemp("kept") / "data", town, pushes(town))
-    collect(site)
-    close_all(site)
-    record(site)
-    return site
+    return make_audited(tmp_path_factory.mktemp("kept") / "data", seed=9)
 
 
 @pytest.fixture
 def site(closed, tmp_path):
-    shutil.copytree(closed.folder.root, tmp_path / "copy")
-    return Site.open(Folder(tmp_path / "copy"))
+    return copy_of(closed, tmp_path)
 
 
 def run(site: Site, *words: str) -> list[dict]:
