@@ -19,8 +19,9 @@ from openami.day.findings import record
 from openami.day.found import Found
 from openami.day.network import FOLDER, network_of, read_network
 from openami.day.outages import tell_outages
+from openami.day.span import spans
 from openami.errors import InputError
-from openami.readings import IMPORT_WH, MISSING64, Quality
+from openami.readings import IMPORT_WH, MISSING, MISSING64, Quality
 from openami.registry import NodeKind
 from openami.store.deployment import Folder
 from openami.store.heard import Heard, MeterEvent
@@ -86,6 +87,16 @@ def test_gasps_make_an_outage_and_vee_knows_it(whole):
     marked = (block.quality[list(OFF_SLOTS)][:, homes] & np.uint32(Quality.OUTAGE)) != 0
     assert marked[:-1].all()
     assert (block.values[list(OFF_SLOTS)[:-1]][:, homes] == 0).all()
+
+
+def test_hours_without_supply_are_nobodys_habit(whole):
+    """What looks for suspects and places takes them as missing, not as nothing used."""
+    site, serials = whole
+    slots = [96 + slot for slot in OFF_SLOTS][:-1]
+    (span,) = spans(site, SECOND, 0, 2)
+    homes = [k for k, serial in enumerate(span.index.serials) if serial in serials and span.index.is_consumer[k]]
+    assert (span.wh[np.ix_(slots, homes)] == MISSING).all()
+    assert (span.wh[:96, homes] != MISSING).any(axis=0).all()
 
 
 def test_reliability_counts_each_customer_once(whole):

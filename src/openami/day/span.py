@@ -1,6 +1,7 @@
 """What is measured of whole feeders over closed days, a few feeders at a time: so much of a shard as memory holds, however large the shard.
 
-What always holds: estimates count as missing; a meter keeps its place in the order of the last day's index; a feeder is never cut.
+What always holds: estimates, and intervals without supply, count as missing; a meter keeps its place in the order of the last day's index; a feeder
+is never cut.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from ..readings import CURRENT_A, ESTIMATED_BITS, EXPORT_WH, IMPORT_VAH, IMPORT_WH, MISSING, MISSING64, VOLTAGE_V, Int32, Int64
+from ..readings import CURRENT_A, ESTIMATED_BITS, EXPORT_WH, IMPORT_VAH, IMPORT_WH, MISSING, MISSING64, VOLTAGE_V, Int32, Int64, Quality
 from ..registry import ShardIndex
 from ..store.lake import dense_quality
 from .site import Site
 
 SPAN_DAYS = 30
 BATCH_METERS = 32_768
+NOT_MEASURED = ESTIMATED_BITS | np.uint32(Quality.OUTAGE)
+"""What stands in for a reading: an estimate, and the nothing of an interval without supply, which is no habit of anybody's."""
 CHANNELS = (IMPORT_WH, EXPORT_WH, IMPORT_VAH, VOLTAGE_V, CURRENT_A)
 
 
@@ -67,7 +70,7 @@ def spans(site: Site, last: date, shard: int, span_days: int, only: str | None =
                 there = columns < values.shape[1]
                 own = columns[there]
                 quality = dense_quality(marks, channel.name, values.shape)[:, own]
-                grid[k * per_day : (k + 1) * per_day, there] = np.where((quality & ESTIMATED_BITS) != 0, MISSING, values[:, own])
+                grid[k * per_day : (k + 1) * per_day, there] = np.where((quality & NOT_MEASURED) != 0, MISSING, values[:, own])
         rest = (grids.get(channel.name) for channel in CHANNELS[1:])
         if IMPORT_WH.name in grids:
             names = tuple(index.feeders[f] for f in feeders)

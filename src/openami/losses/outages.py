@@ -25,6 +25,8 @@ from .network import Float64, Level, Tree, generations
 
 NEVER = np.int64(2**62)
 SERVICE = -1
+GASP_AGAIN_S = 300
+"""A gasp so much later is of another failure; an earlier one has only been on its way (IEEE 1366 counts what happens within five minutes once)."""
 AWAKE = 12.0
 """-ln of the probability that a meter without supply says anything but its gasp: its clock or ours is wrong."""
 
@@ -238,7 +240,7 @@ def _backs(tree: Tree, events: Signs, first: int, outage: Outage) -> Int64:
         if waiting == 0:
             break
         at, when, sign = place.get(int(events.meter[k])), int(events.at_s[k]), events.sign[k]
-        alive = sign in (Sign.BREATH, Sign.SPOKE) or (sign == Sign.GASP and when > outage.found_s)
+        alive = sign in (Sign.BREATH, Sign.SPOKE) or (sign == Sign.GASP and when > outage.start_s + GASP_AGAIN_S)
         if at is None or not alive or when <= outage.start_s or word[at] < NEVER:
             continue
         word[at] = when
