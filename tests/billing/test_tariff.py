@@ -64,6 +64,13 @@ def test_the_good_file_is_read_exactly(tmp_path):
         ("slabs =", "slab =", r"t.toml, line 19, \[\[line\]\] number 1, key 'slab': unknown here"),
         ("rs = 7.42", "rs = 7.4212345", r"line 19, .*key 'slabs': rs = 7.4212345 rupees is finer"),
         ("up_to = 100", "up_to = 0.0005", r"key 'slabs'.*finer"),
+        *(
+            ("rs = 7.42", f"rs = {rate}", r"line 19, .*key 'slabs': rs = .* is no number up to 10,000,000")
+            for rate in ("inf", "nan", "-inf", "1e30")
+        ),
+        ("rs = 7.42", 'rs = "7.42"', r"line 19, .*key 'slabs': rs is '7.42'; give a number in rupees"),
+        ("up_to = 100", "up_to = -100", r"key 'slabs': up_to = -100 is negative"),
+        ("rs = 8.95", "up_to = 50, rs = 8 }, { rs = 8.95", r"key 'slabs': slab 2: up_to = 50 is not above the slab before"),
         ("rs = 8.95", "up_to = 90, rs = 8.95", r"slab 2 of 2: every slab but the last"),
         ('"telescopic"', '"stairs"', r"line 18.*key 'slab_rule': 'stairs' is not one of telescopic, whole_bill"),
         ('kind = "per_unit"', 'kind = "unit"', r"line 15.*key 'kind': 'unit' is not one of per_unit, fixed"),
@@ -115,6 +122,7 @@ def test_a_base_that_is_not_a_line_before_is_refused(tmp_path):
         ('from = "22:00", to = "06:00"', 'from = "22:00", to = "05:00"', "gap: no period holds at 05:00 on a weekday"),
         ('from = "22:00", to = "06:00"', 'from = "21:30", to = "06:00"', "overlap: two periods hold at 21:30"),
         ('period = "night"', 'period = "nite"', "'nite' is not one of day, night"),
+        ("times = 0.8", "times = -0.8", "key 'periods': times must not be negative"),
         ("times = 0.8", "add_rs = 0.8", "give every period times, or every period add_rs"),
         ('to = "22:00"', 'to = "25:00"', "to = '25:00' is not a time of day"),
     ],

@@ -25,6 +25,8 @@ from .tariff import (
 )
 
 DAY_TYPES = ("weekday", "saturday", "sunday", "holiday")
+MOST = 10_000_000
+"""Of any number in its own unit: a slip of the pen is refused before it overflows a bill."""
 
 
 class Refused(Exception):
@@ -49,7 +51,10 @@ class Table:
             return default
         if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
             raise Refused(self.key or key, f"{key} is {'missing' if value is None else repr(value)}; give a number in {unit}")
-        scaled = Decimal(value) * scale
+        given = Decimal(value)
+        if not given.is_finite() or abs(given) > MOST:
+            raise Refused(self.key or key, f"{key} = {value} {unit} is no number up to {MOST:,}, which is more than any tariff has")
+        scaled = given * scale
         if scaled != scaled.to_integral_value():
             raise Refused(self.key or key, f"{key} = {value} {unit} is finer than 1/{scale}, which a bill cannot hold exactly")
         return int(scaled)
@@ -143,6 +148,8 @@ def time_of_use(table: Table) -> TimeOfUse:
     adds = sum("add_rs" in row.raw for row in rows)
     if adds not in (0, len(rows)) or any(("add_rs" in row.raw) == ("times" in row.raw) for row in rows):
         raise Refused("periods", "give every period times, or every period add_rs")
+    if not adds and any(row.exact("times", 1000, "times") < 0 for row in rows):
+        raise Refused("periods", "times must not be negative")
     periods = tuple(
         Period(
             str(row.raw.get("name")),
