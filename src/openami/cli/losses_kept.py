@@ -68,10 +68,14 @@ def _technical(row: Any) -> str:
 
 
 def _loading(row: Any) -> str:
-    spare = "-" if row.spare_kw is None else f"{row.spare_kw:.0f} kW"
+    room = ", ".join(f"{'-' if kw is None else format(kw, '.0f')} kW {what}" for kw, what in (
+        (row.spare_kw, "load"), (row.solar_kw, "solar"), (row.vehicle_kw, "vehicles")))  # fmt: skip
+    classes = json.loads(row.peak_by_class) if row.peak_by_class else {}
     return (
         f"{row.transformer:16s} peak {_share(row.peak_share)}, mean {_share(row.mean_share)} of its rating; power factor "
-        f"{_share(row.power_factor)}; unbalance {_share(row.unbalance)}; low volts {_share(row.low_volts)}; room {spare}"
+        f"{_share(row.power_factor)}; unbalance {_share(row.unbalance)}; volts low {_share(row.low_volts)}, high {_share(row.high_volts)}; "
+        f"room for {room}"
+        + (f"; peak by {', '.join(f'{name} {share:.0%}' for name, share in classes.items())}" if classes else "")
         + (f"; hot spot {row.hot_spot_c:.0f} degrees" if row.hot_spot_c is not None else "")
     )
 
