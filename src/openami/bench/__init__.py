@@ -35,7 +35,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +71,11 @@ def beside(own: Line, peer: str, value: float, **more: Any) -> Iterator[Line]:
 
 
 def is_there(peer: str) -> bool:
-    """Whether a peer's package is installed; where it is not, that is said beside the lines, on standard error."""
-    if find_spec(peer) is None:
-        print(f"{peer} is not installed here, so nothing is measured beside it; pip install {peer}", file=sys.stderr)
+    """Whether a peer's package is installed and can be loaded; where it is not, that is said beside the lines, on standard error."""
+    try:
+        importlib.import_module(peer)
+    except ImportError as error:
+        print(f"{peer} is not to be had here, so nothing is measured beside it ({error}); pip install {peer}", file=sys.stderr)
         return False
     return True
 
