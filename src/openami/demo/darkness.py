@@ -81,8 +81,8 @@ def _same(dark: Dark, row: OutageRow) -> bool:
 
 
 def counts_nothing(town: Town, plan: Plan, validated: Int32, quality: UInt32) -> bool:
-    """Whether each interval wholly without supply is 0 and marked as an outage's, of meters whose gasp and breath arrived. validated, quality: [meter of
-    the town, slot]."""
+    """Whether each interval wholly without supply is 0 and marked as an outage's, of meters whose gasp and breath arrived. validated, quality:
+    [meter of the town, slot]."""
     for dark in plan.dark:
         slots = np.flatnonzero(with_supply(town, dark) == 0)
         told = [m for m in dark.gasps if m in dark.breaths and m not in plan.mapped_wrong]

@@ -1,7 +1,7 @@
 """Outages of the town, planted by seed: a fuse, a transformer, a feeder, and a moment that nobody's clock on the wall notices.
 
-All lie in the last evening, one after the other. What always holds: whoever hangs below truly takes nothing while it is dark, and the meters above count accordingly; a
-fifth of the last gasps and of the first breaths is lost on the way; the same seed plants the same.
+All lie in the last evening, one after the other. What always holds: whoever hangs below truly takes nothing while it is dark, and the meters above
+count accordingly; a fifth of the last gasps and of the first breaths is lost on the way; the same seed plants the same.
 """
 
 from __future__ import annotations
