@@ -40,43 +40,49 @@ def belongs_to_account(table: str) -> None:
 
 
 KEPT_CHANGES = 100_000
-METERS_OF = {
-    "feeder": "SELECT NULL AS serial FROM {rows}",
-    "transformer": "SELECT NULL AS serial FROM {rows}",
-    "meter": "SELECT serial FROM {rows}",
-    "usage_point": "SELECT meter AS serial FROM {rows}",
-    "account": "SELECT meter AS serial FROM usage_point WHERE name IN (SELECT usage_point FROM {rows})",
-}
-"""A table of the registry, and the meters that its changed rows are about; null = all."""
+EVENTS = {"INSERT": ("NEW",), "UPDATE": ("OLD", "NEW"), "DELETE": ("OLD",)}
 
 
 def notes_changes() -> None:
     """From now on whatever changes a row of the registry, by whatever program, adds the meters that it is about to `registry_change`, each with a
-    mark that no other change has. The newest `KEPT_CHANGES` stay.
+    mark that no other change has; null = a feeder or transformer. At least the newest `KEPT_CHANGES` stay.
 
     On PostgreSQL such changes wait for each other, before they touch a row: their numbers rise in the order in which they are committed."""
     (_notes_on_sqlite if op.get_bind().dialect.name == "sqlite" else _notes_on_postgresql)()
 
 
 def _notes_on_sqlite() -> None:
-    mark, columns = "lower(hex(randomblob(16)))", {"meter": "serial", "usage_point": "meter", "account": "usage_point"}
-    op.execute(f"INSERT INTO registry_change (mark) VALUES ({mark})")  # noqa: S608 - our own words
+    """Row by row, as SQLite has it: so each trigger is as plain as can be, and forgets what is old only now and then."""
+    mark, add = "hex(randomblob(12))", "INSERT INTO registry_change (serial, mark)"
+    notes = {
+        "feeder": f"{add} VALUES (NULL, {mark})",
+        "transformer": f"{add} VALUES (NULL, {mark})",
+        "meter": f"{add} VALUES (%s.serial, {mark})",
+        "usage_point": f"{add} VALUES (%s.meter, {mark})",
+        "account": f"{add} SELECT meter, {mark} FROM usage_point WHERE name = %s.usage_point",  # noqa: S608 - our own words
+    }
+    op.execute(f"{add} VALUES (NULL, {mark})")
     op.execute(
-        "CREATE TRIGGER registry_change_few AFTER INSERT ON registry_change BEGIN "  # noqa: S608 - our own words
+        "CREATE TRIGGER registry_change_few AFTER INSERT ON registry_change WHEN NEW.number % 1000 = 0 BEGIN "  # noqa: S608 - our own words
         f"DELETE FROM registry_change WHERE number <= NEW.number - {KEPT_CHANGES}; END"
     )
-    for table, meters_of in METERS_OF.items():
-        column = columns.get(table, "name")
-        for event, rows in (("INSERT", ("NEW",)), ("UPDATE", ("OLD", "NEW")), ("DELETE", ("OLD",))):
-            changed = " UNION ".join(f"SELECT {row}.{column} AS {column}" for row in rows)
-            op.execute(
-                f"CREATE TRIGGER {table}_noted_{event.lower()} AFTER {event} ON {table} BEGIN INSERT INTO registry_change (serial, mark) "  # noqa: S608 - our own words
-                f"SELECT serial, {mark} FROM ({meters_of.format(rows=f'({changed})')}); END"
-            )
+    for table, note in notes.items():
+        for event, rows in EVENTS.items():
+            body = " ".join(f"{note.replace('%s', row)};" for row in rows)
+            op.execute(f"CREATE TRIGGER {table}_noted_{event.lower()} AFTER {event} ON {table} BEGIN {body} END")
 
 
 def _notes_on_postgresql() -> None:
-    mark = "gen_random_uuid()::text"
+    mark, meters_of = (
+        "gen_random_uuid()::text",
+        {
+            "feeder": "SELECT NULL AS serial FROM {rows}",
+            "transformer": "SELECT NULL AS serial FROM {rows}",
+            "meter": "SELECT serial FROM {rows}",
+            "usage_point": "SELECT meter AS serial FROM {rows}",
+            "account": "SELECT meter AS serial FROM usage_point WHERE name IN (SELECT usage_point FROM {rows})",
+        },
+    )
     op.execute(f"INSERT INTO registry_change (mark) VALUES ({mark})")  # noqa: S608 - our own words
     op.execute(
         "CREATE FUNCTION registry_waits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
@@ -86,21 +92,21 @@ def _notes_on_postgresql() -> None:
         "CREATE FUNCTION registry_emptied() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "  # noqa: S608 - our own words
         f"DELETE FROM registry_change; INSERT INTO registry_change (mark) VALUES ({mark}); RETURN NULL; END $$"
     )
-    for table, meters_of in METERS_OF.items():
+    for table, changed_of in meters_of.items():
         op.execute(
             f"CREATE TRIGGER {table}_waits BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} "
             "FOR EACH STATEMENT EXECUTE FUNCTION registry_waits()"
         )
         op.execute(f"CREATE TRIGGER {table}_emptied AFTER TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION registry_emptied()")
-        for event, rows in (("INSERT", ("come",)), ("UPDATE", ("gone", "come")), ("DELETE", ("gone",))):
-            changed = " UNION ".join(meters_of.format(rows=each) for each in rows)
+        for event, rows in EVENTS.items():
+            changed = " UNION ".join(changed_of.format(rows=f"{row.lower()}_rows") for row in rows)
             op.execute(
                 f"CREATE FUNCTION {table}_noted_{event.lower()}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "  # noqa: S608 - our own words
                 f"INSERT INTO registry_change (serial, mark) SELECT serial, {mark} FROM ({changed}) AS changed; "
                 f"DELETE FROM registry_change WHERE number <= (SELECT max(number) FROM registry_change) - {KEPT_CHANGES}; "
                 "RETURN NULL; END $$"
             )
-            seen = " ".join(f"{'NEW' if each == 'come' else 'OLD'} TABLE AS {each}" for each in rows)
+            seen = " ".join(f"{row} TABLE AS {row.lower()}_rows" for row in rows)
             op.execute(
                 f"CREATE TRIGGER {table}_noted_{event.lower()} AFTER {event} ON {table} REFERENCING {seen} "
                 f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_noted_{event.lower()}()"
