@@ -20,7 +20,7 @@ from openami.web import external, oauth, sign_in
 from openami.web.api.app import PARTS
 from openami.web.consumer import care, offline, proof, recharge
 from openami.web.consumer import routes as phone
-from openami.web.control_room import acting, exports, losses, people, routes
+from openami.web.control_room import acting, exports, losses, outages, people, routes
 
 from .houses import House
 
@@ -48,7 +48,7 @@ FORMS = {
     "/room/suspects": {"meter": "{meter}", "result": "innocent"},
     "/me/consents": {"account": "{account}", "partner": "partner-own", "purpose": "bills", "days": "3"},
 }
-ROOM = [route for part in (routes, acting, exports, losses, people) for route in part.router.routes]
+ROOM = [route for part in (routes, acting, exports, losses, outages, people) for route in part.router.routes]
 NOBODYS = {"/api/v1/tariffs/{name}", "/static/{name}", "/room/static/{name}", "/room/people/{name}", "/api/v1/webhooks/{number}"}
 """Routes that name what belongs to no consumer."""
 PAGES_THAT_DO = {"/sign-in", "/sign-in/demo", "/sign-in/phone", "/sign-in/code", "/oauth/token", "/oauth/revoke"}
@@ -116,7 +116,8 @@ def _ask(house: House, method: str, path: str, who: str, which: str, *, api: boo
     names = held | fresh
     values = {
         "serial": names["meter"],
-        "number": fresh.get("id", names["account"]),
+        "number": "0" if "outages" in path else fresh.get("id", names["account"]),
+        "shard": "0",
         "account": names["account"],
         "order_id": fresh.get("order", "O-0" if held is house.own else "O-1"),
         "day": "2025-12-02",
