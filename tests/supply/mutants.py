@@ -305,6 +305,16 @@ docs/results/guard.md`; `make judge` asks for each of them.
 | | switched off | found after | as |
 |---|---|---|---|
 """
+NOT_REACHED = {
+    "notice_delivered: four hours short": "needs a notice that arrives late on Thursday",
+    "payment_channel: four hours short": "needs a channel that fails late on Thursday",
+    "part_payment: a day short": "needs readings of the day after the last that is closed",
+    "a payment is waited for only an hour": "needs a payment that began hours ago",
+    "cuts count for a minute": "needs cuts, and a few minutes later another",
+    "a proposal needs nobody's yes": "needs an unapproved proposal beside many cuts of the same clerk",
+    "the home's own load does not count": "needs other cuts that come just below the cap",
+}
+"""Found by no search yet, and what they need: two events in one order."""
 NOTHING = Mutant("nothing", "rule", lambda patch: None)
 
 
@@ -312,7 +322,7 @@ def main() -> None:
     with own_policies(), TemporaryDirectory() as root:
         found = hunt(make_street(Path(root)), [NOTHING, *MUTANTS])
     clean = "none" if NOTHING.name not in found else str(found[NOTHING.name])
-    lost = Found("-", "**not found**")
+    lost = Found("**not found**", "")
     numbers = {
         "found": sum(m.name in found for m in MUTANTS),
         "all": len(MUTANTS),
@@ -323,7 +333,9 @@ def main() -> None:
     print(PAGE.format(clean=clean, **numbers), end="")
     for mutant in MUTANTS:
         own = found.get(mutant.name, lost)
-        print(f"| {mutant.where} | {mutant.name} | {own.where} | {own.what} |")
+        print(
+            f"| {mutant.where} | {mutant.name} | {own.where} | {own.what if mutant.name in found else NOT_REACHED.get(mutant.name, own.what)} |"
+        )
 
 
 if __name__ == "__main__":
