@@ -17,6 +17,8 @@ from .houses import House
 
 ASKERS = {"people": "admin", "webhooks": "admin", "audit": "auditor", "consents": "consumer-own"}
 """Who asks, by the beginning of the path; everything else is asked by an operator of the whole deployment."""
+ANSWER_S = "120"
+"""How long an answer may take: a judge of what is answered, not of how fast, on a machine that does other things too."""
 
 
 @contextlib.contextmanager
@@ -45,5 +47,6 @@ def schemathesis(house: House, address: str, folder: Path, examples: int, *more:
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")
     config.chmod(0o600)
     tool = Path(sys.executable).with_name("schemathesis")
-    command = [tool, "--config-file", config, "run", f"{address}/api/v1/openapi.json", "--checks", "all", "--no-color", *more]
+    command = [tool, "--config-file", config, "run", f"{address}/api/v1/openapi.json", "--checks", "all", "--no-color"]
+    command += ["--request-timeout", ANSWER_S, *more]
     return subprocess.run([str(part) for part in command], cwd=folder, capture_output=True, text=True, env=dict(os.environ), check=False)
