@@ -10,8 +10,9 @@ import pytest
 from openami.day import Site, close_all
 from openami.day.adjust import reclose
 from openami.day.buffers import Buffers
+from openami.day.terms import tell_terms
 from openami.day.why import why
-from openami.errors import RequestError
+from openami.errors import InputError, RequestError
 from openami.registry import PaymentMode
 from openami.store.terms import Change, TermBook, Terms
 
@@ -21,6 +22,7 @@ FIRST = date(2025, 12, 1)
 DAYS = [FIRST + timedelta(days=k) for k in range(4)]
 THIRD = DAYS[2]
 FACTORY, HOME, STEADY = 0, 1, 2
+NOW_S = 1_766_000_000
 
 
 def site_at(root: Path) -> Site:
@@ -112,3 +114,35 @@ def test_terms_on_a_day_are_the_newest_word(tmp_path: Path) -> None:
     assert own[0] == Terms("KL-LT1A", None, None, DAYS[1])
     assert own[1:3] == [Terms("KL-LT1A", 6_000, DAYS[1], DAYS[3])] * 2
     assert own[3] == Terms("BR-DS2", 6_000, DAYS[3])
+
+
+def test_a_word_that_was_taken_back_splits_no_month(tmp_path: Path) -> None:
+    site = site_at(tmp_path)
+    assert [tell(site, HOME, THIRD, tariff="BR-DS2"), tell(site, HOME, THIRD, tariff="KL-LT1A")] == [1, 1]
+    assert [TermBook(site.rows.database).on(day)[number(HOME)] for day in DAYS] == [Terms("KL-LT1A", None, None)] * len(DAYS)
+    close_all(site)
+    assert lines(site, DAYS[3], HOME) == lines(site, DAYS[3], STEADY)
+
+
+def test_a_late_word_is_reckoned_at_once_and_telling_it_again_posts_nothing(tmp_path: Path) -> None:
+    site = site_at(tmp_path)
+    close_all(site)
+    change = Change(number(HOME), THIRD, "BR-DS2")
+    told_, posted = tell_terms(site, [change], "asha", "order 7", NOW_S)
+    assert told_ == 1
+    assert posted > 0
+    assert tell_terms(site, [change], "asha", "order 7", NOW_S) == (0, 0)
+    for day in DAYS:
+        assert why(site, number(HOME), day).tariff == ("BR-DS2" if day >= THIRD else "KL-LT1A")
+
+
+def test_banked_units_are_not_lost_without_a_word(tmp_path: Path) -> None:
+    site = site_of(tmp_path / "data", [Home("OD-DOM", 3000)], FIRST, len(DAYS))
+    for day in DAYS:
+        read(site, day, {"import_wh": even(20), "export_wh": even(400)})
+    close_all(site)
+    change = Change(number(0), THIRD, "BR-DS2")
+    with pytest.raises(InputError, match=r"kWh banked under OD-DOM at the end of 2025-12-02 .* --bank-settled"):
+        tell_terms(site, [change], "asha", "moved", NOW_S)
+    assert TermBook(site.rows.database).history(number(0)) == []
+    assert tell_terms(site, [change], "asha", "moved; paid as C-9", NOW_S, bank_settled=True)[0] == 1

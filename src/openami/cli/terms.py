@@ -6,7 +6,6 @@ import csv
 import json
 import time
 from collections.abc import Sequence
-from datetime import date
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +14,7 @@ import typer
 
 from ..errors import InputError
 from .posting import WhoOption, WhyOption
-from .words import DEMO_FOLDER, DataOption, JsonOption, a_day, app, audited, site_at
+from .words import DEMO_FOLDER, DataOption, JsonOption, a_day, app, site_at
 
 if TYPE_CHECKING:
     from ..day.site import Site
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 terms_app = typer.Typer(no_args_is_help=True, help="An account's tariff and contract demand, each from a day on.")
 app.add_typer(terms_app, name="terms")
+BankOption = Annotated[bool, typer.Option("--bank-settled", help="Units that were banked under the tariff before are paid for.")]
 COLUMNS = ["account", "since", "tariff", "contract_kva"]
 
 
@@ -54,10 +54,12 @@ def tell(
     why: WhyOption,
     tariff: Annotated[str, typer.Option(help="The tariff from then on; left out = as before.")] = "",
     contract_kva: Annotated[str, typer.Option(help="The contract demand from then on; left out = as before.")] = "",
+    bank_settled: BankOption = False,
     data: DataOption = DEMO_FOLDER,
 ) -> None:
-    """Another tariff or contract demand from a day on. A month in which it changes is billed in two parts."""
-    _tell(site_at(data), [_change([account, since, tariff, contract_kva], "terms")], who, why)
+    """Another tariff or contract demand from a day on. A month in which it changes is billed in two parts. Closed days are reckoned
+    again: what was told stays, the difference becomes an adjustment."""
+    _tell(site_at(data), [_change([account, since, tariff, contract_kva], "terms")], who, why, bank_settled)
 
 
 @terms_app.command()
@@ -65,6 +67,7 @@ def load(
     file: Annotated[Path, typer.Argument(help=f"CSV with a head: {', '.join(COLUMNS)}; an empty cell = as before.")],
     who: WhoOption,
     why: WhyOption,
+    bank_settled: BankOption = False,
     data: DataOption = DEMO_FOLDER,
 ) -> None:
     """Many at once, all or none."""
@@ -74,11 +77,10 @@ def load(
         raise InputError(f"{file} cannot be read as text ({error}); give a CSV file in UTF-8") from None
     if not rows or rows[0] != COLUMNS:
         raise InputError(f"{file}, line 1: the head is not {','.join(COLUMNS)}; write it so")
-    _tell(site_at(data), [_change(row, f"{file}, line {number}") for number, row in enumerate(rows[1:], 2) if row], who, why)
+    _tell(site_at(data), [_change(row, f"{file}, line {number}") for number, row in enumerate(rows[1:], 2) if row], who, why, bank_settled)
 
 
 def _change(cells: Sequence[str], where: str) -> Change:
-    from ..billing.tariff import load_tariffs
     from ..store.terms import Change
 
     if len(cells) != len(COLUMNS):
@@ -92,30 +94,11 @@ def _change(cells: Sequence[str], where: str) -> Change:
         raise InputError(f"{where}: contract demand {kva!r} is no number of kVA with at most three decimals") from None
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    if tariff:
-        load_tariffs().on(tariff, day)  # names what is not known then
     return Change(account, day, tariff or None, None if va is None else int(va))
 
 
-def _tell(site: Site, changes: Sequence[Change], who: str, why: str) -> None:
-    from ..store.terms import TermBook
+def _tell(site: Site, changes: Sequence[Change], who: str, why: str, bank_settled: bool) -> None:
+    from ..day.terms import tell_terms
 
-    if not who.strip() or not why.strip():
-        raise InputError("terms need somebody who tells them and a reason; give --who and --why")
-    now_s = int(time.time())
-    today = site.calendar.local(now_s).date()
-    if late := [change.since for change in changes if change.since > today]:
-        raise InputError(f"{late[0]} is still to come; today is {today}: tell it on the day, or later")
-    told = TermBook(site.rows.database).tell(changes, now_s, who, why)
-    for change in changes:
-        audited(
-            site.rows, who, "terms", change.account, f"from {change.since}: {change.tariff or '-'}, {change.contract_va or '-'} VA: {why}"
-        )
-    print(f"{told} of {len(changes)} are new")
-    first = min((change.since.replace(day=1) for change in changes), default=today)
-    if told and (closed := [day for day in site.lake.days("statements") if day >= first]):
-        print(f"closed days go by it once they are reckoned again: {_again(site, closed[0])}")
-
-
-def _again(site: Site, day: date) -> str:
-    return "; ".join(f"openami close --day {day} --shard {shard}" for shard in site.rows.shards())
+    told, posted = tell_terms(site, changes, who, why, int(time.time()), bank_settled=bank_settled)
+    print(f"{told} of {len(changes)} are new; {posted} adjustments of closed days")

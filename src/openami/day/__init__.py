@@ -10,6 +10,7 @@ close.py     one (day, shard) from raw to the last rupee and the last Wh of loss
 validate.py  raw readings, days before and registry to validated day blocks
 known.py     what VEE is told beside raw: whose rules, facts, people's edits
 edit.py      a person corrects a reading, and the day is reckoned again
+terms.py     another tariff or contract demand is told, and closed days are reckoned again
 roll.py      the accounts of a shard as arrays
 quantities.py what a tariff prices of a day: energy by period, exports set off, the maximum demand
 charge.py    the money part of closing: month to date, charge lines, the daily statement

@@ -170,6 +170,11 @@ def refuse_unshown(site: Site, day: date, now_s: int) -> None:
         raise InputError(f"--day {day} is closed, so no balance would show it; the first open day is {told[-1] + timedelta(days=1)}")
 
 
+def shards_of(site: Site, number: str) -> list[int]:
+    """The shards of all meters that an account's usage point has had. RequestError where there is no such account."""
+    return _whereabouts(site, [number])[number][1]
+
+
 def _whereabouts(site: Site, accounts: Sequence[str]) -> dict[str, tuple[date, list[int]]]:
     """Since when accounts are there, and the shards of all meters that their usage points have had: no other has a statement of them. RequestError
     where there is no such account."""

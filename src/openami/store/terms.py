@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
@@ -119,17 +120,17 @@ def _rows(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Any]
 
 
 def _on(rows: Iterable[Any], day: date) -> dict[str, Terms]:
-    """Of each account, its rows in order: what holds on a day, by the newest word on each thing. What changes nothing begins nothing."""
+    """Of each account, its rows in order: what holds on a day, by the newest word on each thing. What changes nothing begins nothing, and neither
+    does what a later word of the same day took back."""
     found: dict[str, Terms] = {}
-    for row in rows:
-        before = found.get(row.account)
+    for (name, since), words in groupby(rows, lambda row: (row.account, row.since)):
+        before = found.get(name)
+        after = before or Terms(None, None, None)
+        for row in words:
+            began = before is None and row.why == BEGAN
+            after = Terms(row.tariff or after.tariff, row.contract_va or after.contract_va, None if began else since)
         if before is None:
-            found[row.account] = Terms(row.tariff, row.contract_va, None if row.why == BEGAN else row.since)
-            if row.since > day:
-                found[row.account] = Terms(None, None, None, row.since)
-            continue
-        after = Terms(row.tariff or before.tariff, row.contract_va or before.contract_va, row.since)
-        if before.until is not None or (after.tariff, after.contract_va) == (before.tariff, before.contract_va):
-            continue
-        found[row.account] = after if row.since <= day else replace(before, until=row.since)
+            found[name] = after if since <= day else Terms(None, None, None, since)
+        elif before.until is None and (after.tariff, after.contract_va) != (before.tariff, before.contract_va):
+            found[name] = after if since <= day else replace(before, until=since)
     return found
