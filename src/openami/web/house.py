@@ -50,15 +50,15 @@ def open_house(town: LakeTown) -> FastAPI:
             await run_in_threadpool(beside.stop)
 
     app = create_app(town, gate, code_sender(settings.send_codes), running)
+    gateways = load_gateways(town.folder.root)
+    add_consumer_pages(app, town, _payer(town, gateways))  # first of all: the pages asked for most
     app.include_router(oauth.router)
     app.include_router(external.router)
     app.mount("/api/v1", create_api(town, lambda: town.site, gate))
-    gateways = load_gateways(town.folder.root)
     if gateways:
         app.include_router(payments_router(payment_desk(town.site), gateways))
     if carriers := signing(load_senders(town.folder.root)):
         app.include_router(carriers_router(lambda: Outbox(town.site.rows.database), carriers, lambda: gate.now_s))
-    add_consumer_pages(app, town, _payer(town, gateways))
     open_control_room(app, town)
     return app
 
