@@ -13,6 +13,7 @@ import pytest
 from openami.errors import DataError, RequestError, StorageError
 from openami.money import TransferRow
 from openami.registry import Account, Feeder, Meter, NodeKind, PaymentMode, Transformer, UsagePoint
+from openami.store.ledger import Ledger
 from openami.store.rows import Rows
 from openami.store.sql import Database
 
@@ -92,7 +93,12 @@ def test_transfers_of_a_span_count_both_ends_in_order(rows: Rows) -> None:
 
 
 def test_the_newest_recharge_of_accounts(rows: Rows) -> None:
-    rows.post([recharge("R1", 100), recharge("R3", 300, day=date(2025, 12, 3)), recharge("R2", 200, day=date(2025, 12, 3))])
+    rows.post([recharge("R1", 100), recharge("R3", 200, day=date(2025, 12, 3))])
+    rows.post([recharge("R2", 300, day=date(2025, 12, 3))])
+    account, paise, is_recharge = Ledger(rows.database).moved(date(2025, 12, 3))
+    assert (list(account), list(paise), [bool(each) for each in is_recharge]) == (["200"] * 2, [200, 300], [True] * 2), (
+        "as they were posted"
+    )
     rows.post([TransferRow("C1", "200", date(2025, 12, 4), "charge", -50)])
     assert rows.last_recharges(["100", "200"], DAY, date(2025, 12, 9)) == {"200": 300}
     assert rows.last_recharges(["100", "200"], DAY, date(2025, 12, 2)) == {"200": 100}

@@ -17,7 +17,8 @@ from .site import Site
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A row per transfer, by its id: the account, the paise that its balance gained (< 0 = lost), and whether it is a recharge."""
+    """A row per transfer, each account's in the order of posting: the account, the paise that its balance gained (< 0 = lost), and whether it is
+    a recharge."""
 
     account: pa.Array
     paise: Int64

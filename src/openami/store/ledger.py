@@ -159,11 +159,12 @@ class Ledger:
             ]
 
     def moved(self, day: date) -> tuple[Sequence[str], Sequence[int], Sequence[bool]]:
-        """The same of one day, by id, for many: the accounts, what each balance gained [paise], and whether it was by a recharge."""
+        """The same of one day, in the order of each account's chain, for many: the accounts, what each balance gained [paise], and whether it was by
+        a recharge."""
         row, gained = ledger_row.c, ledger_row.c.credit == Book.BALANCE.value
         paise = sa.case((gained, row.amount_paise), else_=-row.amount_paise)
         query = sa.select(row.account, paise, sa.and_(gained, row.kind == "recharge"))
-        query = query.where(row.day == day, _touches(Book.BALANCE), _is_move()).order_by(row.transfer_id)
+        query = query.where(row.day == day, _touches(Book.BALANCE), _is_move()).order_by(row.account, row.number)
         with self.database.begin() as connection:
             account, moved, recharge = zip(*found, strict=True) if (found := raw_rows(connection, query)) else ((), (), ())
         return account, moved, recharge

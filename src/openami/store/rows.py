@@ -319,9 +319,9 @@ class Rows:
         return Ledger(self.database).moves(first, last)
 
     def last_recharges(self, numbers: Sequence[str], first: date, last: date) -> dict[str, int]:
-        """account -> its newest recharge [paise] of the days from `first` to `last`, of the accounts that are named."""
+        """account -> its newest recharge [paise], in the order of posting, of the days from `first` to `last`, of the accounts that are named."""
         row, to_balance = ledger_row.c, ledger_row.c.credit == Book.BALANCE.value
-        newest = sa.func.row_number().over(partition_by=row.account, order_by=(row.day.desc(), row.transfer_id.desc())).label("newest")
+        newest = sa.func.row_number().over(partition_by=row.account, order_by=(row.day.desc(), row.number.desc())).label("newest")
         ranked = sa.select(row.account, row.amount_paise, newest).where(row.kind == "recharge", to_balance)
         with self.begin() as connection:
             numbered = ranked.where(row.day.between(first, last), among(connection, row.account, numbers)).subquery()
