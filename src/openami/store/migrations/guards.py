@@ -52,24 +52,25 @@ def notes_changes() -> None:
 
 
 def _notes_on_sqlite() -> None:
-    """Row by row, as SQLite has it: so each trigger is as plain as can be, and forgets what is old only now and then."""
+    """Row by row, as SQLite has it: so each trigger is as plain as can be, what a row was is noted only where that is about another meter, and what
+    is old is forgotten only now and then."""
     mark, add = "hex(randomblob(12))", "INSERT INTO registry_change (serial, mark)"
-    notes = {
-        "feeder": f"{add} VALUES (NULL, {mark})",
-        "transformer": f"{add} VALUES (NULL, {mark})",
-        "meter": f"{add} VALUES (%s.serial, {mark})",
-        "usage_point": f"{add} VALUES (%s.meter, {mark})",
-        "account": f"{add} SELECT meter, {mark} FROM usage_point WHERE name = %s.usage_point",  # noqa: S608 - our own words
-    }
     op.execute(f"{add} VALUES (NULL, {mark})")
     op.execute(
         "CREATE TRIGGER registry_change_few AFTER INSERT ON registry_change WHEN NEW.number % 1000 = 0 BEGIN "  # noqa: S608 - our own words
         f"DELETE FROM registry_change WHERE number <= NEW.number - {KEPT_CHANGES}; END"
     )
-    for table, note in notes.items():
-        for event, rows in EVENTS.items():
-            body = " ".join(f"{note.replace('%s', row)};" for row in rows)
-            op.execute(f"CREATE TRIGGER {table}_noted_{event.lower()} AFTER {event} ON {table} BEGIN {body} END")
+    whole, one = f"{add} VALUES (NULL, {mark})", f"{add} VALUES (%s, {mark})"
+    of_point = f"{add} SELECT meter, {mark} FROM usage_point WHERE name = %s"  # noqa: S608 - our own words
+    notes = (("feeder", "", whole), ("transformer", "", whole), ("meter", "serial", one), ("usage_point", "meter", one))
+    for table, told_by, note in (*notes, ("account", "usage_point", of_point)):
+        events = [("insert", "INSERT", "NEW"), ("update", "UPDATE", "NEW"), ("delete", "DELETE", "OLD")]
+        if told_by:
+            events.append(("moved", f"UPDATE OF {told_by}", "OLD"))
+        for name, event, row in events:
+            moved = f"WHEN OLD.{told_by} IS NOT NEW.{told_by} " if name == "moved" else ""
+            body = note.replace("%s", f"{row}.{told_by}")
+            op.execute(f"CREATE TRIGGER {table}_noted_{name} AFTER {event} ON {table} {moved}BEGIN {body}; END")
 
 
 def _notes_on_postgresql() -> None:
