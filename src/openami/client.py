@@ -145,9 +145,9 @@ class Client:
     def order(self, order_id: str) -> dict[str, Any]:
         return dict(self.get(f"/orders/{order_id}"))
 
-    def complaints(self) -> list[dict[str, Any]]:
+    def complaints(self) -> Iterator[dict[str, Any]]:
         """Those that wait for an answer, the oldest first."""
-        return list(self.get("/complaints"))
+        return self.each("/complaints")
 
     def inspections(self) -> Iterator[dict[str, Any]]:
         return self.each("/inspections")
@@ -155,14 +155,14 @@ class Client:
     def proposals(self) -> Iterator[dict[str, Any]]:
         return self.each("/proposals")
 
-    def consents(self) -> list[dict[str, Any]]:
-        return list(self.get("/consents"))
+    def consents(self) -> Iterator[dict[str, Any]]:
+        return self.each("/consents")
 
-    def people(self) -> list[dict[str, Any]]:
-        return list(self.get("/people"))
+    def people(self) -> Iterator[dict[str, Any]]:
+        return self.each("/people")
 
-    def webhooks(self) -> list[dict[str, Any]]:
-        return list(self.get("/webhooks"))
+    def webhooks(self) -> Iterator[dict[str, Any]]:
+        return self.each("/webhooks")
 
     # ---- what can be done; each takes a `key`: the same one again acts no second time
 

@@ -20,7 +20,7 @@ from openami.web import external, oauth, sign_in
 from openami.web.api.app import PARTS
 from openami.web.consumer import care, offline, proof, recharge
 from openami.web.consumer import routes as phone
-from openami.web.control_room import acting, exports, losses, outages, people, routes
+from openami.web.control_room import acting, complaints, exports, losses, outages, people, routes
 
 from .houses import House
 
@@ -45,10 +45,11 @@ BODIES = {
     "/webhooks": {"url": "http://127.0.0.1:9/", "events": ["day.closed"]},
 }
 FORMS = {
+    "/room/complaints/{number}": {"reply": "looked into"},
     "/room/suspects": {"meter": "{meter}", "result": "innocent"},
     "/me/consents": {"account": "{account}", "partner": "partner-own", "purpose": "bills", "days": "3"},
 }
-ROOM = [route for part in (routes, acting, exports, losses, outages, people) for route in part.router.routes]
+ROOM = [route for part in (routes, acting, complaints, exports, losses, outages, people) for route in part.router.routes]
 NOBODYS = {"/api/v1/tariffs/{name}", "/static/{name}", "/room/static/{name}", "/room/people/{name}", "/api/v1/webhooks/{number}"}
 """Routes that name what belongs to no consumer."""
 PAGES_THAT_DO = {"/sign-in", "/sign-in/demo", "/sign-in/phone", "/sign-in/code", "/oauth/token", "/oauth/revoke"}

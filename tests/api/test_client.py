@@ -44,6 +44,19 @@ def test_a_list_goes_on_to_its_end(house: House, ami, monkeypatch: pytest.Monkey
     assert list(ami.meters()) == whole
 
 
+def test_short_lists_come_in_pages_too(house: House, ami, monkeypatch: pytest.MonkeyPatch) -> None:
+    admin, own = (openami.Client(BASE, token=house.token(who), http=house.client()) for who in ("admin", "consumer-own"))
+    for _ in range(2):
+        house.made_for("POST", "/complaints/", house.own)
+        house.made_for("POST", "/consents/", house.own)
+        house.made_for("DELETE", "/webhooks/", house.own)
+    lists = (ami.complaints, own.consents, admin.webhooks, admin.people)
+    whole = [list(one()) for one in lists]
+    monkeypatch.setattr("openami.client.PAGE", 1)
+    assert [list(one()) for one in lists] == whole
+    assert min(map(len, whole)) > 1
+
+
 def test_an_order_that_is_asked_for_again_under_its_key_is_the_same(house: House, ami) -> None:
     first, again = (ami.ask("clock", [house.own["meter"]], "asked for by the test", key="a-key-of-its-own") for _ in range(2))
     assert first == again

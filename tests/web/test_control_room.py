@@ -11,6 +11,7 @@ import pytest
 
 from api.houses import House, build
 from openami.control.order import Order, State, What
+from openami.store.complaints import Complaints
 from openami.store.heard import Heard, MeterEvent
 from openami.store.lookup import Reach
 from openami.store.order_book import OrderBook
@@ -19,7 +20,7 @@ from openami.web.closed_days import read_day
 from openami.web.control_room.saved import ours
 from openami.web.control_room.standing import Kept
 
-PAGES = ["", "/network", "/meters", "/orders", "/events", "/exceptions", "/losses", "/suspects", "/mapping", "/outages"]
+PAGES = ["", "/network", "/meters", "/orders", "/events", "/exceptions", "/losses", "/suspects", "/mapping", "/outages", "/complaints"]
 
 
 @pytest.fixture(scope="module")
@@ -271,3 +272,37 @@ def test_areas_of_a_tree_map_are_as_large_as_their_sizes_and_fill_the_whole():
     assert [w * h * sum(sizes) / whole for _, _, w, h in found] == pytest.approx(sizes)
     assert all(x >= 0 and y >= 0 and x + w <= MAP_WIDTH + 1e-6 and y + h <= MAP_HEIGHT + 1e-6 for x, y, w, h in found)
     assert "<script>" not in tree_map("m", "t", "d", [Area(1.0, "<script>", "n", "/x", "m0")])
+
+
+def test_a_complaint_is_answered_once_and_the_consumer_is_told(house, operator):
+    number = house.made_for("POST", "/complaints/", house.own)["id"]
+    page = operator.get("/room/complaints")
+    assert number in page.text
+    sent = {"csrf_token": form_of(page.text), "reply": "read again: the meter is right"}
+    address = f"/room/complaints/{number}"
+    assert operator.post(address, data=sent | {"reply": " no "}).status_code == 422
+    assert operator.post(address, data=sent).status_code == 303
+    assert number not in operator.get("/room/complaints").text
+    again = operator.post(f"{address}?lang=hi", data=sent | {"reply": "another word"})
+    assert (again.status_code, "पहले ही" in again.text) == (409, True)
+    (kept,) = (one for one in Complaints(house.site.rows.database).of_account(house.own["account"]) if one.id == number)
+    assert kept.answer == "read again: the meter is right"
+    assert "read again: the meter is right" in house.browser("consumer-own").get(f"/my/{house.own['account']}/help").text
+
+
+def test_complaints_of_another_division_hide_none_of_ones_own(house, monkeypatch):
+    """However many wait elsewhere: the reach is part of the question, not a sieve behind its first page."""
+    monkeypatch.setattr("openami.web.control_room.complaints.ROWS", 1)
+    foreign = house.made_for("POST", "/complaints/", house.other)["id"]
+    house.made_for("POST", "/complaints/", house.other)
+    own = [house.made_for("POST", "/complaints/", house.own)["id"] for _ in range(2)]
+    division, seen, address = house.browser("operator-own"), [], "/room/complaints"
+    while address:
+        page = division.get(address).text
+        seen += re.findall(r"<small>(G[0-9A-F]{10})</small>", page)
+        onward = re.search(r'href="([^"]+)" rel="next"', page)
+        address = onward and onward[1].replace("&amp;", "&")
+    assert foreign not in seen
+    assert set(own) <= set(seen)
+    assert len(seen) == len(set(seen))
+    assert division.post(f"/room/complaints/{foreign}", data={"csrf_token": form_of(page), "reply": "not mine"}).status_code == 404

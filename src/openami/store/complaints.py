@@ -13,7 +13,8 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from ..errors import RequestError
-from .rows import account
+from .lookup import Reach, accounts_within
+from .rows import account, usage_point
 from .sql import TEXT, Database, among, metadata
 
 complaint = sa.Table(
@@ -41,6 +42,7 @@ class About(StrEnum):
 
 
 DISPUTES = frozenset({About.AMOUNT, About.PAYMENT})
+EVERYBODYS = Reach(everything=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +92,17 @@ class Complaints:
         connection.execute(complaint.update().where(complaint.c.id == complaint_id).values(closed_s=now_s, answer=answer))
         return replace(_read(found), closed_s=now_s, answer=answer)
 
-    def find(self, complaint_id: str) -> Complaint | None:
+    def find(self, complaint_id: str, reach: Reach = EVERYBODYS) -> Complaint | None:
+        """None where there is none, or it lies outside the reach."""
         with self.database.begin() as connection:
-            found = connection.execute(sa.select(complaint).where(complaint.c.id == complaint_id)).first()
+            found = connection.execute(sa.select(complaint).where(complaint.c.id == complaint_id, _within(reach))).first()
         return None if found is None else _read(found)
 
-    def open(self, limit: int = 200) -> list[Complaint]:
-        """Those not yet answered, the oldest first."""
-        query = sa.select(complaint).where(complaint.c.closed_s.is_(None)).order_by(complaint.c.made_s, complaint.c.id).limit(limit)
+    def open(self, after: tuple[int, str] | None = None, limit: int | None = None, reach: Reach = EVERYBODYS) -> list[Complaint]:
+        """Those not yet answered, the oldest first. after: (made_s, id) of the last one seen; limit: None = all."""
+        key = sa.tuple_(complaint.c.made_s, complaint.c.id)
+        wanted = [complaint.c.closed_s.is_(None), _within(reach)] + ([key > sa.tuple_(*map(sa.literal, after))] if after else [])
+        query = sa.select(complaint).where(*wanted).order_by(complaint.c.made_s, complaint.c.id).limit(limit)
         with self.database.begin() as connection:
             return [_read(row) for row in connection.execute(query)]
 
@@ -113,6 +118,13 @@ class Complaints:
         query = sa.select(complaint).where(complaint.c.account == number).order_by(complaint.c.made_s.desc(), complaint.c.id).limit(limit)
         with self.database.begin() as connection:
             return [_read(row) for row in connection.execute(query)]
+
+
+def _within(reach: Reach) -> sa.ColumnElement[bool]:
+    if reach.everything:
+        return sa.true()
+    here = sa.and_(usage_point.c.name == account.c.usage_point, usage_point.c.until.is_(None))
+    return complaint.c.account.in_(sa.select(account.c.number).join(usage_point, here).where(accounts_within(reach)))
 
 
 def _read(row: sa.Row[tuple[object, ...]]) -> Complaint:

@@ -112,7 +112,7 @@ class Lookup:
 
     def accounts(self, reach: Reach, after: str, limit: int, *, mode: str = "") -> list[dict[str, Any]]:
         """Accounts with their point's feeder and meter, without names, in order of number, from behind `after`."""
-        wanted = [account.c.number > after, _accounts(reach)] + ([account.c.payment_mode == mode] if mode else [])
+        wanted = [account.c.number > after, accounts_within(reach)] + ([account.c.payment_mode == mode] if mode else [])
         return self._all(_ACCOUNTS.where(*wanted).order_by(account.c.number).limit(limit))
 
     def account(self, reach: Reach, number: str) -> dict[str, Any] | None:
@@ -282,7 +282,8 @@ def _points(reach: Reach) -> Any:
     return sa.or_(usage_point.c.feeder.in_(sorted(reach.feeders)), usage_point.c.name.in_(sorted(reach.points)))
 
 
-def _accounts(reach: Reach) -> Any:
+def accounts_within(reach: Reach) -> Any:
+    """The condition on rows of `account` and their `usage_point` that the reach puts."""
     if reach.everything:
         return sa.true()
     return sa.or_(usage_point.c.feeder.in_(sorted(reach.feeders)), account.c.number.in_(sorted(reach.accounts)))

@@ -21,8 +21,8 @@ TOLD_ANYHOW = ("day", "first", "last", "serial", "name", "account", "lang")
 
 
 class NotThere(Exception):
-    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "order", "proposal", "person",
-    "page" or "day"."""
+    """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "order", "proposal",
+    "complaint", "person", "page" or "day"."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, name)
@@ -96,6 +96,7 @@ def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -
         "order": words.say("There is no order %(name)s. Look for it in the list of orders.", name=failure.name),
         "proposal": words.say("There is no proposal %(name)s. What waits is in the list of orders.", name=failure.name),
         "payment": words.say("There is no payment %(name)s of this account. Your recharges are listed under Recharge.", name=failure.name),
+        "complaint": words.say("There is no complaint %(name)s here for you. What waits for an answer is in the list.", name=failure.name),
         "person": words.say("There is nobody called %(name)s. The list shows who there is.", name=failure.name),
         "page": words.say("There is no page at this address. The links below lead on."),
     }
@@ -133,6 +134,8 @@ def _say_not_usable(words: Language, field: str, given: str) -> str:
         "proposal-state": words.say(
             "This proposal is your own, was decided on before, or has waited for more than a day. Nothing was changed. Look at the list of orders."
         ),
+        "complaint-state": words.say("This complaint was answered before. Nothing was changed. Look at the list of complaints."),
+        "reply": words.say("Write an answer of at least five letters; the consumer is told it."),
         "no-visit": words.say("Nothing was written: on that day no consumer's meter of this number hangs anywhere. Check number and day."),
         "idempotency-key": words.say("This form was sent before, with something else in it. Nothing was changed. Begin again."),
         "value": words.say("“%(given)s” is not a value. Write watt-hours in figures, like 250.", given=given),

@@ -13,7 +13,21 @@ from ...store.complaints import Complaint, Complaints
 from ...supply.complaints import ANSWER_MOST, answer
 from ..access import STAFF, Right, Who
 from ..gate import address_of, gate_of
-from .words import NOT_MODIFIED, Answer, Missing, Refused, api_needs, documented, site_of, town_of
+from .words import (
+    NOT_MODIFIED,
+    Answer,
+    Cursor,
+    Limit,
+    Missing,
+    Page,
+    Refused,
+    api_needs,
+    documented,
+    key_of,
+    page_of,
+    site_of,
+    town_of,
+)
 
 router = APIRouter()
 Number = Annotated[str, Path(pattern=r"^G[0-9A-F]{10}$")]
@@ -41,22 +55,26 @@ class Answered(BaseModel):
     answer: str = Field(min_length=5, max_length=ANSWER_MOST, pattern=r"^[^\x00]*\S[^\x00]*$")
 
 
-@router.get("/complaints", responses=documented(403, success=NOT_MODIFIED))
-def complaints(request: Request, who: SeesAccounts) -> list[Complained]:
-    """Those not yet answered of the accounts that may be seen, the oldest first, at most 200."""
+@router.get("/complaints", responses=documented(403, 404, success=NOT_MODIFIED))
+def complaints(request: Request, who: SeesAccounts, limit: Limit = 100, cursor: Cursor = None) -> Page[Complained]:
+    """Those not yet answered of the accounts that may be seen, the oldest first."""
     if who.role not in STAFF:
         raise Refused(403, "forbidden", "complaints of others are for staff; your own are on your page")
-    lookup = gate_of(request).lookup
-    found = Complaints(site_of(request).rows.database).open()
-    return [_told(request, one) for one in found if lookup.account(who.reach, one.account) is not None]
+    rows, onward = waiting(request, who, limit, cursor)
+    return Page(items=[_told(request, one) for one in rows], next=onward)
+
+
+def waiting(request: Request, who: Who, limit: int, cursor: str | None) -> tuple[list[Complaint], str | None]:
+    """A page of what waits for an answer within the reach, and the cursor behind it."""
+    rows = Complaints(site_of(request).rows.database).open(key_of(cursor, int, str), limit + 1, who.reach)
+    return page_of(rows, limit, lambda one: (one.made_s, one.id))
 
 
 @router.post("/complaints/{number}/answer", responses=documented(400, 404, 409))
 def answer_complaint(request: Request, who: Answers, number: Number, given: Answered) -> Complained:
     """Answer a complaint and close it; the consumer is told, and a dispute no longer stands in the way of a cut."""
     gate, site = gate_of(request), site_of(request)
-    found = Complaints(site.rows.database).find(number)
-    if found is None or gate.lookup.account(who.reach, found.account) is None:
+    if Complaints(site.rows.database).find(number, who.reach) is None:
         raise Missing("complaint", number)
     try:
         closed = answer(site, number, given.answer, gate.now_s, who.acts, str(who.role), address_of(request))

@@ -14,7 +14,22 @@ from ..access import Right, Role, Who
 from ..gate import gate_of
 from ..hooks import EVENTS
 from ..outward import Forbidden, target_of
-from .words import NAME, NOT_MODIFIED, Answer, Missing, Refused, Whole, api_needs, documented, town_of
+from .words import (
+    NAME,
+    NOT_MODIFIED,
+    Answer,
+    Cursor,
+    Limit,
+    Missing,
+    Page,
+    Refused,
+    Whole,
+    api_needs,
+    documented,
+    key_of,
+    page_of,
+    town_of,
+)
 from .work import Key, once
 
 router = APIRouter()
@@ -107,12 +122,16 @@ def me(who: SignedIn) -> Me:
     )
 
 
-@router.get("/people", responses=documented(success=NOT_MODIFIED))
-def people(request: Request, who: KeepsPeople) -> list[PersonRow]:
-    """Everybody who may sign in, but consumers, who come by the phone of their account. An administrator adds and changes them, in the control
-    room or with `openami people`."""
-    gate, local = gate_of(request), town_of(request).calendar.local
-    return [
+@router.get("/people", responses=documented(404, success=NOT_MODIFIED))
+def people(request: Request, who: KeepsPeople, limit: Limit = 100, cursor: Cursor = None) -> Page[PersonRow]:
+    """By name: everybody who may sign in, but consumers, who come by the phone of their account. An administrator adds and changes them, in the
+    control room or with `openami people`."""
+    gate, local, after = gate_of(request), town_of(request).calendar.local, key_of(cursor, str)
+    everybody = (role for role in Role if role is not Role.CONSUMER)
+    found, onward = page_of(
+        gate.people.of_roles(*everybody, after=after[0] if after else "", limit=limit + 1), limit, lambda row: (row[0].name,)
+    )
+    rows = [
         PersonRow(
             name=p.name,
             role=p.role,
@@ -121,14 +140,19 @@ def people(request: Request, who: KeepsPeople) -> list[PersonRow]:
             disabled=p.disabled,
             grants=[f"{k}:{s}" for k, s in grants],
         )
-        for p, grants in gate.people.of_roles(*(role for role in Role if role is not Role.CONSUMER))
+        for p, grants in found
     ]
+    return Page(items=rows, next=onward)
 
 
-@router.get("/consents", responses=documented(success=NOT_MODIFIED))
-def consents(request: Request, who: Shares) -> list[ConsentRow]:
+@router.get("/consents", responses=documented(404, success=NOT_MODIFIED))
+def consents(request: Request, who: Shares, limit: Limit = 100, cursor: Cursor = None) -> Page[ConsentRow]:
     """The consents over one's own accounts, latest first; ended ones too."""
-    return [_consent(request, one) for one in gate_of(request).consents.of_accounts(sorted(who.reach.accounts))]
+    rows, after = gate_of(request).consents.of_accounts(sorted(who.reach.accounts)), key_of(cursor, int, str)
+    if after is not None:
+        rows = [one for one in rows if (-one.given_s, one.id) > (-after[0], after[1])]
+    kept, onward = page_of(rows, limit, lambda one: (one.given_s, one.id))
+    return Page(items=[_consent(request, one) for one in kept], next=onward)
 
 
 @router.post("/consents", status_code=201, response_model=ConsentRow, responses=documented(400, 404, 409))
@@ -150,13 +174,14 @@ def end_consent(request: Request, who: Shares, number: Annotated[str, Path(patte
     return _consent(request, after or found)
 
 
-@router.get("/webhooks", responses=documented(success=NOT_MODIFIED))
-def webhooks(request: Request, who: KeepsHooks) -> list[HookRow]:
+@router.get("/webhooks", responses=documented(404, success=NOT_MODIFIED))
+def webhooks(request: Request, who: KeepsHooks, limit: Limit = 100, cursor: Cursor = None) -> Page[HookRow]:
     """Who is told what happens."""
-    local = town_of(request).calendar.local
-    return [
-        HookRow(id=w.id, url=w.url, events=list(w.events), made_by=w.made_by, made=local(w.made_s)) for w in gate_of(request).webhooks.all()
-    ]
+    local, after = town_of(request).calendar.local, key_of(cursor, str)
+    rows = [one for one in gate_of(request).webhooks.all() if after is None or one.id > after[0]]
+    kept, onward = page_of(rows, limit, lambda one: (one.id,))
+    told = [HookRow(id=w.id, url=w.url, events=list(w.events), made_by=w.made_by, made=local(w.made_s)) for w in kept]
+    return Page(items=told, next=onward)
 
 
 @router.post("/webhooks", status_code=201, response_model=NewHook, responses=documented(400, 409))

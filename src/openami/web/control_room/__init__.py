@@ -7,6 +7,7 @@
     losses.py    the tree map, a transformer's day with its band, suspects
     outages.py   a week of outages on a line and by day, one outage with who was out
     exports.py   the same as CSV and Parquet
+    complaints.py what consumers complain of, and its answer
     people.py    who may sign in, with which role, to what; the audit trail
 
 What always holds: no page reads all meters (pages go on by key, summaries are reckoned once a close and kept); every page reads without

@@ -74,10 +74,10 @@ def site_of(request: Request) -> Site:
 
 def open_control_room(app: FastAPI, town: LakeTown) -> None:
     """Adds `/room` to a console."""
-    from . import acting, exports, losses, outages, people
+    from . import acting, complaints, exports, losses, outages, people
 
     app.state.room, app.state.town = Room(town, Standing(lambda: town.site)), town
-    for part in (router, acting.router, losses.router, outages.router, exports.router, people.router):
+    for part in (router, acting.router, losses.router, outages.router, complaints.router, exports.router, people.router):
         app.include_router(part)
 
     @app.exception_handler(Refused)
