@@ -25,7 +25,7 @@ from openami.readings import IMPORT_WH, MISSING, MISSING64, Quality
 from openami.registry import NodeKind
 from openami.store.deployment import Folder
 from openami.store.heard import Heard, MeterEvent
-from openami.store.rows import usage_point
+from openami.store.rows import feeder, usage_point
 
 from .sites import FIRST, make_site, make_town, pushes
 
@@ -184,6 +184,38 @@ def test_the_network_folder_draws_what_the_registry_does_not_have(whole, tmp_pat
     assert after[dt].spread_wh["assessed"] > 0
 
 
+@pytest.mark.parametrize(("rating", "share"), [("1000", True), ("-100", False)])
+def test_a_rating_of_the_folder_stands_in_place_of_the_registrys(whole, tmp_path, rating, share):
+    site = copy_of(whole[0], tmp_path)
+    (before,) = Found(site.lake).loading(SECOND)
+    write(site, "nodes.csv", "name,level,rating_kva", f"{before.transformer},transformer,{rating}")
+    record(site, anew=True)
+    (after,) = Found(site.lake).loading(SECOND)
+    wanted = pytest.approx(before.peak_share * before.rating_kva / 1000) if share else None
+    assert after.peak_share == wanted
+
+
+def test_a_substation_that_feeds_other_shards_too_tells_no_loss(whole, tmp_path):
+    """What leaves it for the other shard would look like a loss."""
+    site = copy_of(whole[0], tmp_path)
+    with site.rows.begin(writing=True) as connection:
+        connection.execute(feeder.insert().values(name="FAR", substation="S1"))
+    here = site.index_of(0, SECOND)
+    near = here.feeders[int(here.feeder[0])]
+    home = here.serials[int(np.flatnonzero(here.is_consumer)[0])]
+    write(site, "nodes.csv", "name,level,rating_kva", "S1,substation,", "S2,substation,")
+    write(site, "edges.csv", "child,parent,since,until", f"{near},S1,,", "FAR,S1,,", "FAR,S2,,2020-01-01")
+    write(site, "meters.csv", "meter,node,since,until", f"{home},S1,,")
+    (found,) = audit(site, [SECOND])
+    row = found.joined.names.index("S1")
+    assert (found.joined.loss_wh[row], found.joined.coverage[row]) == (MISSING64, 0)
+    assert "S1 feeds FAR of another shard too; its loss is not told" in found.doubts
+    assert not [said for said in found.doubts if said.startswith("S2")], "that edge has ended"
+    assert found.joined.loss_wh[found.joined.names.index(near)] != MISSING64
+    record(site, [SECOND], anew=True)
+    assert [a.loss_wh for a in Found(site.lake).accounts(SECOND, nodes={"S1"})] == [None]
+
+
 def write(site: Site, name: str, *lines: str) -> None:
     folder = site.folder.root / FOLDER
     folder.mkdir(exist_ok=True)
@@ -241,6 +273,7 @@ def test_records_that_contradict_themselves_are_named_and_the_rest_is_told(whole
     ("octets", "said"),
     [
         (b"child,parent,since,until\nT1,F1,2026-01-02,2026-01-01\n", r"edges\.csv, line 2: it holds on no day"),
+        (b"child,parent,from,to\nT1,F1,2026-01-02,\n", r"edges\.csv: its first line names no column 'since'"),
         (b"kind,elter\nT1,F1\n", r"edges\.csv: its first line names no column 'child'"),
         (b"child,parent,since,until\n\x80\xff,F1,,\n", r"edges\.csv: this is no text in UTF-8"),
     ],
@@ -253,7 +286,7 @@ def test_edges_that_cannot_be_meant_are_refused(tmp_path, octets, said):
 
 def test_a_file_that_cannot_be_read_names_its_line(tmp_path):
     (tmp_path / "nodes.csv").write_text("name,level,rating_kva\nT1,transformer,100\nT2,pole,100\n")
-    with pytest.raises(InputError, match=r"nodes\.csv, line 3: 'pole'"):
+    with pytest.raises(InputError, match=r"nodes\.csv, line 3: 'pole' is no level; it is company, division, substation"):
         read_network(tmp_path)
 
 

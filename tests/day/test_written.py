@@ -24,8 +24,9 @@ def read(path: Path, octets: bytes) -> tuple[tuple[str, float], ...]:
         b"\xef\xbb\xbfnode,kwh\r\nDT-1,1.5\r\n",
         b"kwh,remark,node\n1.5,new, DT-1 \n",
         b"node,kwh\n\nDT-1,1.5,more,fields\n",
+        b"node, kwh\nDT-1, 1.5\n",
     ],
-    ids=["plain", "a spreadsheet's", "other order", "more than asked"],
+    ids=["plain", "a spreadsheet's", "other order", "more than asked", "spaces after commas"],
 )
 def test_what_can_be_meant_is_read(tmp_path: Path, octets: bytes) -> None:
     assert read(tmp_path / "a.csv", octets) == (("DT-1", 1.5),)
@@ -41,6 +42,7 @@ def test_a_file_without_rows_says_nothing(tmp_path: Path, octets: bytes) -> None
     ("octets", "said"),
     [
         (b"DT-1,1.5\n", r"a\.csv: its first line names no column 'node'; give node,kwh as"),
+        (b"node,kWh\nDT-1,1.5\n", r"a\.csv: its first line names no column 'kwh'; give node,kwh as"),
         (b"node,kwh\nDT-1,1\nDT-2,many\n", r"a\.csv, line 3: could not convert"),
         (b"node,kwh\nDT-1\n", r"a\.csv, line 2: "),
         (b'node,kwh\n"DT-1,1\n', r"a\.csv, line 1: unexpected end of data"),

@@ -12,7 +12,7 @@ from datetime import date
 
 import numpy as np
 
-from ..losses.account import Account, account
+from ..losses.account import Account
 from ..losses.metered import Errors, MeterTotals, totals, usual
 from ..losses.months import Joined, join
 from ..readings import EXPORT_WH, IMPORT_WH, DayBlock
@@ -63,7 +63,7 @@ def audit(site: Site, days: list[date]) -> Iterator[Audit]:
 def _account(site: Site, network: Network, taken: MeterTotals, given: MeterTotals | None, errors: Errors, days: int) -> Account:
     assessed = network.assessed(1)
     load = None if assessed is None else replace(assessed, wh=assessed.wh * days)
-    return account(network.tree, taken, errors, site.calendar.interval_s, given, load)
+    return network.account(taken, given, errors, site.calendar.interval_s, load)
 
 
 def totals_of(block: DayBlock, index: ShardIndex, slots_per_span: int | None = None) -> MeterTotals:

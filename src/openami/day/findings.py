@@ -21,7 +21,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from ..losses.account import Account, Part, account
+from ..losses.account import Account, Part
 from ..readings import IMPORT_WH, MISSING64, Int64
 from ..store.heard import MeterEvent
 from .audit import given_of, totals_of
@@ -100,7 +100,7 @@ def account_rows(site: Site, day: date, shard: int) -> pa.Table:
         if not hourly or (per_hour > 0 and slots % per_hour == 0):
             taken, given = totals_of(energy, index, per_span), given_of(blocks, index, per_span)
             spans = len(taken.wh)
-            found = account(network.tree, taken, errors, site.calendar.interval_s, given, network.assessed(spans))
+            found = network.account(taken, given, errors, site.calendar.interval_s, network.assessed(spans))
             parts.append(_rows(found, network, hourly))
     return pa.concat_tables(parts)
 

@@ -21,7 +21,7 @@ from ..billing.tariff import load_tariffs
 from ..losses.loading import headroom, loading, outside_limits, peak_shares, unbalance
 from ..losses.network import Float64
 from ..readings import MISSING, MISSING64, Int32, Int64
-from .network import FOLDER
+from .network import FOLDER, read_network
 from .site import Site
 from .span import Group
 from .written import read_written
@@ -54,12 +54,13 @@ class Around:
 
     @staticmethod
     def of(site: Site, day: date) -> Around:
-        """As the registry stands on `day`. InputError names a line of the temperatures that cannot be read."""
+        """As the registry stands on `day`, ratings by the folder `network` where it has them. InputError names a line there that cannot be read."""
         points = [p for p in site.rows.usage_points() if p.since <= day and (p.until is None or day < p.until)]
         known = {name: versions[0].category for name, versions in load_tariffs().tariffs.items()}
         by_point = {a.usage_point: known.get(a.tariff, UNKNOWN_CATEGORY) for a in site.rows.accounts()}
         return Around(
-            {t.name: float(t.rating_kva) for t in site.rows.transformers()},
+            {t.name: float(t.rating_kva) for t in site.rows.transformers()}
+            | {n.name: n.rating_kva for n in read_network(site.folder.root / FOLDER).nodes if n.rating_kva is not None},
             {p.meter: p.phase for p in points},
             {p.meter: by_point[p.name] for p in points if p.name in by_point},
             read_air(site.folder.root / FOLDER / AIR),

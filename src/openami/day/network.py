@@ -6,7 +6,8 @@
     assessed.csv   node,kwh_per_day               an unmetered load below a node (pump sets, street light)
 
 Each file may be left out; what a file says of a child or a node stands in place of what the registry says. What always holds: a line that cannot
-be read is an InputError that names it; records that contradict themselves are faults of the tree, and the rest is reckoned.
+be read is an InputError that names it; records that contradict themselves are faults of the tree, and the rest is reckoned; a node that
+feeds other shards too has no loss: no shard knows all that leaves it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..losses.account import Assessed
-from ..losses.network import Edge, Fault, Level, Node, Tree, generations, tree_of_index, tree_on
+from ..losses.account import Account, Assessed, account, unknown_at
+from ..losses.metered import Errors, MeterTotals
+from ..losses.network import Edge, Fault, Level, Node, Tree, generations, holds, tree_of_index, tree_on
 from ..readings import MISSING, Int32, Int64
 from ..registry import ShardIndex
 from .site import Site
@@ -53,12 +55,17 @@ def read_network(folder: Path) -> Drawn:
 @dataclass(frozen=True, slots=True)
 class Network:
     """A shard's tree on a day. own: positions of its own nodes, int64; feeder_of: each node's feeder by name, "" above feeders; assessed_wh: float64
-    [node], a day's unmetered load."""
+    [node], a day's unmetered load; shared: positions of nodes that feed other shards too, int64."""
 
     tree: Tree
     own: Int64
     feeder_of: tuple[str, ...]
     assessed_wh: np.ndarray
+    shared: Int64
+
+    def account(self, taken: MeterTotals, given: MeterTotals | None, errors: Errors, interval_s: int, assessed: Assessed | None) -> Account:
+        """The account of every node on these totals; unknown at those that feed other shards too."""
+        return unknown_at(account(self.tree, taken, errors, interval_s, given, assessed), self.shared)
 
     def assessed(self, spans: int) -> Assessed | None:
         """The unmetered loads, spread evenly over `spans` spans of the day; None where there is none."""
@@ -90,7 +97,8 @@ def network_of(site: Site, index: ShardIndex, day: date, wh: Int32 | None = None
             load[place[name]] += wh_per_day
         else:
             faults.append(Fault("orphan_node", name, f"the assessed load of {name} is at no node; it counts nowhere"))
-    return Network(replace(tree, faults=tuple(faults)), own, _feeders(tree), load)
+    shared, sentences = _shared(found, tree, index, day)
+    return Network(replace(tree, faults=(*faults, *sentences)), own, _feeders(tree), load, shared)
 
 
 def _together(found: Drawn, index: ShardIndex, ratings: list[Node], day: date) -> Tree:
@@ -171,6 +179,29 @@ def _with_unplaced(tree: Tree, index: ShardIndex, own: Int64, wh: Int32 | None) 
     ), [Fault("orphan_meter", index.serials[k], f"meter {index.serials[k]} {said}") for k in unplaced.tolist()]
 
 
+def _shared(found: Drawn, tree: Tree, index: ShardIndex, day: date) -> tuple[Int64, list[Fault]]:
+    """Nodes below which transformers or feeders of other shards hang, and a sentence on each."""
+    held = set(index.feeder[index.feeder >= 0].tolist())
+    elsewhere = {name for k, name in enumerate(index.feeders) if k not in held}
+    elsewhere |= {name for k, name in enumerate(index.transformers) if index.transformer_feeder[k] not in held}
+    place = {name: k for k, name in enumerate(tree.names)}
+    fed: dict[int, set[str]] = {}
+    for edge in found.edges:
+        node = place.get(edge.parent, -1) if edge.child in elsewhere and holds(edge, day) and edge.parent not in elsewhere else -1
+        while node >= 0:
+            fed.setdefault(node, set()).add(edge.child)
+            node = int(tree.parent[node])
+    return np.array(sorted(fed), np.int64), [
+        Fault("other_shard", tree.names[k], f"{tree.names[k]} feeds {_some(fed[k])} of another shard too; its loss is not told")
+        for k in sorted(fed)
+    ]
+
+
+def _some(names: set[str]) -> str:
+    first, *more = sorted(names)
+    return f"{first} and {len(more)} more" if more else first
+
+
 def _meters_below(tree: Tree) -> Int64:
     """How many consumers' meters hang below each node, int64 [node]."""
     count = np.bincount(tree.meter_node[tree.meter_node >= 0], minlength=len(tree.names)).astype(np.int64)
@@ -195,6 +226,8 @@ def _feeders(tree: Tree) -> tuple[str, ...]:
 
 
 def _node(row: dict[str, str]) -> Node:
+    if row["level"] not in set(Level):
+        raise ValueError(f"{row['level']!r} is no level; it is {', '.join(Level)}")
     return Node(_named(row["name"]), Level(row["level"]), float(row["rating_kva"]) if row["rating_kva"] else None)
 
 

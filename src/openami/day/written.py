@@ -1,7 +1,8 @@
 """Files that people write beside a deployment's data, a line a row, under a line that names the columns: read whole, or refused by file and line.
 
-What always holds: a file that is not there says nothing; UTF-8 with or without a byte order mark; a field that a line leaves out is empty; what
-cannot be read is an InputError that names file, line, what is wrong and what it should be.
+What always holds: a file that is not there says nothing; UTF-8 with or without a byte order mark; a field that a line leaves out is empty, and
+so is a column at the end that nobody wrote, but not one in whose place stands another name: that is a slip of the pen, and refused; what cannot be
+read is an InputError that names file, line, what is wrong and what it should be.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ def read_written(path: Path, make: Callable[[dict[str, str]], Item], form: str) 
         with path.open(newline="", encoding="utf-8-sig") as lines:
             rows = csv.DictReader(lines, restval="", strict=True)
             try:
-                if rows.fieldnames is not None and columns[0] not in rows.fieldnames:
-                    raise InputError(f"{path}: its first line names no column {columns[0]!r}; give {form}")
+                head = columns if rows.fieldnames is None else [name.strip() for name in rows.fieldnames]
+                rows.fieldnames = head
+                absent = [name for name in columns if name not in head]
+                if absent and (absent[0] == columns[0] or set(head) - set(columns)):
+                    raise InputError(f"{path}: its first line names no column {absent[0]!r}; give {form}")
                 for row in rows:
                     found.append(make({name: row.get(name, "").strip() for name in columns}))
             except (csv.Error, ValueError, OverflowError) as error:

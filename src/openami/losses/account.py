@@ -30,7 +30,7 @@ from numba import njit
 
 from ..errors import RequestError
 from ..readings import MISSING64, Int32, Int64
-from .half_width import INSIDE, half_width
+from .half_width import INSIDE, INSIDE_MOST, half_width
 from .metered import SETTLED_H, SIZE_H, Errors, MeterTotals
 from .network import Float64, Level, Tree, generations
 
@@ -107,6 +107,10 @@ def account(
 
     RequestError where arrays do not fit the tree. A node's own meter must have every interval of the span, else its loss is unknown.
     """
+    if not 0 < inside <= INSIDE_MOST:
+        raise RequestError(
+            f"an interval that holds {inside:g} of the cases cannot be told; give a share above 0 and at most {INSIDE_MOST:g}"
+        )
     spans, meters = imported.wh.shape
     if errors.class_limit.size != meters or tree.meter_node.size != meters or (exported and exported.wh.shape != imported.wh.shape):
         raise RequestError(
@@ -122,6 +126,17 @@ def account(
     own_out = _own(tree, exported, errors, interval_s) if exported else own_in.nothing()
     below = _climb(tree, taken, given, own_in, own_out, load, 0.0 if assessed is None else assessed.relative)
     return _settle(tree, below, own_in, own_out, inside)
+
+
+def unknown_at(found: Account, nodes: npt.NDArray[np.int64]) -> Account:
+    """The same account with what left these nodes, and so their loss, unknown: not all of it was seen."""
+    if not nodes.size:
+        return found
+    out, loss, coverage = found.out_wh.copy(), found.loss_wh.copy(), found.coverage.copy()
+    out[:, nodes], loss[:, nodes], coverage[:, nodes] = MISSING64, MISSING64, 0.0
+    known = loss != MISSING64
+    likely, low, high = (np.where(known, each, np.nan) for each in (found.likely_wh, found.low_wh, found.high_wh))
+    return replace(found, out_wh=out, loss_wh=loss, coverage=coverage, likely_wh=likely, low_wh=low, high_wh=high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from numba import njit
 
 Float64 = npt.NDArray[np.float64]
 NORMAL_90 = 1.6448536269514722
-INSIDE = 0.9
+INSIDE, INSIDE_MOST = 0.9, 0.95
 MANY = 12.0
 """As many expected moves and more: their sum is normal."""
 SKEWED = 0.2
@@ -36,7 +36,7 @@ _STEPS = 14
 def half_width(spread_wh: Float64, mapping: int, limit_wh: Float64, moves: Float64, inside: float = INSIDE) -> Float64:
     """The half width [Wh], of the shape of `limit_wh`. spread_wh: float64 [part, ...], standard deviations; mapping: which part is the moves';
     limit_wh: the largest rectangular limit, contained in the spread; moves: how many meters are expected to hang elsewhere, contained in the
-    spread too; inside: the share to be covered, at most 0.95."""
+    spread too; inside: the share to be covered, at most `INSIDE_MOST`."""
     variance = (spread_wh**2).sum(axis=0)
     moved = spread_wh[mapping] ** 2
     plain = np.maximum(variance - moved - limit_wh**2 / 3, 0.0)

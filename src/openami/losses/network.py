@@ -57,8 +57,8 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with the network's records. kind: cycle, orphan_meter, orphan_node, two_parents, rating, meter_missing; who: the node or
-    meter; sentence: what, where, and what was done about it."""
+    """What is wrong with the network's records. kind: cycle, orphan_meter, orphan_node, two_parents, rating, meter_missing, other_shard;
+    who: the node or meter; sentence: what, where, and what was done about it."""
 
     kind: str
     who: str
@@ -219,7 +219,8 @@ def _depth(parent: Int32) -> Int32:
     return depth
 
 
-def _holds(edge: Edge, day: date) -> bool:
+def holds(edge: Edge, day: date) -> bool:
+    """Whether the edge stands on `day`."""
     return edge.since <= day and (edge.until is None or day < edge.until)
 
 
@@ -244,7 +245,7 @@ def _claims(day: date, edges: Iterable[Edge], known: dict[str, int]) -> dict[str
     """child -> its parents of that day, each once, in the order in which they stand."""
     found: dict[str, list[str]] = defaultdict(list)
     for edge in edges:
-        if edge.child in known and _holds(edge, day) and edge.parent not in found[edge.child]:
+        if edge.child in known and holds(edge, day) and edge.parent not in found[edge.child]:
             found[edge.child].append(edge.parent)
     return {child: parents for child, parents in found.items() if parents}
 
@@ -253,7 +254,7 @@ def _own_meters(
     day: date, own_meters: Iterable[Edge], at: dict[str, int], column: dict[str, int], nodes: list[Node], faults: list[Fault]
 ) -> Int32:
     own = np.full(len(at), -1, np.int32)
-    held = [edge for edge in own_meters if _holds(edge, day) and edge.parent in at and edge.child in column]
+    held = [edge for edge in own_meters if holds(edge, day) and edge.parent in at and edge.child in column]
     claims = _claims(day, held, column)
     for serial, places in claims.items():
         if len(places) > 1:
