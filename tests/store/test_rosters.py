@@ -163,7 +163,8 @@ def test_every_table_that_a_roster_reads_tells_of_its_changes(rows: Rows, databa
     )
     with rows.begin() as connection:
         found = dict(tuple(row) for row in connection.execute(sa.text(asked)))
-    assert found == dict.fromkeys(("feeder", "transformer", "meter", "usage_point", "account"), 3)
+    moves = 1 if database.is_sqlite else 0  # row by row, so a row that is about another meter now is noted by itself
+    assert found == dict.fromkeys(("feeder", "transformer"), 3) | dict.fromkeys(("meter", "usage_point", "account"), 3 + moves)
 
 
 def test_what_is_rolled_back_was_never_changed(rows: Rows, tmp_path: Path) -> None:
