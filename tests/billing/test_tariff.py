@@ -70,6 +70,9 @@ def test_the_good_file_is_read_exactly(tmp_path):
         ),
         ("rs = 7.42", 'rs = "7.42"', r"line 19, .*key 'slabs': rs is '7.42'; give a number in rupees"),
         ("up_to = 100", "up_to = -100", r"key 'slabs': up_to = -100 is negative"),
+        ("up_to = 100", "up_to = 0", r"key 'slabs': slab 1: up_to = 0 is not above 0"),
+        ('slab_rule = "telescopic"', 'slab_rule = "telescopic"\nup_to_kw = 5\nover_kw = 5', r"key 'up_to_kw': 5 is not above over_kw = 5"),
+        ('category = "domestic"', 'category = "domestic"\nperiod_months = true', r"key 'period_months': True is not 1, 2 or 3"),
         ("rs = 8.95", "up_to = 50, rs = 8 }, { rs = 8.95", r"key 'slabs': slab 2: up_to = 50 is not above the slab before"),
         ("rs = 8.95", "up_to = 90, rs = 8.95", r"slab 2 of 2: every slab but the last"),
         ('"telescopic"', '"stairs"', r"line 18.*key 'slab_rule': 'stairs' is not one of telescopic, whole_bill"),
@@ -211,3 +214,32 @@ def test_day_types_and_seasons_choose_the_period(tmp_path):
     assert period(date(2025, 6, 2)) == {"night"}  # a Monday in summer
     assert period(date(2025, 1, 5)) == {"night"}  # a Sunday in winter
     assert period(date(2025, 1, 6), frozenset({date(2025, 1, 6)})) == {"night"}
+
+
+def of_more(kind, units):
+    return f'''
+[[line]]
+name = "{kind}"
+kind = "per_unit"
+label_en = "More"
+label_hi = "अधिक"
+{units}
+rs = 9.2
+source = "a test"
+'''
+
+
+@pytest.mark.parametrize("over", ["over_units = 260", "over_units = 260\nover_kw = 5"])
+def test_a_consumption_between_two_that_are_priced_has_a_price(tmp_path, over):
+    up_to_250 = GOOD.replace('slab_rule = "telescopic"', 'slab_rule = "telescopic"\nup_to_units = 250')
+    with pytest.raises(InputError, match=r"number 2, key 'over_units': gap: above 250 and up to 260 units no line has a price a unit"):
+        load(tmp_path, up_to_250 + of_more("flat", over))
+    assert load(tmp_path, up_to_250 + of_more("flat", "over_units = 250"))
+    assert load(tmp_path, GOOD + of_more("surcharge", "over_units = 260"))
+
+
+def test_the_fault_of_a_tariff_that_others_extend_is_told_of_its_own_file(tmp_path):
+    child = GOOD.split("[[order]]")[0].replace('tariff = "T"', 'tariff = "A"\nextends = "T"') + "[[line]]" + GOOD.split("[[line]]")[1]
+    (tmp_path / "a.toml").write_text(child, "utf-8")
+    with pytest.raises(InputError, match=r"^t.toml, line 6, key 'period_months'"):
+        load(tmp_path, GOOD.replace('category = "domestic"', 'category = "domestic"\nperiod_months = 5'))

@@ -12,11 +12,12 @@ import tomllib
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from itertools import pairwise
+from itertools import pairwise, product
+from math import inf
 from typing import Any, NoReturn
 
 from ..errors import InputError
-from .tariff import Condition, Line, NetMetering, Payment, Tariff
+from .tariff import Condition, Line, NetMetering, Payment, PerUnit, Tariff
 from .tariff_rules import KINDS, NET_METERING, Refused, Table, net_metering, read_rule
 
 HEADING = {
@@ -99,7 +100,9 @@ def read_tariffs(files: list[tuple[str, str]]) -> dict[str, tuple[Tariff, ...]]:
             _Where(file, text, "", 0).refuse("tariff", f"{raw['tariff']!r} is already defined in {parsed[raw['tariff']][0]}")
         parsed[raw["tariff"]] = (file, text, raw)
     book: dict[str, tuple[Tariff, ...]] = {}
-    for name, (file, text, raw) in parsed.items():
+    for name, (file, text, raw) in sorted(
+        parsed.items(), key=lambda each: "extends" in each[1][2]
+    ):  # so a parent's own faults are told of it
         parent = raw.get("extends")
         if parent is not None and parent not in parsed:
             _Where(file, text, "", 0).refuse(
@@ -138,7 +141,7 @@ def _tariff(file: str, text: str, raw: dict[str, Any], base: tuple[str, str, dic
     if heading.get("currency", "INR") != "INR":
         where.refuse("currency", f"{heading['currency']!r}: amounts are paise, so only INR is accepted")
     months = heading.get("period_months", 1)
-    if not isinstance(months, int) or months not in {1, 2, 3}:
+    if type(months) is not int or months not in {1, 2, 3}:
         where.refuse("period_months", f"{months!r} is not 1, 2 or 3")
     heading["netting"] = _netting(where, heading.get("net_metering"))
     source_of_orders = (base[0], base[1], base[2]) if base else (file, text, raw)
@@ -165,6 +168,7 @@ def _snapshot(heading: dict[str, Any], order: _Order, since: date, until: date, 
                         key, f"{name!r} is not a line before {item.line.name!r} on {since}; those are {', '.join(seen) or 'none'}"
                     )
         seen.append(item.line.name)
+    _check_units(dated)
     notes = [f"order {order.number}: {order.verify}"] if order.verify else []
     notes += [f"{item.line.name}: {item.line.verify}" for item in dated if item.line.verify]
     netting: NetMetering | None = heading.get("netting")
@@ -264,6 +268,11 @@ def _line(where: _Where, table: dict[str, Any], span: tuple[date, date]) -> _Dat
         when = Condition(
             Payment(payment), read.units("over_units"), read.units("up_to_units"), read.thousand("over_kw"), read.thousand("up_to_kw")
         )
+        for most, least, unit in ((when.up_to_wh, when.over_wh, "units"), (when.up_to_w, when.over_w, "kw")):
+            if most is not None and least is not None and most <= least:
+                raise Refused(
+                    f"up_to_{unit}", f"{table[f'up_to_{unit}']} is not above over_{unit} = {table[f'over_{unit}']}: it would never apply"
+                )
     except Refused as error:
         where.refuse(error.key, error.why)
     labels = (_text(where, table, "label_en"), _text(where, table, "label_hi"))
@@ -291,6 +300,24 @@ def _check_dates(dated: list[_DatedLine], span: tuple[date, date]) -> None:
     first = by_name[dated[0].line.name]
     if first[0].since > span[0] or first[-1].until < span[1]:
         first[-1].where.refuse("until", f"gap: the first line {dated[0].line.name!r} must hold from {span[0]} until {span[1]}")
+
+
+def _check_units(dated: list[_DatedLine]) -> None:
+    """No consumption between two that are priced is left without a price a unit, for either payment mode and any load."""
+    priced = [item for item in dated if isinstance(item.line.rule, PerUnit) and any(slab.rate_mp > 0 for slab in item.line.rule.slabs)]
+    edges = {1} | {edge + 1 for item in priced for edge in (item.line.when.over_w, item.line.when.up_to_w) if edge is not None}
+    for payment, load_w in product((Payment.PREPAID, Payment.POSTPAID), sorted(edges)):
+        reach_wh = None
+        for item in sorted(priced, key=lambda each: each.line.when.over_wh or 0):
+            when = item.line.when
+            there = (when.over_w is None or load_w > when.over_w) and (when.up_to_w is None or load_w <= when.up_to_w)
+            if not there or when.payment not in (Payment.ANY, payment):
+                continue
+            over_wh, up_to_wh = when.over_wh or 0, inf if when.up_to_wh is None else when.up_to_wh
+            if reach_wh is not None and over_wh > reach_wh:
+                span = f"above {reach_wh / 1000:g} and up to {over_wh / 1000:g} units"
+                item.where.refuse("over_units", f"gap: {span} no line has a price a unit; let one begin where the other ends")
+            reach_wh = up_to_wh if reach_wh is None else max(reach_wh, up_to_wh)
 
 
 def _known(where: _Where, table: dict[str, Any], known: set[str]) -> None:

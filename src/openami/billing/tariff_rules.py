@@ -110,8 +110,8 @@ def slabs(table: Table, unit: str) -> tuple[Slab, ...]:
         up_to, last = row.limit("up_to", unit), k == len(rows) - 1
         if (up_to is None) != last:
             raise Refused("slabs", f"slab {k + 1} of {len(rows)}: every slab but the last has up_to, and the last has none")
-        if result and up_to is not None and up_to <= (result[-1].up_to or 0):
-            raise Refused("slabs", f"slab {k + 1}: up_to = {row.raw['up_to']} is not above the slab before")
+        if up_to is not None and up_to <= (result[-1].up_to or 0 if result else 0):
+            raise Refused("slabs", f"slab {k + 1}: up_to = {row.raw['up_to']} is not above {'the slab before' if result else '0'}")
         result.append(Slab(up_to, row.rate("rs")))
     return tuple(result)
 
