@@ -41,7 +41,7 @@ def look_back(site: Site, last: date, shard: int, span_days: int = SPAN_DAYS) ->
             rows["mapping_doubts"] += [{"serial": s, "doubt": d} for s, d in zip(group.serials(), where.doubts.tolist(), strict=True)]
             if span.days >= DAYS_MIN:
                 rows["suspects"] += _suspects(group, model, signs_of(group, tamper, where.doubts))
-            rows["technical"] += technical_rows(group, interval_s)
+            rows["technical"] += technical_rows(group, where, interval_s)
             rows["loading"] += loading_rows(group, around, interval_s)
     rows["suspects"].sort(key=lambda row: (-float(str(row["worth_wh"])), str(row["serial"])))
     for rank, row in enumerate(rows["suspects"], start=1):
