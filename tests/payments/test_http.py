@@ -70,6 +70,7 @@ def test_a_signed_event_is_taken_and_a_replay_of_it_posts_nothing(post, desk: Pa
             (lambda body, headers, paise=paise: message(event(), amount_paise=paise), 422, "malformed")
             for paise in (-1, 10**10 + 1, 10**4000, float("nan"), float("inf"), 1e3, "50000", True, None, [1])
         ),
+        (lambda body, headers: ((two := body[:-1] + b', "amount_paise": 1}'), {HEADER: sign(SECRET, two, NOW)}), 422, "malformed"),
         (lambda body, headers: message(event(), currency="USD"), 422, "malformed"),
         (lambda body, headers: message(event(), happened_s=NOW + 301), 422, "malformed"),
         (lambda body, headers: message(event(payment="p1:reversed")), 422, "malformed"),

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from ..errors import InputError
 
@@ -60,7 +61,7 @@ def read_event(gateway: str, body: bytes, now_s: int) -> Event:
     """An event from a webhook's JSON: event_id, payment_id, kind, account, amount_paise, happened_s, and perhaps currency. InputError names what is
     wrong."""
     try:
-        told = json.loads(body)
+        told = json.loads(body, object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
         raise InputError("the message is not JSON; send one object") from None
     if not isinstance(told, Mapping):
@@ -80,6 +81,15 @@ def read_event(gateway: str, body: bytes, now_s: int) -> Event:
         raise InputError(f"kind is none of {', '.join(Kind)}; send one of them")
     names = ("event_id", "payment_id", "account", "amount_paise", "happened_s")
     return Event(gateway=gateway, kind=Kind(told["kind"]), **{name: told[name] for name in names})
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON lets a name stand twice, and readers differ in which one they take."""
+    told = dict(pairs)
+    if len(told) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise InputError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in the message; send each name once")
+    return told
 
 
 def meaning(kinds: Iterable[Kind]) -> State:
