@@ -17,9 +17,13 @@ from fastapi import FastAPI
 from day.sites import DAYS, FIRST, make_site, pushes
 from openami.control.order import Order, What
 from openami.day import Site, close_all, collect
+from openami.day.findings import record
+from openami.day.found import Found, OutageRow
 from openami.fleet.town import build_town, measure
+from openami.registry import NodeKind
 from openami.store.complaints import About, Complaints
 from openami.store.deployment import Folder
+from openami.store.heard import Heard, MeterEvent
 from openami.store.lookup import Reach
 from openami.store.order_book import OrderBook
 from openami.store.people import GrantKind
@@ -36,6 +40,8 @@ EVERYTHING = tuple(str(right) for right in Right)
 FRAMES_LOST = 40
 CONSUMERS = 40
 """Enough for two feeders."""
+GASP, BREATH, DARK_S = 85, 86, 120
+"""The bits of a last gasp and a first breath, and how long it was dark between them."""
 
 
 @dataclass
@@ -125,6 +131,23 @@ def build(root: Path) -> House:
         )
         house.gate.proposals.make("disconnect", (held["meter"],), "operator-second", "to look at", house.gate.now_s)
     return house
+
+
+def darken(house: House, *transformers: str) -> list[OutageRow]:
+    """The last day's homes of these transformers gasped and breathed within two minutes, as was announced; gives the outages that are found of it,
+    in the order of the transformers."""
+    site = house.site
+    day = site.lake.days("validated")[-1]
+    at_s = site.calendar.day_start(day) + 20 * 3600 + 100
+    homes = [p.meter for p in site.rows.usage_points() if p.transformer in transformers and p.kind is NodeKind.CONSUMER]
+    words = [(serial, at_s + bit_s, bit) for serial in homes for bit, bit_s in ((GASP, 0), (BREATH, DARK_S))]
+    Heard(site.rows).note(events=[MeterEvent(serial, when, 0, bit, True, "supply", when, "push") for serial, when, bit in words])
+    begins, ends = (site.calendar.local(at_s + off).isoformat() for off in (-300, 600))
+    told = "".join(f"{name},{begins},{ends}\n" for name in transformers)
+    (site.folder.root / "announced_outages.csv").write_text(f"node,start,end\n{told}")
+    record(site, [day], anew=True)
+    found = {row.node: row for row in Found(site.lake).outages(day)}
+    return [found[name] for name in transformers]
 
 
 def enter(root: Path) -> House:

@@ -22,7 +22,7 @@ from openami.web.consumer import care, offline, proof, recharge
 from openami.web.consumer import routes as phone
 from openami.web.control_room import acting, complaints, exports, losses, outages, people, routes
 
-from .houses import House
+from .houses import House, build, darken
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "access.md"
 ASKERS = {
@@ -87,8 +87,11 @@ def _console(app: FastAPI) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def table(house: House) -> str:
-    house.unlimited()
+def table(tmp_path_factory: pytest.TempPathFactory) -> str:
+    house = build(tmp_path_factory.mktemp("table") / "data").unlimited()
+    outages = darken(house, house.own["transformer"], house.other["transformer"])
+    for held, one in zip((house.own, house.other), outages, strict=True):
+        held |= {"shard": str(one.shard), "outage": str(one.number)}
     lines = [HEAD, "## The API", "", _heading()]
     lines += [_row(house, method, path, api=True) for method, path in _rows()]
     lines += ["", "## Pages", "", _heading()]
@@ -117,8 +120,8 @@ def _ask(house: House, method: str, path: str, who: str, which: str, *, api: boo
     names = held | fresh
     values = {
         "serial": names["meter"],
-        "number": "0" if "outages" in path else fresh.get("id", names["account"]),
-        "shard": "0",
+        "number": held["outage"] if "outages" in path else fresh.get("id", names["account"]),
+        "shard": held["shard"],
         "account": names["account"],
         "order_id": fresh.get("order", "O-0" if held is house.own else "O-1"),
         "day": "2025-12-02",

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-from api.houses import House, build
+from api.houses import House, build, darken
 from api.outside import served
+from openami.day.found import Found
 
 from .test_browser import ARGUMENTS, SIZES, SYSTEM_CHROMIUM
 
@@ -73,7 +74,10 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> House:
-    return build(tmp_path_factory.mktemp("consumer") / "town")
+    made = build(tmp_path_factory.mktemp("consumer") / "town")
+    darken(made, made.own["transformer"])
+    made.made_for("POST", "/complaints/", made.own)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +96,8 @@ def _pages(house: House) -> dict[str, list[str]]:
     meter, feeder, transformer = house.own["meter"], house.own["feeder"], house.own["transformer"]
     room = ["", "/network", f"/network/{feeder}", f"/transformers/{transformer}", "/meters", f"/meters/{meter}", "/orders", "/orders/O-0"]
     room += ["/events", "/exceptions", f"/exceptions/{meter}", "/losses", f"/losses/{transformer}", "/suspects", "/mapping", "/outages"]
+    dark = Found(house.site.lake).outages(house.site.lake.days("validated")[-1])
+    room += ["/complaints", *(f"/outages/{one.day}/{one.shard}/{one.number}" for one in dark)]
     town = ["/", f"/feeders/{feeder}", f"/transformers/{transformer}", "/meters", f"/meters/{meter}", "/due", "/quarantine"]
     town += [f"/consumers/{house.own['account']}", "/me", "/meters/NOPE", "/?day=2025-13-01"]
     parts = ["", "/days/2025-12-02", "/usage", "/recharge", "/supply", "/help", "/proof", "/days/2025-12-77", "/recharge/W0"]

@@ -8,27 +8,14 @@ from datetime import date
 
 import pytest
 
-from api.houses import House, build
-from openami.day.findings import record
+from api.houses import House, build, darken
 from openami.day.found import Found, OutageRow
-from openami.registry import NodeKind
-from openami.store.heard import Heard, MeterEvent
-
-GASP, BREATH, LENGTH_S = 85, 86, 120
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> House:
     made = build(tmp_path_factory.mktemp("outages"))
-    site = made.site
-    day = site.lake.days("validated")[-1]
-    at_s = site.calendar.day_start(day) + 20 * 3600 + 100
-    homes = [p.meter for p in site.rows.usage_points() if p.transformer == made.own["transformer"] and p.kind is NodeKind.CONSUMER]
-    words = [(serial, at_s + bit_s, bit) for serial in homes for bit, bit_s in ((GASP, 0), (BREATH, LENGTH_S))]
-    Heard(site.rows).note(events=[MeterEvent(serial, when, 0, bit, True, "supply", when, "push") for serial, when, bit in words])
-    begins, ends = (site.calendar.local(at_s + off).isoformat() for off in (-300, 600))
-    (site.folder.root / "announced_outages.csv").write_text(f"node,start,end\n{made.own['transformer']},{begins},{ends}\n")
-    record(site, [day], anew=True)
+    darken(made, made.own["transformer"])
     return made
 
 

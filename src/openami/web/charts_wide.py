@@ -95,7 +95,7 @@ def lanes(name: str, title: str, description: str, data: Sequence[Lane], ticks: 
     for k, lane in enumerate(data):
         top = PLOT_TOP_PX + LANE_PX * k
         start, width = 100 * lane.start, max(0.4, 100 * (lane.end - lane.start))
-        late = start > 60
+        late = start > 100 - start - width  # words stand where there is more room
         place, anchor = (start - 0.5, "end") if late else (start + width + 0.5, "start")
         drawn.append(
             Markup('<rect class="{}" x="{}%" y="{}" width="{}%" height="12"/><text x="{}%" y="{}" text-anchor="{}">{}</text>').format(
