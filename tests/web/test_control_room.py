@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import re
 import time
+from datetime import timedelta
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+import openami
 from api.houses import House, build
 from openami.control.order import Order, State, What
 from openami.store.complaints import Complaints
@@ -17,10 +20,13 @@ from openami.store.lookup import Reach
 from openami.store.order_book import OrderBook
 from openami.web.charts_wide import MAP_HEIGHT, MAP_WIDTH, Area, _squares, tree_map
 from openami.web.closed_days import read_day
+from openami.web.control_room.names import ACTIONS
 from openami.web.control_room.saved import ours
 from openami.web.control_room.standing import Kept
 
 PAGES = ["", "/network", "/meters", "/orders", "/events", "/exceptions", "/losses", "/suspects", "/mapping", "/outages", "/complaints"]
+
+SOURCE = Path(openami.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -306,3 +312,26 @@ def test_complaints_of_another_division_hide_none_of_ones_own(house, monkeypatch
     assert set(own) <= set(seen)
     assert len(seen) == len(set(seen))
     assert division.post(f"/room/complaints/{foreign}", data={"csrf_token": form_of(page), "reply": "not mine"}).status_code == 404
+
+
+def test_whatever_the_trail_writes_down_has_words():
+    """The third argument of each `note` that is written out, on pages, in the API and at the command line."""
+    sources = [*(SOURCE / "web").rglob("*.py"), SOURCE / "cli" / "people.py", SOURCE / "supply" / "complaints.py"]
+    written = {
+        code for path in sources for code in re.findall(r'(?:note|Entry)\([^"\n]*"([a-z_]+(?:\.[a-z_]+)?)"', path.read_text("utf-8"))
+    }
+    assert {"sign_in", "people.division", "complaint.answer"} <= written
+    assert written <= set(ACTIONS)
+
+
+def test_the_trail_is_told_in_the_readers_language(house):
+    page = house.browser("auditor")
+    page.get(f"/consumers/{house.own['account']}")
+    assert "खाता देखा" in page.get("/room/audit?lang=hi").text
+
+
+def test_the_wall_says_that_its_days_are_past_and_not_when_they_are_not(house, operator, monkeypatch):
+    said = "The latest closed day is"
+    assert said in operator.get("/room?lang=en").text
+    monkeypatch.setattr("openami.web.control_room.routes.BEHIND", timedelta(days=100_000))
+    assert said not in operator.get("/room?lang=en").text

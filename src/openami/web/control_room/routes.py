@@ -6,7 +6,7 @@ What always holds: reading needs the right to see the town; each list goes on by
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from heapq import nlargest
 from importlib import resources
 from typing import Annotated, Any
@@ -36,6 +36,8 @@ from .standing import Standing
 router = APIRouter(prefix="/room")
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._:-]{0,99}$"
 ROWS, WORST = 50, 12
+BEHIND = timedelta(days=3)
+"""How old the latest closed day may be before the wall says that its clocks speak of other days."""
 SPANS = {"month": 31, "quarter": 92, "year": 366, "all": 100_000}
 HEADERS = {
     "content-security-policy": (
@@ -133,7 +135,7 @@ def wall(request: Request, who: Sees, day: Day = "", lang: Lang = "") -> Respons
     room, gate = room_of(request), gate_of(request)
     asked = closed_day(request, day)
     stands, now = room.town.closed(asked), room.standing.now(who.reach, lambda: gate.now_s)
-    feeders = [one for one in stands.feeders if who.sees_feeder(one.name)]
+    feeders, latest = [one for one in stands.feeders if who.sees_feeder(one.name)], site_of(request).lake.days("validated")[-1]
     known = (one for one in stands.transformers.values() if one.figures.loss_wh is not None and who.sees_feeder(one.feeder))
     worst = nlargest(WORST, known, key=lambda one: one.figures.loss_wh or 0)
     found: dict[str, Any] = {
@@ -142,6 +144,7 @@ def wall(request: Request, who: Sees, day: Day = "", lang: Lang = "") -> Respons
         "feeders": feeders,
         "worst": worst,
         "hidden": max(0, len(feeders) - lists.WALL_FEEDERS),
+        "behind": latest if site_of(request).calendar.local(now.at_s).date() - latest > BEHIND else None,
     }
     return page(request, "wall.html", asked, **found, most=lists.WALL_FEEDERS)
 
