@@ -174,10 +174,20 @@ def test_what_is_rolled_back_was_never_changed(rows: Rows, tmp_path: Path) -> No
     assert as_sql_says(rows, tmp_path) == before
 
 
-@settings(max_examples=15)
+@pytest.mark.parametrize("written", [True, False])
+@settings(max_examples=8)
 @given(st.lists(st.tuples(st.sampled_from(["load", "tariff", "meter", "end", "again"]), st.integers(0, 3), st.booleans()), max_size=12))
-def test_any_row_of_changes_leaves_what_sql_says(tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, int, bool]]) -> None:
-    folder = tmp_path_factory.mktemp("any")
+def test_any_row_of_changes_leaves_what_sql_says(
+    tmp_path_factory: pytest.TempPathFactory, written: bool, changes: list[tuple[str, int, bool]]
+) -> None:
+    """Whether what has changed is written down each time or read again by every reader."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rosters, "FEW", 1.0)
+        patch.setattr(rosters, "LATE", 0.0 if written else 1e9)
+        leave_what_sql_says(tmp_path_factory.mktemp("any"), changes)
+
+
+def leave_what_sql_says(folder: Path, changes: list[tuple[str, int, bool]]) -> None:
     rows = Rows(folder / "registry.db", create=True)
     rows.add_registry(FEEDERS, TRANSFORMERS, METERS, POINTS, ACCOUNTS, KEYS)
     for what, number, look in changes:
@@ -226,6 +236,41 @@ def test_sql_is_read_once_and_then_only_for_what_has_changed(rows: Rows, tmp_pat
         assert Rosters(rows, tmp_path).of(0).accounts_on(LATER, rows.modes_on).tariffs == ("BR-DS1",)
     assert asked[0] is None
     assert [sorted(each) for each in asked[1:]] == [["A", "B"]]  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    "change", ["a tariff", "a load", "a point at another meter", "a meter in another shard", "meters, points and accounts loaded"]
+)
+def test_a_few_changes_are_read_by_each_reader_and_not_written_down(
+    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(rosters, "FEW", 1.0)
+    monkeypatch.setattr(rosters, "LATE", 1e9)
+    before = as_sql_says(rows, tmp_path)
+    written = [path.read_bytes() for path in sorted(tmp_path.glob("*.parquet"))]
+    CHANGES[change](rows)
+    asked = reads(monkeypatch)
+    for _ in range(2):
+        assert as_sql_says(rows, tmp_path) != before
+    assert [path.read_bytes() for path in sorted(tmp_path.glob("*.parquet"))] == written
+    kept = [None if each is None else len(each) for each in asked]  # type: ignore[arg-type]
+    assert kept.count(None) == 4, "the twins that are read anew, and no other"
+    assert len(kept) > 4
+
+
+def test_a_file_is_written_again_before_the_changes_that_it_lacks_are_forgotten(
+    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rosters, "FEW", 1.0)
+    monkeypatch.setattr(rosters, "LATE", 1e9)
+    monkeypatch.setattr(rosters, "UNWRITTEN", 1)
+    Rosters(rows, tmp_path).of(1)
+    CHANGES["a tariff"](rows)  # of the other shard, which notes two meters
+    asked = reads(monkeypatch)
+    written = (tmp_path / "1.parquet").read_bytes()
+    Rosters(rows, tmp_path).of(1)
+    assert (tmp_path / "1.parquet").read_bytes() != written
+    assert asked == []
 
 
 def test_where_much_has_changed_all_is_read(rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

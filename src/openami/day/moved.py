@@ -38,7 +38,14 @@ class Moved:
         return found
 
     def _places(self, roll: Roll) -> Int64:
-        return np.asarray(pc.fill_null(pc.index_in(self.account, roll.numbers), -1).to_numpy(), np.int64)
+        """int64 [transfer]: where each one's account stands in the roll, -1 = not there. The few are hashed, and the many looked up."""
+        if not len(self.account):
+            return np.zeros(0, np.int64)
+        moved = self.account.dictionary_encode()
+        known = pc.index_in(roll.numbers, moved.dictionary)
+        found = np.full(len(moved.dictionary), -1, np.int64)
+        found[known.drop_null().to_numpy()] = np.flatnonzero(known.is_valid().to_numpy(zero_copy_only=False))
+        return np.asarray(found[moved.indices.to_numpy()], np.int64)
 
 
 def moved_on(site: Site, day: date) -> Moved:

@@ -4,7 +4,8 @@
 
 What always holds: a roster says what SQL says. What triggers note as changed after the file was made is read again before the roster is used; where
 that cannot be told (too much has changed since, or the database was put back to an earlier day and went on from there), all of it is. A file is
-replaced whole, synced first; it is derived, so one that cannot be read or written is done without.
+replaced whole, synced first, once reading again what it lacks costs about as much; it is derived, so one that cannot be read or written is done
+without.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -26,7 +27,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from ..errors import DataError
-from ..readings import Int32
+from ..readings import Int32, Int64
 from ..registry import CODED, EPOCH, NEVER, ROSTER, Nodes, Roster
 from .blocks import read_rows, write_rows
 from .rows import Rows, account, feeder, meter, registry_change, transformer, usage_point
@@ -36,8 +37,10 @@ log = logging.getLogger("openami.registry")
 KNOWS = b"knows"
 FEW = 0.05
 """Where more than such a part of a shard's meters has changed, all are read: one by one would cost as much."""
-UNWRITTEN = 10_000
-"""A file that lacks nothing of its own shard is written again after so many changes elsewhere, before they are forgotten."""
+LATE = 0.005
+"""Where more than such a part has, the file is written again; below it every reader asks SQL for those few."""
+UNWRITTEN = 25_000
+"""After so many changes, wherever they were, a file is written again before they are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,21 @@ class Change:
     mark: str
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The meters about which something was changed between two changes: all of them, and those of each shard that has some now."""
+
+    serials: pa.Array
+    now: Mapping[int, list[str]]
+
+
 class Rosters:
     """The rosters of a deployment, of one moment of its registry or a later one. `folder`: where they are kept. May be asked by several threads."""
 
     def __init__(self, rows: Rows, folder: Path) -> None:
         self._rows, self._folder, self._lock = rows, folder, threading.Lock()
         self._nodes: tuple[Change, Nodes] | None = None
+        self._changed: dict[tuple[Change, Change], Changed | None] = {}
 
     def of(self, shard: int) -> Roster:
         """The roster of a shard as SQL has it now."""
@@ -63,11 +75,10 @@ class Rosters:
             nodes = self._nodes_at(connection, newest)
             if kept is not None and kept[0] == newest:
                 return Roster(shard, kept[1], nodes)
-            changed = None if kept is None else _changed_since(connection, kept[0])
-            rows = _changed_rows(connection, shard, kept[1], changed) if kept is not None and changed is not None else None
-            if rows is None:
-                rows = _ordered(_from_sql(connection, shard))
-        if kept is None or rows is not kept[1] or newest.number - kept[0].number > UNWRITTEN:
+            changed = None if kept is None else self._changed_since(connection, kept[0], newest)
+            found = _changed_rows(connection, shard, kept[1], changed) if kept is not None and changed is not None else None
+            rows, late = found or (_ordered(_from_sql(connection, shard)), 1.0)
+        if kept is None or late > LATE or newest.number - kept[0].number > UNWRITTEN:
             self.keep(shard, newest, rows)
         return Roster(shard, rows, nodes)
 
@@ -83,6 +94,14 @@ class Rosters:
                 transformers = raw_rows(connection, sa.select(transformer.c.name, transformer.c.feeder))
                 self._nodes = newest, Nodes.of((name for (name,) in raw_rows(connection, sa.select(feeder.c.name))), transformers)
             return self._nodes[1]
+
+    def _changed_since(self, connection: sa.Connection, known: Change, newest: Change) -> Changed | None:
+        """What was changed after `known`, read once for all shards whose files know of it; None where that cannot be told."""
+        with self._lock:
+            if (known, newest) not in self._changed:
+                self._changed = {span: found for span, found in self._changed.items() if span[1] == newest}
+                self._changed[known, newest] = _changed_since(connection, known)
+            return self._changed[known, newest]
 
     def _path(self, shard: int) -> Path:
         return self._folder / f"{shard}.parquet"
@@ -125,27 +144,52 @@ def newest_change(connection: sa.Connection) -> Change:
     return Change(*found)
 
 
-def _changed_since(connection: sa.Connection, known: Change) -> list[str] | None:
-    """The meters about which something was changed after `known`; None where that cannot be told."""
+def _changed_since(connection: sa.Connection, known: Change) -> Changed | None:
+    """What was changed after `known`; None where that cannot be told."""
     changes = registry_change.c
     if connection.execute(sa.select(changes.mark).where(changes.number == known.number)).scalar() != known.mark:
         return None
-    later = sa.select(changes.serial).distinct().where(changes.number > known.number, changes.serial.is_not(None))
-    return [serial for (serial,) in raw_rows(connection, later)]
+    later = sa.select(changes.serial, meter.c.shard).distinct().outerjoin(meter, meter.c.serial == changes.serial)
+    found = raw_rows(connection, later.where(changes.number > known.number, changes.serial.is_not(None)))
+    now: dict[int, list[str]] = {}
+    for serial, shard in found:
+        if shard is not None:
+            now.setdefault(shard, []).append(serial)
+    return Changed(pa.array([serial for serial, _ in found], pa.string()), now)
 
 
-def _changed_rows(connection: sa.Connection, shard: int, kept: pa.Table, changed: Collection[str]) -> pa.Table | None:
-    """`kept` with the rows of `changed` as they are now: itself where none of them is or was in the shard, None where they are too many."""
-    if len(changed) == 0:
-        return kept
-    stale = pc.is_in(kept["serial"], pa.array(changed, pa.string()))
-    gone = pc.sum(stale).as_py() or 0
-    if gone > FEW * kept.num_rows:
+def _changed_rows(connection: sa.Connection, shard: int, kept: pa.Table, changed: Changed) -> tuple[pa.Table, float] | None:
+    """`kept` with the rows of what has changed as they are now, and how large a part of it that was or is; None where it is too large."""
+    stale = np.flatnonzero(pc.is_in(kept["serial"].combine_chunks(), changed.serials).to_numpy(zero_copy_only=False))
+    if stale.size > FEW * kept.num_rows:
         return None
-    fresh = _from_sql(connection, shard, changed)
-    if not gone and not fresh.num_rows:
-        return kept
-    return _ordered(pa.concat_tables([kept.filter(pc.invert(stale)), fresh]).unify_dictionaries(), kept)
+    own = changed.now.get(shard, [])
+    if not stale.size and not own:
+        return kept, 0.0
+    fresh = _from_sql(connection, shard, own)
+    return _with(kept, stale, fresh), max(stale.size, fresh.num_rows) / max(kept.num_rows, 1)
+
+
+def _with(kept: pa.Table, stale: Int64, fresh: pa.Table) -> pa.Table:
+    """`kept` with the rows `fresh` in place of its rows `stale`. Where those have the same meters and accounts, a column that is the same stays."""
+    before = kept.take(pa.array(stale))
+    if not all(before[name].equals(fresh[name]) for name in ("index", "serial", "account")):
+        there = np.ones(kept.num_rows, np.bool_)
+        there[stale] = False
+        return _ordered(pa.concat_tables([kept.filter(pa.array(there)), fresh]).unify_dictionaries(), kept)
+    order = np.arange(kept.num_rows)
+    order[stale] = kept.num_rows + np.arange(stale.size)
+    rows = kept
+    for at, name in enumerate(ROSTER.names):
+        if name != "by_account" and not _plain(before[name]).equals(_plain(fresh[name])):
+            both = pa.chunked_array([*kept[name].chunks, *fresh[name].chunks]).unify_dictionaries().combine_chunks()
+            rows = rows.set_column(at, ROSTER.field(name), both.take(pa.array(order)))
+    return rows
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """What a column says, coded or not."""
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
 def _ordered(rows: pa.Table, before: pa.Table | None = None) -> pa.Table:
@@ -165,9 +209,11 @@ def _from_sql(connection: sa.Connection, shard: int, serials: Iterable[str] | No
     m, p, a = meter.c, usage_point.c, account.c
     place = (p.name, p.kind, p.feeder, p.transformer, p.connected_load_w, p.since, p.until)
     query = sa.select(m.index, m.serial, *place, a.number, a.tariff, a.payment_mode, a.since, a.mode_since, a.opening_paise)
-    query = query.outerjoin(usage_point, p.meter == m.serial).outerjoin(account, a.usage_point == p.name).where(m.shard == shard)
-    if serials is not None:
-        query = query.where(among(connection, m.serial, serials))
+    query = query.outerjoin(usage_point, p.meter == m.serial).outerjoin(account, a.usage_point == p.name)
+    if serials is None:
+        query = query.where(m.shard == shard)
+    else:  # a sum keeps SQLite from walking through the whole shard for a few of its meters
+        query = query.where(m.shard + 0 == shard, among(connection, m.serial, serials))
     found = raw_rows(connection, query.order_by(m.index, p.since, p.name, a.number))
     (index, serial, point, kind, on, under, load_w, since, until, number, tariff, mode, begun, mode_since, opening_paise) = (
         zip(*found, strict=True) if found else ((),) * 15
