@@ -14,7 +14,7 @@ from openami.day.terms import tell_terms
 from openami.day.why import why
 from openami.errors import InputError, RequestError
 from openami.registry import PaymentMode
-from openami.store.terms import Change, TermBook, Terms
+from openami.store.terms import Change, Terms
 
 from .homes import Home, even, number, read, site_of, told
 
@@ -35,7 +35,7 @@ def site_at(root: Path) -> Site:
 
 
 def tell(site: Site, k: int, since: date, tariff: str | None = None, contract_va: int | None = None) -> int:
-    return TermBook(site.rows.database).tell([Change(number(k), since, tariff, contract_va)], 1_764_000_000, "asha", "order 7")
+    return site.terms.tell([Change(number(k), since, tariff, contract_va)], 1_764_000_000, "asha", "order 7")
 
 
 def lines(site: Site, day: date, k: int) -> dict[str, int]:
@@ -100,13 +100,13 @@ def test_what_is_told_again_is_not_new_and_nothing_is_told_of_nobody(tmp_path: P
         (Change(number(0), THIRD, None, 0), "a contract demand of 0 VA"),
     ):
         with pytest.raises(RequestError, match=message):
-            TermBook(site.rows.database).tell([Change(number(1), THIRD, "BR-DS2"), change], 0, "asha", "order")
-    assert number(1) not in TermBook(site.rows.database).on(THIRD), "all or none"
+            site.terms.tell([Change(number(1), THIRD, "BR-DS2"), change], 0, "asha", "order")
+    assert number(1) not in site.terms.on(THIRD), "all or none"
 
 
 def test_terms_on_a_day_are_the_newest_word(tmp_path: Path) -> None:
     site = site_at(tmp_path)
-    book = TermBook(site.rows.database)
+    book = site.terms
     tell(site, HOME, DAYS[1], contract_va=5_000)
     tell(site, HOME, DAYS[3], tariff="BR-DS2")
     tell(site, HOME, DAYS[1], contract_va=6_000)
@@ -119,7 +119,7 @@ def test_terms_on_a_day_are_the_newest_word(tmp_path: Path) -> None:
 def test_a_word_that_was_taken_back_splits_no_month(tmp_path: Path) -> None:
     site = site_at(tmp_path)
     assert [tell(site, HOME, THIRD, tariff="BR-DS2"), tell(site, HOME, THIRD, tariff="KL-LT1A")] == [1, 1]
-    assert [TermBook(site.rows.database).on(day)[number(HOME)] for day in DAYS] == [Terms("KL-LT1A", None, None)] * len(DAYS)
+    assert [site.terms.on(day)[number(HOME)] for day in DAYS] == [Terms("KL-LT1A", None, None)] * len(DAYS)
     close_all(site)
     assert lines(site, DAYS[3], HOME) == lines(site, DAYS[3], STEADY)
 
@@ -144,5 +144,5 @@ def test_banked_units_are_not_lost_without_a_word(tmp_path: Path) -> None:
     change = Change(number(0), THIRD, "BR-DS2")
     with pytest.raises(InputError, match=r"kWh banked under OD-DOM at the end of 2025-12-02 .* --bank-settled"):
         tell_terms(site, [change], "asha", "moved", NOW_S)
-    assert TermBook(site.rows.database).history(number(0)) == []
+    assert site.terms.history(number(0)) == []
     assert tell_terms(site, [change], "asha", "moved; paid as C-9", NOW_S, bank_settled=True)[0] == 1

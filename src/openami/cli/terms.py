@@ -31,10 +31,8 @@ def show(
     account: Annotated[str, typer.Argument(help="The account's number.")], data: DataOption = DEMO_FOLDER, as_json: JsonOption = False
 ) -> None:
     """What was told of an account, by day. Without a word it has the registry's tariff, and its sanctioned load as contract demand."""
-    from ..store.terms import TermBook
-
     site = site_at(data)
-    for row in TermBook(site.rows.database).history(account):
+    for row in site.terms.history(account):
         if as_json:
             print(json.dumps(dict(row._mapping), default=str, ensure_ascii=False))
             continue

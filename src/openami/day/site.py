@@ -28,9 +28,11 @@ class Site:
     rows: Rows
     lake: Lake
     rosters: Rosters = field(init=False)
+    terms: TermBook = field(init=False)
 
     def __post_init__(self) -> None:
         self.rosters = Rosters(self.rows, self.folder.rosters)
+        self.terms = TermBook(self.rows.database)
 
     @staticmethod
     def open(folder: Folder) -> Site:
@@ -52,7 +54,7 @@ class Site:
         roster = self.rosters.of(shard)
         index = roster.index_on(day)
         roll = make_roll(roster.accounts_on(day, self.rows.modes_on), index)
-        return index, with_terms(roll, TermBook(self.rows.database).on(day))
+        return index, with_terms(roll, self.terms.on(day))
 
     def index_of(self, shard: int, day: date) -> ShardIndex:
         """The meters of a shard on a day."""

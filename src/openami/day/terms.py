@@ -17,7 +17,7 @@ from ..billing.tariff import load_tariffs
 from ..errors import InputError
 from ..money import rupees
 from ..store.audit import AuditTrail, Entry
-from ..store.terms import Change, TermBook
+from ..store.terms import Change
 from .books import shards_of
 from .close import close
 from .closes import is_closed
@@ -39,7 +39,7 @@ def tell_terms(site: Site, changes: Sequence[Change], who: str, why: str, now_s:
             load_tariffs().on(change.tariff, change.since)  # names what is not known then
             if not bank_settled:
                 _refuse_banked(site, change, change.tariff)
-    told = TermBook(site.rows.database).tell(changes, now_s, who, why)
+    told = site.terms.tell(changes, now_s, who, why)
     trail = AuditTrail(site.rows)
     for change in changes:
         said = f"from {change.since}: {change.tariff or '-'}, {change.contract_va or '-'} VA: {why}"
@@ -52,7 +52,7 @@ def _tariff_on(site: Site, number: str, day: date) -> str | None:
     own = site.rows.account(number)
     if own is None or own.since > day:
         return None
-    terms = TermBook(site.rows.database).on(day, number).get(number)
+    terms = site.terms.of(number, day)
     return terms.tariff if terms is not None and terms.tariff is not None else own.tariff
 
 

@@ -19,7 +19,7 @@ from ..billing.tariff import Tariff, load_tariffs
 from ..errors import InputError
 from ..registry import Account, PaymentMode
 from ..store.rows import meter, usage_point
-from ..store.terms import TermBook, Terms
+from ..store.terms import Terms
 from .charge import PAISE, TO_DATE
 from .metered import Intervals, estimated_wh, intervals_of
 from .quantities import BANK, CONTRACT, DEMAND, EXPORT, EXPORT_SEGMENT, TO_DATE_WH, WH
@@ -70,7 +70,7 @@ class Told:
             tariff = load_tariffs().on(usage["tariff"], day)
             intervals = intervals_of(site, tariff.channel, day, shard, column)
             posted = (tuple(_posted(site, number, shard, day, same)) for same in (False, True))
-            terms = TermBook(site.rows.database).on(day, number).get(number, Terms(None, None, None))
+            terms = site.terms.of(number, day) or Terms(None, None, None)
             return Told(account, day, serial, shard, column, load_w, tariff, statement, lines, terms, usage, intervals, *posted)
         return None
 

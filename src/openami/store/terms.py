@@ -6,7 +6,7 @@ last one that was told; what was never told is the tariff of that row since the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import groupby
@@ -63,6 +63,7 @@ class TermBook:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._kept: tuple[int | None, date, Mapping[str, Terms]] = (None, date.min, {})
 
     def tell(self, changes: Iterable[Change], told_s: int, who: str, why: str) -> int:
         """All or none; gives how many were new (the same told again is not). RequestError by name where there is no such account, it begins later,
@@ -87,10 +88,19 @@ class TermBook:
                 told += 1
         return told
 
-    def on(self, day: date, number: str | None = None) -> dict[str, Terms]:
-        """account -> its terms on a local day, of those of whom anything was told. number: only this one."""
+    def on(self, day: date) -> Mapping[str, Terms]:
+        """account -> its terms on a local day, of those of whom anything was told; kept for the next shard of the day until a word is added."""
         with self._database.begin() as connection:
-            return _on(_rows(connection, sa.true() if number is None else account_term.c.account == number), day)
+            newest = connection.scalar(sa.select(sa.func.max(account_term.c.id)))
+            kept = self._kept
+            if kept[:2] != (newest, day):
+                kept = self._kept = newest, day, _on(_rows(connection, sa.true()), day)
+            return kept[2]
+
+    def of(self, number: str, day: date) -> Terms | None:
+        """An account's terms on a local day; None where nothing was told of it."""
+        with self._database.begin() as connection:
+            return _on(_rows(connection, account_term.c.account == number), day).get(number)
 
     def history(self, number: str) -> list[Any]:
         """What was told of an account, by day: since, tariff, contract_va, told_s, who, why. RequestError where there is no such account."""
