@@ -22,7 +22,7 @@ from openami.web.charts_wide import MAP_HEIGHT, MAP_WIDTH, Area, _squares, tree_
 from openami.web.closed_days import read_day
 from openami.web.control_room.names import ACTIONS
 from openami.web.control_room.saved import ours
-from openami.web.control_room.standing import Kept
+from openami.web.control_room.standing import Kept, reckon_now
 
 PAGES = ["", "/network", "/meters", "/orders", "/events", "/exceptions", "/losses", "/suspects", "/mapping", "/outages", "/complaints"]
 
@@ -335,3 +335,16 @@ def test_the_wall_says_that_its_days_are_past_and_not_when_they_are_not(house, o
     assert said in operator.get("/room?lang=en").text
     monkeypatch.setattr("openami.web.control_room.routes.BEHIND", timedelta(days=100_000))
     assert said not in operator.get("/room?lang=en").text
+
+
+def test_a_divisions_wall_counts_its_own_orders_and_is_silent_about_frames(house):
+    """What is the whole deployment's alone is left out, never told as nothing."""
+    own, whole = (
+        reckon_now(house.site, reach, house.gate.now_s) for reach in (Reach(feeders=frozenset({house.own["feeder"]})), Reach(True))
+    )
+    asked = house.gate.lookup.orders(Reach(feeders=frozenset({house.own["feeder"]})), None, 500)
+    assert 0 < sum(own.orders.values()) == len(asked) < sum(whole.orders.values())
+    page = house.browser("operator-own").get("/room?lang=en").text
+    assert "In quarantine" not in page
+    assert "Of the whole deployment" in page
+    assert "In quarantine" in house.browser("operator").get("/room?lang=en").text

@@ -122,9 +122,12 @@ def reckon_now(site: Site, reach: Reach, now_s: int) -> NowStanding:
             .order_by(contact.c.heard_s)
             .limit(LISTED)
         ).all()
-        stuck = count(
-            sa.select(sa.func.count()).select_from(meter_order).where(meter_order.c.state.in_(UNSETTLED), meter_order.c.problem != "")
-        )
+        at_order = sa.and_(usage_point.c.meter == meter_order.c.meter, usage_point.c.until.is_(None))
+        asked = meter_order if whole else meter_order.join(usage_point, at_order)
+        by_state = sa.select(meter_order.c.state, sa.func.count()).select_from(asked).where(here).group_by(meter_order.c.state)
+        orders = {str(state): int(number) for state, number in connection.execute(by_state.order_by(meter_order.c.state))}
+        waits = (meter_order.c.state.in_(UNSETTLED), meter_order.c.problem != "")
+        stuck = count(sa.select(sa.func.count()).select_from(asked).where(here, *waits))
     book, note = OrderBook(site.rows), Heard(site.rows)
     refused, frames = _frames(site)
     return NowStanding(
@@ -135,7 +138,7 @@ def reckon_now(site: Site, reach: Reach, now_s: int) -> NowStanding:
         silent if heard else None,
         meters - heard if heard else None,
         tuple(Quiet(*row) for row in rows),
-        book.counts(),
+        orders,
         stuck,
         refused if reach.everything else {},
         frames,
