@@ -25,7 +25,7 @@ from deltalake import DeltaTable
 from .errors import InputError
 from .readings import CHANNEL_BY_NAME, MISSING, Calendar, Channel, Int32, Int64, UInt32
 from .registry import Meter
-from .store.blocks import SLOT, BlockFile
+from .store.blocks import MARKS, SLOT, BlockFile
 from .store.deployment import Folder
 from .store.history import History
 from .store.lake import Lake, dense_quality
@@ -237,7 +237,7 @@ class Data:
                     continue
                 there = index < meters
                 values = file.values(found.channel.name)
-                quality = dense_quality(self.lake.read(f"{table}_quality", day, shard), found.channel.name, values.shape)
+                quality = dense_quality(self.lake.read(f"{table}_quality", day, shard, needed=MARKS), found.channel.name, values.shape)
                 rows = np.arange(edges[k], edges[k + 1])[:, None]
                 found.values[rows, column[there]] = values[: len(rows), index[there]]
                 found.quality[rows, column[there]] = quality[: len(rows), index[there]]

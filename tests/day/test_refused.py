@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from openami.day import Site, close_all, collect
@@ -84,6 +88,52 @@ def test_a_damaged_file_is_named_and_nothing_of_the_day_is_seen(
     path.write_bytes(whole)
     close_all(site, days=[SECOND])
     assert everything(site, FIRST, SECOND) == expected
+
+
+def cast(name: str, kind: pa.DataType) -> Callable[[pa.Table], pa.Table]:
+    return lambda rows: rows.set_column(rows.schema.get_field_index(name), name, rows[name].cast(kind))
+
+
+def without(name: str) -> Callable[[pa.Table], pa.Table]:
+    return lambda rows: rows.drop_columns([name])
+
+
+def renamed(name: str, other: str) -> Callable[[pa.Table], pa.Table]:
+    return lambda rows: rows.rename_columns([other if own == name else own for own in rows.column_names])
+
+
+OTHERWISE: dict[str, tuple[str, date, Callable[[pa.Table], pa.Table]]] = {
+    "slots of twice the size": ("raw", SECOND, cast("s03", pa.int64())),
+    "slots as fractions": ("raw", SECOND, cast("s03", pa.float32())),
+    "a slot under another name": ("raw", SECOND, renamed("s03", "s97")),
+    "a slot less": ("raw", SECOND, without("s03")),
+    "the last slot less": ("raw", SECOND, without("s95")),
+    "a meter less": ("raw", SECOND, lambda rows: rows.slice(0, rows.num_rows - 1)),
+    "no meter": ("raw", SECOND, lambda rows: rows.slice(0, 0)),
+    "marks without bits": ("raw_quality", SECOND, without("quality")),
+    "marks under another name": ("raw_quality", SECOND, renamed("slot", "interval")),
+    "like days with a slot less": ("validated", FIRST, without("s03")),
+    "no balance to go on from": ("statements", FIRST, without("closing_paise")),
+    "balances as fractions": ("statements", FIRST, cast("closing_paise", pa.float64())),
+    "balances under another name": ("statements", FIRST, renamed("closing_paise", "closing_rupees")),
+    "nothing of estimates": ("statements", FIRST, without("uncertain_to_date")),
+    "usage of no tariff": ("usage", FIRST, without("tariff")),
+}
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+def test_a_file_of_another_schema_is_refused_and_nothing_of_the_day_is_seen(site: Site, case: str) -> None:
+    """Its bytes are whole, its numbers would be others."""
+    table, day, change = OTHERWISE[case]
+    path = site.lake.files(table, day)[0][0]
+    rows = change(pq.ParquetFile(path).read())
+    channels = pc.unique(rows["channel"]).to_pylist() if "channel" in rows.column_names else []
+    with pq.ParquetWriter(path, rows.schema) as file:
+        for part in [rows.filter(pc.equal(rows["channel"], one)) for one in channels] or [rows]:
+            file.write_table(part)
+    with pytest.raises(DataError, match=table):
+        close_all(site, days=[SECOND])
+    assert not any(site.lake.has(one, SECOND, 0) for one in (*TABLES, "closes"))
 
 
 def test_a_full_disk_is_named_and_the_day_before_stays(

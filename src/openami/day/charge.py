@@ -59,7 +59,7 @@ def charge_day(site: Site, roll: Roll, validated: dict[str, DayBlock], counted: 
     day, shard = energy.day, energy.shard
     doubt = doubt_of(roll, energy, counted)
     money = reckon(site, roll, validated, doubt.held)
-    before = Before.of(site.lake, "statements", day - timedelta(days=1), shard, roll, CARRIED)
+    before = Before.of(site.lake, "statements", day - timedelta(days=1), shard, roll, CARRIED, CARRIED)
     statements = _statements(site, roll, day, shard, money, before, moved)
     columns = {
         "wh": pa.array(doubt.wh),
@@ -141,7 +141,7 @@ def reckon(site: Site, roll: Roll, validated: dict[str, DayBlock], held: Bool) -
         for name, start, until, at in roll.groups(lambda name: segment(book, name, day).first)
     ]
     columns = ["meter", "tariff", *dict.fromkeys(name for _, part in groups for name in carried(part.tariff))]
-    before = Before.of(site.lake, "usage", day - timedelta(days=1), energy.shard, roll, columns)
+    before = Before.of(site.lake, "usage", day - timedelta(days=1), energy.shard, roll, columns, columns[:2])
     money = Money.none(len(roll))
     for at, part in groups:
         own = slice(None) if at.size == len(roll) else at

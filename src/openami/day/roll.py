@@ -17,8 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..errors import DataError
 from ..readings import Bool, Int32, Int64
 from ..registry import EPOCH, NEVER, Accounts, ShardIndex
+from ..store.blocks import WAY_OUT
 from ..store.lake import Lake
 from ..store.terms import Terms
 
@@ -121,17 +123,19 @@ class Before:
         self._at = np.arange(self._count) if self._same else pc.fill_null(pc.index_in(numbers, known), -1).to_numpy().astype(np.int64)
 
     @staticmethod
-    def of(lake: Lake, table: str, day: date, shard: int, roll: Roll, columns: Sequence[str]) -> Before:
+    def of(lake: Lake, table: str, day: date, shard: int, roll: Roll, columns: Sequence[str], needed: Sequence[str] = ()) -> Before:
         """Columns of a table of `day`, none of whose rows is known where the table does not have that day. The names of the accounts are read
-        only where the roll has changed since; a table without them follows the statements of its day."""
+        only where the roll has changed since; a table without them follows the statements of its day. DataError where one of `needed` is lacking."""
         if not lake.has(table, day, shard):
             return Before(roll.numbers, None)
-        rows = lake.read(table, day, shard, columns=columns, coded=[name for name in columns if name == "tariff"])
+        rows = lake.read(table, day, shard, columns=columns, coded=[name for name in columns if name == "tariff"], needed=needed)
         if rows.num_columns and (rows.schema.metadata or {}).get(MARK) == roll.mark:
             return Before(roll.numbers, rows)
         names = lake.read(table, day, shard, columns=["account"])
         if not names.num_columns:
             names = lake.read("statements", day, shard, columns=["account"])
+        if not names.num_columns:
+            raise DataError(f"statements of {day} (shard {shard}) do not name their accounts; {WAY_OUT}")
         return Before(roll.numbers, rows.append_column("account", names["account"]))
 
     @property

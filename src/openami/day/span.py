@@ -14,6 +14,7 @@ import numpy as np
 
 from ..readings import CURRENT_A, ESTIMATED_BITS, EXPORT_WH, IMPORT_VAH, IMPORT_WH, MISSING, MISSING64, VOLTAGE_V, Int32, Int64, Quality
 from ..registry import ShardIndex
+from ..store.blocks import MARKS
 from ..store.lake import dense_quality
 from .site import Site
 
@@ -61,7 +62,7 @@ def spans(site: Site, last: date, shard: int, span_days: int, only: str | None =
         columns = np.flatnonzero(np.isin(index.feeder, feeders))
         grids: dict[str, Int32] = {}
         for k, day in enumerate(days):
-            marks = site.lake.read("validated_quality", day, shard)
+            marks = site.lake.read("validated_quality", day, shard, needed=MARKS)
             for channel in CHANNELS:
                 values = site.lake.read_values("validated", day, shard, channel.name)
                 if values is None:

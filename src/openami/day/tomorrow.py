@@ -16,6 +16,7 @@ from ..losses.contest import choose
 from ..losses.forecast import MEMORY_DAYS, WEEK
 from ..losses.network import Float64
 from ..readings import ESTIMATED_BITS, IMPORT_WH, MISSING
+from ..store.blocks import MARKS
 from ..store.lake import dense_quality
 from .site import Site
 
@@ -71,7 +72,7 @@ def _history(site: Site, last: date, shard: int, columns: np.ndarray, per_day: i
         values = site.lake.read_values("validated", day, shard, IMPORT_WH.name)
         if values is None:
             continue
-        quality = dense_quality(site.lake.read("validated_quality", day, shard), IMPORT_WH.name, values.shape)
+        quality = dense_quality(site.lake.read("validated_quality", day, shard, needed=MARKS), IMPORT_WH.name, values.shape)
         there = columns < values.shape[1]
         some = values[:, columns[there]]
         grid[k][:, there] = np.where((some != MISSING) & ((quality[:, columns[there]] & ESTIMATED_BITS) == 0), some, np.nan)

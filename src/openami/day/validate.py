@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from ..errors import DataError
 from ..readings import CHANNEL_BY_NAME, ESTIMATED_BITS, MISSING, VOLTAGE_V, Bool, DayBlock, Int32, Int64, Quality, UInt32
 from ..registry import ShardIndex
-from ..store.blocks import BlockFile
+from ..store.blocks import MARKS, WAY_OUT, BlockFile
 from ..vee import MeterLimits, load_rules, meter_limits
 from ..vee import run as vee_run
 from ..vee.rules import Row
@@ -69,8 +69,10 @@ def _raw(site: Site, day: date, shard: int, buffers: Buffers) -> tuple[dict[str,
     found = {}
     for file in map(BlockFile, paths):
         for name in file.channels:
-            found[name] = file.values(name, partial(buffers.int32, f"raw {name}"))
-    return found, site.lake.read("raw_quality", day, shard)
+            found[name] = values = file.values(name, partial(buffers.int32, f"raw {name}"))
+            if values.shape != (shape := (site.calendar.slots(day), next(iter(found.values())).shape[1])):
+                raise DataError(f"{file.path} has {name} of {values.shape} slots x meters where {shape} are due; {WAY_OUT}")
+    return found, site.lake.read("raw_quality", day, shard, needed=MARKS)
 
 
 def _conflict(marks: pa.Table, channel: str, shape: tuple[int, int]) -> Bool | None:
@@ -106,7 +108,7 @@ def like_day(site: Site, day: date, index: ShardIndex, channel: str, count: int,
         for file in map(BlockFile, files.get((earlier, shard), [])):
             if file.meters(channel):
                 values = file.values(channel, partial(buffers.int32, f"before {back}"))
-                _forget_estimates(values, site.lake.read("validated_quality", earlier, shard), channel)
+                _forget_estimates(values, site.lake.read("validated_quality", earlier, shard, needed=MARKS), channel)
                 found.append(_by_the_clock(site, values, earlier, day, index.meters))
     return mean_of_days(found, found[0]) if found else None
 

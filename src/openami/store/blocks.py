@@ -32,7 +32,10 @@ from .places import opened, parquet_file
 PAGE_ROWS = 131_072
 RISING = ("meter", "slot")
 """Columns of row numbers, which rise from row to row."""
+MARKS = ("channel", "meter", "slot", "quality")
+"""The columns of values that are not plain valid."""
 SLOT = re.compile(r"s\d\d+")
+WAY_OUT = "another version or program wrote it: restore the file, or write that day again"
 
 
 def slot_names(slots: int) -> list[str]:
@@ -112,10 +115,25 @@ def read_rows(path: str | Path, columns: Sequence[str] | None = None, coded: Seq
             own = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
             rows = file.read(own, use_threads=False)
             return pa.Table.from_arrays(rows.columns, schema=_nullable(rows.schema, [True] * rows.num_columns))
+    except KeyError as error:  # Arrow's word for one of `coded` that is not there
+        raise DataError(f"{path} has no column {error.args[0].decode()}; {WAY_OUT}") from None
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{path} cannot be read ({' '.join(str(error).split())[:200]}); close that day again or restore the file"
         ) from error
+
+
+def need_columns(path: str, found: pa.Schema, known: Mapping[str, pa.DataType], needed: Sequence[str]) -> None:
+    """DataError where a file has a column that its table does not know, or as another type, or lacks one of `needed`: any other that it lacks is
+    younger than the file."""
+    if lacking := [name for name in needed if name not in found.names]:
+        raise DataError(f"{path} has no column {', '.join(lacking)}; {WAY_OUT}")
+    for field in found:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if field.name not in known:
+            raise DataError(f"{path} has a column {field.name!r}, which its table does not know; {WAY_OUT}")
+        if kind != known[field.name] and not (pa.types.is_nested(kind) or pa.types.is_temporal(kind)):
+            raise DataError(f"{path} has {field.name} as {kind}, which its table has as {known[field.name]}; {WAY_OUT}")
 
 
 def marks_of(path: str | Path, channel: str, meter: int) -> pa.Table:
@@ -125,7 +143,7 @@ def marks_of(path: str | Path, channel: str, meter: int) -> pa.Table:
     try:
         with parquet_file(opened(path)) as file:
             groups = [group for group in range(file.num_row_groups) if _may_hold(file.metadata.row_group(group), wanted)]
-            rows = file.read_row_groups(groups, ["channel", "meter", "slot", "quality"], use_threads=False)
+            rows = file.read_row_groups(groups, MARKS, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise DataError(
             f"{path} cannot be read ({' '.join(str(error).split())[:200]}); close that day again or restore the file"
@@ -212,6 +230,7 @@ class BlockFile:
         self.slots = sorted((n for n in names if SLOT.fullmatch(n)), key=lambda n: int(n[1:]))
         if "channel" not in names or "meter" not in names or not self.slots:
             raise DataError(f"{path} is no file of day blocks (columns {', '.join(names[:4])} ...); name the table raw or validated")
+        self._need_our_columns()
         self._channel = [self._channel_of(group) for group in range(self._file.num_row_groups)]
 
     @property
@@ -262,6 +281,16 @@ class BlockFile:
                     _put(rows[name], row)
             first += self._rows(group)
         return block
+
+    def _need_our_columns(self) -> None:
+        """DataError where a slot is lacking, or a number is not what we would read it as: another version or program wrote the file."""
+        schema = self._file.schema_arrow
+        if self.slots != slot_names(len(self.slots)):
+            lacking = next(name for name in slot_names(len(self.slots)) if name not in self.slots)
+            raise DataError(f"{self.path} has {len(self.slots)} slots and {lacking} is not among them; {WAY_OUT}")
+        for name in ("meter", *self.slots):
+            if (kind := schema.field(name).type) != pa.int32():
+                raise DataError(f"{self.path} has {name} as {kind}, which day blocks have as int32; {WAY_OUT}")
 
     def _rows(self, group: int) -> int:
         return int(self._file.metadata.row_group(group).num_rows)

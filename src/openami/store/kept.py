@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..errors import DataError
 from ..readings import Int64
-from .blocks import read_rows
+from .blocks import WAY_OUT, read_rows
 
 KEPT_BYTES = 2**30
 """A week's statements, and a day's charges and notices, of a million accounts are some 0.6 GB of columns."""
@@ -95,7 +96,10 @@ class KeptRows:
             if name in self._keys:
                 self._keys.move_to_end(name)
                 return self._keys[name]
-        found = _Keys.of(read_rows(path, [key])[key])
+        rows = read_rows(path, [key])
+        if not rows.num_columns:
+            raise DataError(f"{path} has no column {key}; {WAY_OUT}")
+        found = _Keys.of(rows[key])
         with self._lock:
             self._keys[name] = found
             while len(self._keys) > ORDERS_KEPT:

@@ -40,7 +40,19 @@ from deltalake.transaction import AddAction
 
 from ..errors import DataError, RequestError, StorageError
 from ..readings import CHANNEL_BY_NAME, DayBlock, Int32, UInt32
-from .blocks import BlockFile, blocks_to_table, marks_of, plain_schema, quality_to_table, read_rows, slot_names, write_rows
+from .blocks import (
+    MARKS,
+    WAY_OUT,
+    BlockFile,
+    blocks_to_table,
+    marks_of,
+    need_columns,
+    plain_schema,
+    quality_to_table,
+    read_rows,
+    slot_names,
+    write_rows,
+)
 from .kept import KeptRows
 from .places import Local, LogState, Place, State, place_at
 from .slots import slot_schema, write_slots
@@ -60,9 +72,10 @@ PROPERTIES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Contents:
-    """One version of a table: its files by (day, shard), and by shard of each day, days in order."""
+    """One version of a table: the types of its columns, its files by (day, shard), and by shard of each day, days in order."""
 
     version: int
+    types: dict[str, pa.DataType]
     files: dict[tuple[date, int], list[str]]
     days: dict[date, dict[int, list[str]]]
 
@@ -170,7 +183,8 @@ class Lake:
             return kept[1]
         delta = self._open(table, None)
         files = self._listed(delta)
-        found = _Contents(int(delta.version()), files, {})
+        types = {field.name: field.type for field in pa.schema(delta.schema().to_arrow())}
+        found = _Contents(int(delta.version()), types, files, {})
         for day, shard in sorted(files):
             found.days.setdefault(day, {})[shard] = files[day, shard]
         if mark is not None:
@@ -204,13 +218,16 @@ class Lake:
         version: int | None = None,
         columns: Sequence[str] | None = None,
         coded: Sequence[str] = (),
+        needed: Sequence[str] = (),
     ) -> pa.Table:
         """The rows of (day, shard), without the partition columns, or only `columns` of them, `coded` ones as dictionaries; DataError where there
-        are none."""
+        are none, or a file has other columns than the table says or lacks one of `needed`."""
         files = self.all_files(table, version).get((day, shard), [])
         if not files:
             raise DataError(f"{table} has no {day} of shard {shard}; close that day first, or ask for another")
         parts = [read_rows(path, columns, coded) for path in files]
+        for path, part in zip(files, parts, strict=True):
+            need_columns(path, part.schema, self._contents(table).types, needed)
         return parts[0] if len(parts) == 1 else pa.concat_tables(parts, promote_options="default")
 
     def row(
@@ -282,7 +299,7 @@ class Lake:
         files = self.files(table, day).get(shard, [])
         if not files:
             raise DataError(f"{table} has no {day} of shard {shard}; close that day first, or ask for another")
-        sparse = self.read(f"{table}_quality", day, shard)
+        sparse = self.read(f"{table}_quality", day, shard, needed=MARKS)
         blocks = {}
         for path in files:
             file = BlockFile(path)
@@ -329,10 +346,14 @@ class Lake:
 
 
 def dense_quality(sparse: pa.Table, channel: str, shape: tuple[int, int]) -> UInt32:
-    """Sparse quality rows of a (day, shard) as uint32 [slot, meter] of one channel, 0 where there is no row."""
+    """Sparse quality rows of a (day, shard) as uint32 [slot, meter] of one channel, 0 where there is no row. DataError where a row is of no slot or
+    meter of these."""
     quality = np.zeros(shape, np.uint32)
     marks = sparse.filter(pc.equal(sparse["channel"], channel))
-    quality[marks["slot"].to_numpy(), marks["meter"].to_numpy()] = marks["quality"].to_numpy().astype(np.uint32)
+    slot, meter = marks["slot"].to_numpy(), marks["meter"].to_numpy()
+    if marks.num_rows and not (0 <= slot.min() <= slot.max() < shape[0] and 0 <= meter.min() <= meter.max() < shape[1]):
+        raise DataError(f"quality rows of {channel} name slots or meters beyond the {shape[0]} x {shape[1]} of the day; {WAY_OUT}")
+    quality[slot, meter] = marks["quality"].to_numpy().astype(np.uint32)
     return quality
 
 
