@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from datetime import date
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import InputError
 from .serving import check_port, serve_console
 from .words import DEMO_FOLDER, DataOption, a_day, app, seed_of
+
+if TYPE_CHECKING:
+    from ..day import Site
 
 
 @app.command()
@@ -61,7 +65,7 @@ def close(
     engine: Annotated[str, typer.Option(help="embedded: threads here. spark: an Apache Spark cluster.")] = "embedded",
     master: Annotated[str | None, typer.Option(help="Spark's master, as spark://host:7077; left out = this machine alone.")] = None,
 ) -> None:
-    """Close the days of a data folder: journal to raw, checked, billed, told, balanced. Safe to repeat; the head-end may go on.
+    """Close the days of a data folder that are over: journal to raw, checked, billed, told, balanced. Safe to repeat; the head-end may go on.
 
     A day that is closed stays as it was told: readings that came later are charged as adjustments on the next statement. A closed day that is
     named by --day is reckoned again in any case, for example because the registry was put right.
@@ -78,9 +82,10 @@ def close(
 
     runner = open_engine(engine, master)
     site = Site.open(Folder(data))
-    days = [a_day(one, "--day") for one in day] if day else list(site.deployment.open_days)
+    over = _over(site, time.time())
+    days = [a_day(one, "--day") for one in day] if day else over
     shards = shard or site.rows.shards()
-    _only_known(site.deployment.open_days, days, site.rows.shards(), shards)
+    _only_known(over, days, site.rows.shards(), shards)
     close_there = CloseStage(OpenFolder(data.resolve()))
     with runner, stages(quiet=False) as stage:
         causes = collect(site, stage("Decode the journal into day grids", site.journal_frames()), anew=anew)
@@ -99,10 +104,21 @@ def close(
     )
 
 
+def _over(site: Site, now_s: float) -> list[date]:
+    """The open days that are over, so that no more can happen on them; in a simulated deployment, whose days are of no calendar, all. InputError
+    where there is none."""
+    from ..operate.worker import due_days
+
+    days = list(site.deployment.open_days) if site.deployment.seed is not None else due_days(site, now_s, 0)
+    if not days:
+        raise InputError(f"the first day of this folder, {site.deployment.first_day}, is not over yet; close it then")
+    return days
+
+
 def _only_known(open_days: Sequence[date], days: Sequence[date], known: Sequence[int], shards: Sequence[int]) -> None:
     for one in days:
         if one not in open_days:
-            raise InputError(f"{one} is not an open day of this folder; those are {open_days[0]} to {open_days[-1]}")
+            raise InputError(f"{one} is not an open day of this folder that is over; those are {open_days[0]} to {open_days[-1]}")
     for number in shards:
         if number not in known:
             raise InputError(f"there is no shard {number}; there are {', '.join(map(str, known))}")
