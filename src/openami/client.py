@@ -116,6 +116,10 @@ class Client:
     def payments(self, number: str) -> Iterator[dict[str, Any]]:
         return self.each(f"/accounts/{number}/payments")
 
+    def terms(self, number: str) -> Iterator[dict[str, Any]]:
+        """What the account was told of its tariff and contract demand, the oldest first."""
+        return self.each(f"/accounts/{number}/terms")
+
     def tariffs(self, day: Day) -> list[dict[str, Any]]:
         return list(self.get("/tariffs", day=day))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import httpx
 import pytest
 
 import openami
 from openami.errors import DataError, InputError, RequestError, StorageError
 from openami.store.clients import Client as Program
+from openami.store.terms import Change
 
 from .houses import BASE, House
 
@@ -42,6 +45,15 @@ def test_a_list_goes_on_to_its_end(house: House, ami, monkeypatch: pytest.Monkey
     whole = list(ami.meters())
     monkeypatch.setattr("openami.client.PAGE", 7)
     assert list(ami.meters()) == whole
+
+
+def test_an_accounts_terms_are_told_through_time(house: House, ami, monkeypatch: pytest.MonkeyPatch) -> None:
+    number, day = house.other["account"], house.site.lake.days("validated")[-1] + timedelta(days=1)
+    assert list(ami.terms(number)) == []
+    house.site.terms.tell([Change(number, day, contract_va=7_000)], house.gate.now_s, "test", "told by the test")
+    monkeypatch.setattr("openami.client.PAGE", 1)
+    first, second = ami.terms(number)
+    assert (first["contract_va"], second["contract_va"], second["since"]) == (None, 7_000, day.isoformat())
 
 
 def test_short_lists_come_in_pages_too(house: House, ami, monkeypatch: pytest.MonkeyPatch) -> None:

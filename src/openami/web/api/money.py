@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -123,6 +123,16 @@ class Payment(Answer):
     amount_paise: int
 
 
+class Term(Answer):
+    """What an account was told from a day on; null = as before, and before the first word the registry's tariff and the sanctioned load. Of one day
+    the later word holds."""
+
+    since: date
+    tariff: str | None
+    contract_va: int | None
+    told: datetime
+
+
 class Tariff(Answer):
     """A tariff as it holds on a day."""
 
@@ -212,6 +222,17 @@ def payments(request: Request, who: SeesAccounts, number: Number, limit: Limit =
     rows = gate_of(request).lookup.transfers(number, before[0] if before else None, limit + 1)
     kept, onward = page_of(rows, limit, lambda row: (row["number"],))
     return Page(items=[Payment(**_fields(row, Payment)) for row in kept], next=onward)
+
+
+@router.get("/accounts/{number}/terms", responses=documented(404, success=NOT_MODIFIED))
+def terms(request: Request, who: SeesAccounts, number: Number, limit: Limit = 100, cursor: Cursor = None) -> Page[Term]:
+    """The account's tariff and contract demand through time, the oldest first."""
+    _own(request, who, number)
+    site, after = site_of(request), key_of(cursor, str, int)
+    rows = [row for row in site.terms.history(number) if after is None or (row.since.isoformat(), row.id) > after]
+    kept, onward = page_of(rows, limit, lambda row: (row.since.isoformat(), row.id))
+    told = [Term(since=row.since, tariff=row.tariff, contract_va=row.contract_va, told=site.calendar.local(row.told_s)) for row in kept]
+    return Page(items=told, next=onward)
 
 
 @router.get("/tariffs", responses=documented(success=NOT_MODIFIED))
