@@ -184,6 +184,18 @@ def test_the_network_folder_draws_what_the_registry_does_not_have(whole, tmp_pat
     assert after[dt].spread_wh["assessed"] > 0
 
 
+def test_an_announcement_at_no_node_is_named(whole, tmp_path):
+    site = copy_of(whole[0], tmp_path)
+    index = site.index_of(0, SECOND)
+    known = (index.feeders[0], index.transformers[0], f"{index.transformers[0]} R")
+    times = "2025-12-02T09:30+05:30,2025-12-02T13:00+05:30"
+    (site.folder.root / "announced_outages.csv").write_text(
+        "\n".join(["node,start,end", *(f"{name},{times}" for name in (*known, "T-1"))]) + "\n"
+    )
+    told = CliRunner().invoke(app, ["losses", "outages", "--data", str(site.folder.root)], catch_exceptions=False).output
+    assert [line.split(":")[1].split()[0] for line in told.splitlines() if "!" in line] == ["T-1"]
+
+
 @pytest.mark.parametrize(("rating", "share"), [("1000", True), ("-100", False)])
 def test_a_rating_of_the_folder_stands_in_place_of_the_registrys(whole, tmp_path, rating, share):
     site = copy_of(whole[0], tmp_path)

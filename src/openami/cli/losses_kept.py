@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import time
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 def shown(site: Site, order: str, span: list[date], as_json: bool) -> None:
     """Outages, suspects, places, technical or loading."""
     from ..day.found import Found
+    from ..day.outages import announced_nowhere
 
     found = Found(site.lake)
     if span[-1] not in found.days():
@@ -36,6 +36,8 @@ def shown(site: Site, order: str, span: list[date], as_json: bool) -> None:
     rows = asked[order]()
     for row in rows:
         print(json.dumps(asdict(row), default=str, ensure_ascii=False) if as_json else LINES[order](row))
+    for sentence in announced_nowhere(site) if order == "outages" else ():
+        print(json.dumps({"doubt": sentence}, ensure_ascii=False) if as_json else f"  ! {sentence}")
     if order == "outages" and not as_json:
         r = found.reliability(span[0], span[-1])
         told = (f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in (
@@ -140,21 +142,25 @@ def classes(site: Site, words: list[str]) -> None:
     """Write the accuracy classes of a file into the registry, all or none; who ran it stands in the audit trail."""
     if len(words) != 1:
         raise InputError("write the file with serial,accuracy_class: openami losses classes FILE")
+    from ..day.written import read_written
+
     path, found = Path(words[0]), dict[str, float]()
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            for number, row in enumerate(csv.DictReader(lines), start=2):
-                serial, text = (row.get("serial") or "").strip(), (row.get("accuracy_class") or "").strip()
-                try:
-                    value = float(text)
-                except ValueError:
-                    value = math.nan
-                if not serial or not 0 < value <= 10 or serial in found:
-                    why = "stands twice" if serial in found else f"{text!r} is no accuracy class"
-                    raise InputError(f"{path}, line {number}: {serial or 'no meter'}: {why}; give serial,accuracy_class as XMA0000001,0.5")
-                found[serial] = value
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as text in UTF-8 ({error}); give serial,accuracy_class") from error
+    if not path.exists():
+        raise InputError(f"there is no file {path}; write the file with serial,accuracy_class: openami losses classes FILE")
+
+    def note(row: dict[str, str]) -> None:
+        serial, text = row["serial"], row["accuracy_class"]
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not serial or not 0 < value <= 10:
+            raise ValueError(f"{serial or 'no meter'}: {text!r} is no accuracy class")
+        if serial in found:
+            raise ValueError(f"{serial}: stands twice")
+        found[serial] = value
+
+    read_written(path, note, "serial,accuracy_class as XMA0000001,0.5")
     try:
         site.rows.note_classes(found)
     except RequestError as error:

@@ -29,7 +29,7 @@ from ..store.blocks import BlockFile
 from ..store.facts import Told, tell_facts
 from ..store.heard import Heard, MeterEvent
 from ..vee.facts import FactKind
-from .network import Drawn, network_of
+from .network import FOLDER, Drawn, network_of, read_network
 from .site import Site
 from .written import read_written
 
@@ -278,6 +278,19 @@ def announced(site: Site, tree: Tree) -> list[Planned]:
     """The announced outages of the tree's nodes. InputError names the line that cannot be read; nodes of other shards are passed over."""
     place = {name: k for k, name in enumerate(tree.names)}
     return [Planned(place[node], start_s, end_s) for node, start_s, end_s in announcements(site) if node in place]
+
+
+def announced_nowhere(site: Site) -> list[str]:
+    """A sentence on each name in the announcements that is no node anywhere: a slip of the pen would make a planned outage an unplanned one."""
+    known = {f.name for f in site.rows.feeders()} | {n.name for n in read_network(site.folder.root / FOLDER).nodes}
+    for transformer in site.rows.transformers():
+        known |= {transformer.name, *(f"{transformer.name} {phase}" for phase in "RYB")}
+    names = dict.fromkeys(node for node, _, _ in announcements(site))
+    return [
+        f"{ANNOUNCED}: {name} is no feeder, transformer, phase or other node; nothing is planned there"
+        for name in names
+        if name not in known
+    ]
 
 
 def announcements(site: Site) -> list[tuple[str, int, int]]:
