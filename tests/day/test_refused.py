@@ -90,6 +90,21 @@ def test_a_damaged_file_is_named_and_nothing_of_the_day_is_seen(
     assert everything(site, FIRST, SECOND) == expected
 
 
+@pytest.mark.parametrize("left", [0, 50])
+def test_a_half_written_commit_is_named_and_put_back_nothing_is_lost(
+    site: Site, expected: dict[tuple[str, date], list[dict[str, Any]]], left: int
+) -> None:
+    commit = max((site.lake.root / "statements" / "_delta_log").glob("*.json"))
+    whole = commit.read_bytes()
+    commit.write_bytes(whole[:left])
+    with pytest.raises(DataError, match=r"statements cannot be opened .*restore its _delta_log from a backup"):
+        close_all(site, days=[SECOND])
+    assert not site.lake.has("closes", SECOND, 0)
+    commit.write_bytes(whole)
+    close_all(site, days=[SECOND])
+    assert everything(site, FIRST, SECOND) == expected
+
+
 def cast(name: str, kind: pa.DataType) -> Callable[[pa.Table], pa.Table]:
     return lambda rows: rows.set_column(rows.schema.get_field_index(name), name, rows[name].cast(kind))
 

@@ -321,6 +321,7 @@ class Lake:
 
     def _open(self, table: str, version: int | None) -> DeltaTable:
         folder = self.place.uri(table)
+        self._need_whole_commits(table)
         try:
             return DeltaTable(folder, version=version, storage_options=self.place.options)
         except TableNotFoundError:
@@ -328,9 +329,15 @@ class Lake:
         except (DeltaError, OSError) as error:
             raise DataError(f"table {folder} cannot be opened ({_short(error)}); restore its _delta_log from a backup") from error
 
+    def _need_whole_commits(self, table: str) -> None:
+        """DataError where a commit holds nothing, as after a power failure: Delta Lake would go on as if what it made visible had never been."""
+        if empty := next((name for name, size, _ in self.place.log_state(table) or () if size == 0 and COMMIT.fullmatch(name)), None):
+            raise DataError(f"table {self.place.uri(table)} cannot be opened ({empty} is empty); restore its _delta_log from a backup")
+
     def _open_or_create(self, table: str, wanted: Schema) -> DeltaTable:
         """The table, made or widened so that it has every column of `wanted` (a day of clock change has more slots than the others)."""
         folder, options = self.place.uri(table), self.place.options
+        self._need_whole_commits(table)
         if not DeltaTable.is_deltatable(folder, options):
             return DeltaTable.create(
                 folder, wanted, partition_by=list(KEYS), mode="ignore", configuration=PROPERTIES, storage_options=options
@@ -490,6 +497,7 @@ class Draft:
         )
 
 
+COMMIT = re.compile(r"\d{20}\.json")
 PLACE = re.compile(r"/day=(?P<day>[0-9-]+)/shard=(?P<shard>[0-9]+)/[^/]+$")
 
 
