@@ -234,14 +234,14 @@ class Roster:
         at[index[place]] = place
         taken = pa.array(at, mask=at < 0)
         kind, names = self._codes("kind")
-        if unknown := {names[k] for k in np.unique(kind[place]).tolist()} - {*NodeKind}:
+        if unknown := _said(kind[place], names) - {*NodeKind}:
             raise DataError(
                 f"a usage point of shard {self.shard} is a {min(unknown)!r}; what a meter measures is a {', a '.join(NodeKind)}"
             )
         kinds = {name: k for k, name in enumerate(names)}
         return ShardIndex(
             shard=self.shard,
-            serials=Names(self._column("serial").take(pa.array(meters))),
+            serials=Names(self._column("serial") if meters.size == index.size else self._column("serial").take(pa.array(meters))),
             usage_points=Names(self._column("point").take(taken).fill_null("")),
             feeders=self.nodes.feeders,
             transformers=self.nodes.transformers,
@@ -269,7 +269,7 @@ class Roster:
             )
         prepaid, mode_since = self._modes(day, at, numbers, modes_on)
         tariff, tariffs = self._codes("tariff")
-        used = sorted({tariffs[k] for k in np.unique(tariff[at]).tolist()})
+        used = sorted(_said(tariff[at], tariffs))
         code = np.array([used.index(name) if name in used else -1 for name in tariffs], np.int32)
         return Accounts(
             numbers=numbers,
@@ -287,7 +287,7 @@ class Roster:
     ) -> tuple[Bool, Int32]:
         """Who is prepaid on the day, and since when each is what it is."""
         mode, names = self._codes("mode")
-        if unknown := {names[k] for k in np.unique(mode[at]).tolist()} - {*PaymentMode}:
+        if unknown := _said(mode[at], names) - {*PaymentMode}:
             raise DataError(
                 f"an account's payment mode is {min(unknown)!r}; it is {' or '.join(PaymentMode)}: restore the registry from a backup"
             )
@@ -347,3 +347,8 @@ class Roster:
         """A coded column: -1 = null; and what the codes say."""
         column = self._column(name)
         return column.indices.fill_null(-1).to_numpy(), column.dictionary.to_pylist()
+
+
+def _said(codes: Int32, names: Sequence[str]) -> set[str]:
+    """What codes of a column without nulls say."""
+    return {names[k] for k in np.flatnonzero(np.bincount(codes)).tolist()}

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -142,6 +143,7 @@ def load_rules(path: Path | None = None) -> RuleBook:
     return parse_rules(text, name)
 
 
+@lru_cache(maxsize=4)
 def parse_rules(text: str, name: str) -> RuleBook:
     """TOML text to a `RuleBook`; `name` stands for the file in DataError's sentence."""
     try:
