@@ -158,6 +158,7 @@ def inspections(count: int, seed: int):
     values = np.zeros((count, len(NAMES)), np.float32)
     values[:, COLUMN["lag1"]], values[:, COLUMN["variation"]], values[:, COLUMN["shape"]] = 0.5, 0.9, 0.3
     values[:, COLUMN["roughness"]] = 1.0
+    values[:, COLUMN["missing"]] = 0.05
     values[:, COLUMN["idle_share"]] = rng.uniform(0, 0.5, count)
     values[:, COLUMN["drop_t"]] = rng.uniform(-15, 0, count)
     guilty = rng.random(count) < np.where(values[:, COLUMN["idle_share"]] > 0.25, 0.7, 0.05)
@@ -205,5 +206,39 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_no_features_no_suspects():
-    empty = Features(np.zeros((0, len(NAMES)), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
+    empty = Features(np.zeros((0, len(NAMES)), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.float32))
     assert suspects(Model.cold(), empty, 10) == []
+
+
+def without_memory(seed: int, missing_share: float = 0.0) -> Watched:
+    """Honest homes, number 5 of which jumps about; and what a hook before the meters takes, as a share."""
+    true = households(seed)
+    rng = np.random.default_rng(seed)
+    true[:, 5] = rng.gamma(4, 150, len(true))
+    into = np.rint(true.sum(axis=1) * (1 + missing_share)).astype(np.int64)[:, None]
+    return Watched(np.rint(true).astype(np.int32), np.zeros(HOMES, np.int32), into, PER_DAY)
+
+
+def test_a_strange_curve_accuses_nobody_whose_transformer_misses_nothing():
+    closed, losing = features(without_memory(1), PROFILE), features(without_memory(1, 0.2), PROFILE)
+    noise = [e.name for e in EVIDENCE].index("noise")
+    assert strengths(losing.values)[5, noise] > 0.3
+    assert strengths(closed.values)[5, noise] == 0
+    assert probabilities(Model.cold(), closed.values)[5] < 0.03
+    assert worth(Model.cold(), closed)[1].max() < worth(Model.cold(), losing)[1][5]
+
+
+def test_what_a_silent_meter_uses_makes_its_neighbours_no_thieves():
+    chunk = without_memory(1)
+    wh = chunk.wh.copy()
+    wh[:, 7] = MISSING
+    found = features(replace(chunk, wh=wh), PROFILE)
+    noise = [e.name for e in EVIDENCE].index("noise")
+    assert strengths(found.values)[5, noise] == 0
+
+
+def test_what_one_meters_curve_explains_is_no_reason_to_suspect_another():
+    found = features(watched(h1), PROFILE)
+    share = found.values[:, COLUMN["missing"]]
+    assert share[3] == pytest.approx(found.values[3, COLUMN["node_excess"]], rel=1e-3)
+    assert np.delete(share, 3).max() < 0.8 * share[3]

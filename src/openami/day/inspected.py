@@ -68,6 +68,6 @@ def _before(site: Site, serial: str, shard: int, feeder: str, day: date, span_da
     last = max(closed)
     for span in spans(site, last, shard, span_days, only=feeder):
         for group in (each for each in span.groups() if serial in each.serials()):
-            found = signs_of(group, tampers(site, span, last, span_days), whereabouts(group).doubts)
+            found = signs_of(group, tampers(site, span, last, span_days), whereabouts(group))
             return known_features(found.values[group.serials().index(serial)])
     return {}

@@ -50,16 +50,19 @@ def whereabouts(group: Group) -> Whereabouts:
     return Whereabouts(np.asarray(doubt(places.probability, group.at)), tuple(proposals(places.probability, group.at, found=places)))
 
 
-def signs_of(group: Group, tamper: np.ndarray, doubts: np.ndarray) -> Features:
-    """The features of a feeder's members. tamper: [meter of the span] as `tampers` gives it; doubts: [member]."""
-    span = group.span
+def signs_of(group: Group, tamper: np.ndarray, where: Whereabouts) -> Features:
+    """The features of a feeder's members, each held against the transformer that it seems to hang on: who stands in the wrong place must not make
+    thieves of its neighbours there. tamper: [meter of the span] as `tampers` gives it."""
+    span, at = group.span, group.at.copy()
+    for move in where.proposals:
+        at[move.meter] = move.to
     wh = np.ascontiguousarray(span.wh[:, group.members])
     there = wh != MISSING
     by_slot = np.where(there, wh, 0).sum(axis=1, dtype=np.int64).reshape(-1, span.slots_per_day).sum(axis=0)
     profile = by_slot / np.maximum(there.sum(axis=1).reshape(-1, span.slots_per_day).sum(axis=0), 1)
     watched = Watched(
-        wh, group.at, group.into_wh, span.slots_per_day, tamper=tamper[group.members].astype(np.float32), volt_drop=_volt_drops(group),
-        doubt=doubts.astype(np.float32),
+        wh, at, group.into_wh, span.slots_per_day, tamper=tamper[group.members].astype(np.float32), volt_drop=_volt_drops(group),
+        doubt=where.doubts.astype(np.float32),
     )  # fmt: skip
     return features(watched, profile)
 

@@ -23,7 +23,7 @@ from .span import SPAN_DAYS, Group, spans
 from .technical import TECHNICAL, technical_rows
 
 LISTED, LISTED_SHARE = 20, 0.02
-PROBABLE = 0.05
+PROBABLE = 0.08
 """A feeder's suspects: the first twenty, or 2 % of its consumers where that is more, of those with evidence and at least this probability."""
 DAYS_MIN = 2
 
@@ -40,7 +40,7 @@ def look_back(site: Site, last: date, shard: int, span_days: int = SPAN_DAYS) ->
             rows["mapping_proposals"] += [_proposed(group, p) for p in where.proposals]
             rows["mapping_doubts"] += [{"serial": s, "doubt": d} for s, d in zip(group.serials(), where.doubts.tolist(), strict=True)]
             if span.days >= DAYS_MIN:
-                rows["suspects"] += _suspects(group, model, signs_of(group, tamper, where.doubts))
+                rows["suspects"] += _suspects(group, model, signs_of(group, tamper, where))
             rows["technical"] += technical_rows(group, where, interval_s)
             rows["loading"] += loading_rows(group, around, interval_s)
     rows["suspects"].sort(key=lambda row: (-float(str(row["worth_wh"])), str(row["serial"])))

@@ -24,6 +24,7 @@ from .network import Float64
 NAMES = (
     "node_excess", "joint_slope", "joint_t", "idle_share", "idle_excess", "idle_t", "drop", "drop_t", "drop_matched", "night", "lag1", "variation",
     "shape", "repeated", "size", "roughness", "regularity", "tamper", "volt_drop", "doubt",
+    "missing",
 )  # fmt: skip
 COLUMN = {name: k for k, name in enumerate(NAMES)}
 IDLE_HOURS = 4
@@ -31,6 +32,8 @@ RIDGE = 0.02
 ROWS_MIN = 96
 WIRES_MAX = 0.06
 """More than this share of the energy no low-voltage network's wires are taken to lose: what is beyond is unexplained."""
+SURE_T = 4.0
+"""What goes with the loss this surely explains its part of it: among a hundred neighbours chance alone hardly does."""
 _NONE = np.int32(MISSING)
 
 
@@ -64,11 +67,14 @@ class Watched:
 @dataclass(frozen=True, slots=True)
 class Features:
     """values: float32 [meter, feature]; mean_wh: float32 [meter], mean reading per slot (NaN without any); stolen_wh: float32 [meter], what might
-    be missing per day if the evidence is right [Wh], 0 where none speaks."""
+    be missing per day if the evidence is right [Wh], 0 where none speaks; missing_wh: float32 [meter], what its transformer misses per day beyond its
+    wires, the most that it can take [Wh]; NaN where the transformer has no meter. The feature `missing` is the share of it that neither a silent
+    meter nor a neighbour's curve explains."""
 
     values: Float32
     mean_wh: Float32
     stolen_wh: Float32
+    missing_wh: Float32
     slots_per_day: int = 48
 
 
@@ -99,18 +105,18 @@ def features(watched: Watched, profile: Float64) -> Features:
     split, drop, drop_t = _drops(relative.astype(np.float32))
     values[:, COLUMN["drop"]], values[:, COLUMN["drop_t"]] = drop, drop_t
     values[:, COLUMN["size"]] = np.log((mean + 1) / (_median_of(mean, watched.node) + 1))
-    stolen = np.zeros(meters, np.float32)
+    stolen, missing = np.zeros(meters, np.float32), np.full(meters, np.nan, np.float32)
     for node in range(watched.into_wh.shape[1]):
         members = np.flatnonzero(watched.node == node)
         if members.size:
-            _with_the_loss(watched, node, members, filled, idle, daily, split, values, stolen)
+            _with_the_loss(watched, node, members, filled, idle, daily, split, values, stolen, missing)
     fallen = np.nan_to_num(daily.mean(axis=1)) * np.maximum(np.exp(-np.minimum(np.nan_to_num(drop), 0)) - 1, 0)
     unmetered = np.isnan(values[:, COLUMN["node_excess"]])
     stolen = np.where(unmetered & (np.nan_to_num(drop_t) < -4), fallen, stolen).astype(np.float32)
     for name, given in (("tamper", watched.tamper), ("volt_drop", watched.volt_drop), ("doubt", watched.doubt)):
         if given is not None:
             values[:, COLUMN[name]] = given
-    return Features(values, mean, stolen, per_day)
+    return Features(values, mean, stolen, missing, per_day)
 
 
 def drop_per_amp(volts: Int32, amps: Int32, node_volts: Int32) -> Float64:
@@ -140,16 +146,18 @@ def _median_of(mean: Float32, node: Int32) -> Float32:
 
 
 def _with_the_loss(  # type: ignore[no-untyped-def]
-    watched: Watched, node: int, members: Int64, filled: Float32, idle, daily: Float32, split: Int32, values: Float32, stolen: Float32
-) -> None:
-    """Features against the transformer's loss, written into `values` and `stolen`."""
+    watched: Watched, node: int, members: Int64, filled: Float32, idle, daily: Float32, split: Int32, values: Float32, stolen: Float32,
+    missing: Float32,
+) -> None:  # fmt: skip
+    """Features against the transformer's loss, written into `values`, `stolen` and `missing`."""
     into = watched.into_wh[:, node]
     known = into != MISSING64
     if known.sum() < ROWS_MIN:
         return
     x = filled[members].T.astype(np.float64)
     entered = np.where(known, into, 0).astype(np.float64)
-    loss = np.where(known, entered - x.sum(axis=1), 0.0)
+    silent = _of_the_silent(x, values[members, COLUMN["variation"]])
+    loss = np.where(known, entered - x.sum(axis=1) - silent, 0.0)
     slope, error, square = _joint(x, loss, entered, known)
     technical = np.where(known, square * entered**2, 0.0)  # the meter sits on the low-voltage side: no iron
     excess = np.where(known, loss - technical, 0.0)
@@ -168,8 +176,20 @@ def _with_the_loss(  # type: ignore[no-untyped-def]
     by_slope = np.where(values[members, COLUMN["joint_t"]] > 3, np.clip(slope, 0, 5) * mean * per_day, 0.0)
     by_idle = np.where(idle_t > 3, np.maximum(idle_excess, 0) * np.nan_to_num(values[members, COLUMN["idle_share"]]) * per_day, 0.0)
     by_drop = np.where((values[members, COLUMN["drop_t"]] < -4) & (matched > 0.3), fallen, 0.0)
-    cap = max(float(excess.sum()) / (known.sum() / per_day), 0.0)
-    stolen[members] = np.minimum(np.maximum.reduce([by_slope, by_idle, by_drop]), cap)
+    a_day = float(excess.sum()) / (known.sum() / per_day)
+    stolen[members] = np.minimum(np.maximum.reduce([by_slope, by_idle, by_drop]), max(a_day, 0.0))
+    explained = np.where(values[members, COLUMN["joint_t"]] > SURE_T, by_slope, np.where(idle_t > SURE_T, by_idle, 0.0))
+    unheard = float(silent[known].sum()) / (known.sum() / per_day)  # they may use twice what their neighbours do
+    missing[members] = a_day
+    values[members, COLUMN["missing"]] = (a_day - unheard - (explained.sum() - explained)) * (known.sum() / per_day) / total
+
+
+def _of_the_silent(x: Float64, variation: Float32) -> Float64:
+    """What members that told nothing at all are taken to use, each as the mean of the others, [slot]: a silent meter makes no neighbour a thief."""
+    heard = np.isfinite(variation)
+    if heard.all() or not heard.any():
+        return np.zeros(len(x))
+    return np.asarray(x[:, heard].mean(axis=1) * np.count_nonzero(~heard))
 
 
 def _joint(x: Float64, loss: Float64, entered: Float64, known) -> tuple[Float64, Float64, float]:  # type: ignore[no-untyped-def]

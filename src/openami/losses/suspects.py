@@ -46,8 +46,9 @@ class Evidence:
 
 
 def _ramp(name: str, none: float, full: float) -> Callable[[Float32], Float32]:
-    """0 at `none`, 1 at `full` and beyond, straight between; none > full: less is more. Unknown is no evidence; an unknown doubt is no doubt."""
-    unknown = 1.0 if name == "doubt" else 0.0
+    """0 at `none`, 1 at `full` and beyond, straight between; none > full: less is more. Unknown is no evidence; an unknown doubt is no doubt, and
+    where nobody measures what is missing, something may be."""
+    unknown = 1.0 if name in ("doubt", "missing") else 0.0
 
     def strength(values: Float32) -> Float32:
         found = (values[:, COLUMN[name]] - none) / (full - none)
@@ -60,6 +61,11 @@ def _both(*parts: Callable[[Float32], Float32]) -> Callable[[Float32], Float32]:
     """As strong as the weakest part."""
     return lambda values: np.asarray(np.minimum.reduce([part(values) for part in parts]), np.float32)
 
+
+_MISSING = _ramp("missing", 0.01, 0.03)
+"""What a curve looks like accuses nobody whose transformer misses nothing; a percent its meters' own errors can be."""
+_LIVED_IN = _ramp("size", -2.0, -1.0)
+"""Little more than a refrigerator has no memory, or no variation, by nature."""
 
 EVIDENCE: tuple[Evidence, ...] = (
     Evidence("node", _ramp("node_excess", 0.02, 0.15), 1.0, "the transformer loses {node_excess:.0%} more than its wires explain",
@@ -77,13 +83,13 @@ EVIDENCE: tuple[Evidence, ...] = (
     Evidence("drop_found", _both(_ramp("drop_t", -4.0, -9.0), _ramp("drop_matched", 0.35, 0.9)), 3.0,
              "when its use fell, the transformer's unexplained loss rose by {drop_matched:.0%} of it",
              "two changes on one transformer in the same week"),
-    Evidence("flat", _ramp("variation", 0.35, 0.08), 4.0, "its readings hardly vary ({variation:.2f} of the mean)",
+    Evidence("flat", _both(_ramp("variation", 0.35, 0.08), _MISSING, _LIVED_IN), 4.0, "its readings hardly vary ({variation:.2f} of the mean)",
              "a constant load (telecom tower, pump on a timer), or a stuck meter"),
     Evidence("same", _ramp("repeated", 0.3, 0.8), 3.0, "{repeated:.0%} of its readings repeat the one before",
              "a stuck register: a faulty meter, not a person"),
-    Evidence("noise", _both(_ramp("lag1", 0.12, 0.0), _ramp("variation", 1.1, 0.5)), 3.5,
+    Evidence("noise", _both(_ramp("lag1", 0.12, 0.0), _ramp("variation", 1.1, 0.5), _MISSING, _LIVED_IN), 3.5,
              "its readings jump about without memory (lag-1 correlation {lag1:.2f})", "a welder, a lift, a meter with a faulty sensor"),
-    Evidence("rough", _both(_ramp("roughness", 1.2, 1.7), _ramp("joint_slope", 0.05, 0.4)), 1.0,
+    Evidence("rough", _both(_ramp("roughness", 1.2, 1.7), _ramp("joint_slope", 0.05, 0.4), _ramp("joint_t", 1.0, 3.0)), 1.0,
              "its readings are rougher than a household's", "motors with short cycles"),
     Evidence("phantom", _both(_ramp("joint_t", -3.5, -9.0), _ramp("joint_slope", -0.35, -0.8), _ramp("doubt", 0.9, 0.3)), 2.5,
              "its ups and downs do not arrive at its transformer (slope {joint_slope:.2f}, t = {joint_t:.0f})",
@@ -159,10 +165,11 @@ def learn(values: Float32, guilty: Bool, *, boost: bool = True, seed: int = 1, f
 
 def worth(model: Model, found: Features) -> tuple[Float64, Float64]:
     """Probability, and expected energy recovered per day by a visit [Wh], both [meter]. Where nothing says how much is taken, a fifth of the
-    meter's own use stands for it."""
+    meter's own use stands for it; never more than its transformer misses, where that is measured."""
     probability = probabilities(model, found.values)
     own = np.nan_to_num(found.mean_wh) * found.slots_per_day * 0.2
-    return probability, probability * np.maximum(found.stolen_wh, own)
+    most = np.where(np.isnan(found.missing_wh), np.inf, np.maximum(found.missing_wh, 0.0))
+    return probability, probability * np.minimum(np.maximum(found.stolen_wh, own), most)
 
 
 def suspects(model: Model, found: Features, count: int, doubt_max: float = 0.5) -> list[Suspect]:
