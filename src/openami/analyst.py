@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from .errors import InputError
-from .readings import CHANNEL_BY_NAME, MISSING, Calendar, Channel, Int32, Int64, UInt32
+from .errors import DataError, InputError
+from .readings import CHANNEL_BY_NAME, MISSING, Calendar, Channel, Int32, Int64, Quality, UInt32
 from .registry import Meter
-from .store.blocks import MARKS, SLOT, BlockFile
+from .store.blocks import MARKS, SLOT, WAY_OUT, BlockFile
 from .store.deployment import Folder
 from .store.history import History
 from .store.lake import Lake, dense_quality
@@ -39,8 +39,9 @@ MANY_DAYS = 7
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Readings of one channel. values: int32 [interval, meter] in unit x 10**scaler, MISSING where there is none; quality: uint32, same
-    shape, `Quality` bits; stamp_s: int64 [interval], the end of each interval in UTC seconds; meters: serial numbers, in column order."""
+    """Readings of one channel. values: int32 [interval, meter] in unit x 10**scaler, MISSING where there is none; quality: uint32, same shape,
+    `Quality` bits (a day that the table does not have is missing); stamp_s: int64 [interval], the end of each interval in UTC seconds; meters:
+    serial numbers, in column order."""
 
     channel: Channel
     zone: str
@@ -125,7 +126,7 @@ class Data:
             tuple(meter.serial for meter in own),
             np.array([self.calendar.stamp(day, slot) for day, count in zip(chosen, slots, strict=True) for slot in range(count)], np.int64),
             np.full((edges[-1], len(own)), MISSING, np.int32),
-            np.zeros((edges[-1], len(own)), np.uint32),
+            np.full((edges[-1], len(own)), Quality.MISSING, np.uint32),
         )
         for shard in sorted({meter.shard for meter in own}):
             column = np.array([k for k, meter in enumerate(own) if meter.shard == shard], np.int64)
@@ -203,7 +204,10 @@ class Data:
     def _days(self, days: Day | tuple[Day, Day] | None, table: str) -> list[date]:
         if days is None:
             return self.lake.days(table)
-        first, last = (_date(day) for day in (days if isinstance(days, tuple) else (days, days)))
+        asked = tuple(days) if isinstance(days, tuple | list) else (days, days)
+        if len(asked) != 2:
+            raise InputError(f"days is one day, or (first, last), not {len(asked)} of them; ask for a span, or several times")
+        first, last = map(_date, asked)
         if last < first:
             raise InputError(f"the days from {first} to {last} are none; give the earlier one first")
         return [first + timedelta(days=k) for k in range((last - first).days + 1)]
@@ -239,6 +243,8 @@ class Data:
                 values = file.values(found.channel.name)
                 quality = dense_quality(self.lake.read(f"{table}_quality", day, shard, needed=MARKS), found.channel.name, values.shape)
                 rows = np.arange(edges[k], edges[k + 1])[:, None]
+                if len(values) < len(rows):
+                    raise DataError(f"{path} has {len(values)} slots where {day} has {len(rows)}; {WAY_OUT}")
                 found.values[rows, column[there]] = values[: len(rows), index[there]]
                 found.quality[rows, column[there]] = quality[: len(rows), index[there]]
 
@@ -251,6 +257,6 @@ def _channel_rows() -> pa.Table:
 
 def _date(day: Day) -> date:
     try:
-        return day if isinstance(day, date) else date.fromisoformat(day)
+        return day.date() if isinstance(day, datetime) else day if isinstance(day, date) else date.fromisoformat(day)
     except ValueError:
         raise InputError(f"{day!r} is not a date; write year-month-day, as 2025-12-01") from None

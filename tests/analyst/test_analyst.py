@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -87,6 +87,7 @@ def test_a_day_that_is_not_there_is_missing_and_a_gap_is_nan(data: Data) -> None
     found = data.readings("import_wh", (LAST, LAST + timedelta(days=1)), serial(0, 0))
     assert found.values.shape == (96, 1)
     assert np.isnan(found.numpy()[48:]).all()
+    assert (found.quality[48:] == Quality.MISSING).all(), "what is not there is not plain valid"
     assert np.isnan(found.numpy()[:48, 0]).sum() == (block(LAST, 0).values[:, 0] == MISSING).sum()
 
 
@@ -204,12 +205,22 @@ def test_the_one_liner_of_the_documentation_works(root: Path) -> None:
         ({"meters": "NOBODY"}, "no meter 'NOBODY'"),
         ({"days": "yesterday"}, "is not a date"),
         ({"days": (LAST, FIRST)}, "the earlier one first"),
+        ({"days": (FIRST, FIRST, LAST)}, "not 3 of them"),
         ({"table": "statements"}, "validated and raw"),
     ],
 )
 def test_a_wrong_question_is_answered_with_the_way_out(data: Data, asked: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
         data.readings(**asked)
+
+
+def test_a_moment_asks_for_its_day(data: Data) -> None:
+    assert (data.readings(days=datetime.fromisoformat("2025-12-01T09:00")).values == data.readings(days="2025-12-01").values).all()
+
+
+def test_a_version_that_there_is_not_is_named_with_the_newest(data: Data) -> None:
+    with pytest.raises(DataError, match=rf"no version 999 yet; its newest is {data.lake.version('validated')}$"):
+        data.delta("validated", 999)
 
 
 def test_a_folder_without_data_is_named(tmp_path: Path) -> None:

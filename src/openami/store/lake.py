@@ -327,6 +327,8 @@ class Lake:
         except TableNotFoundError:
             raise DataError(f"no table {folder}; nothing has been closed into this data folder yet") from None
         except (DeltaError, OSError) as error:
+            if version is not None and version > (newest := self.version(table)):
+                raise DataError(f"table {folder} has no version {version} yet; its newest is {newest}") from error
             raise DataError(f"table {folder} cannot be opened ({_short(error)}); restore its _delta_log from a backup") from error
 
     def _need_whole_commits(self, table: str) -> None:
