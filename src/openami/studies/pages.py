@@ -207,6 +207,10 @@ PLACES = """By energies alone, among all the network's transformers, with the th
 much are found; who uses little on a transformer of a hundred customers is not, and does little harm there. Where voltages are read they decide:
 [losses-mapping](losses-mapping.md).
 
+The limit: one registered wrongly in a hundred, on any of some ninety transformers, is believed with nine to one after a log likelihood of 11.
+A coefficient with standard error s at both transformers gives 1 / (2 s² + 0.01) of it, so s must be below 0.2. In three other towns (134 wrong
+places) 61 were below it at both, and 44 of those were found; of the 73 above it, 4. Most of these 73 use less than 130 W on the average.
+
 """
 
 
