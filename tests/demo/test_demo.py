@@ -384,3 +384,12 @@ def test_a_corrupt_shipped_file_is_named_and_nothing_is_written(tmp_path: Path, 
     with pytest.raises(OpenAMIError, match=r"household data .*households\.parquet cannot be read"):
         run_demo(wish(tmp_path / "data"), quiet)
     assert names_in(tmp_path) == {"households.parquet"}
+
+
+def test_whoever_is_listed_steals_or_has_a_fault(ran: tuple[Path, dict[str, Any], str]) -> None:
+    """An innocent home among the suspects is the worst error."""
+    folder, report, _ = ran
+    truth = json.loads((folder / TRUTH).read_text(encoding="utf-8"))
+    planted = {*truth["theft"], *truth["broken"], *truth["mapped_wrong"]}
+    listed = {row["meter"] for row in report["suspicion"]["counting_too_little"]}
+    assert len(listed - planted) <= 1

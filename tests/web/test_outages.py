@@ -10,6 +10,7 @@ import pytest
 
 from api.houses import House, build, darken
 from openami.day.found import Found, OutageRow
+from openami.web.control_room.exports import as_file
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def address(one: OutageRow) -> str:
 def test_the_week_shows_the_outage_on_its_line_in_its_list_and_by_day(house: House, found: OutageRow) -> None:
     page = house.browser("operator").get("/room/outages?lang=en").text
     assert f'href="{address(found)}' in page
-    assert "1 outages, 0 of them open." in page
+    assert "1 outage, 0 open." in page
     for words in ("Planned and unplanned, by day", "Announced outages", "MAIFI", "Asia/Kolkata"):
         assert words in page
     assert page.count("20:00") >= 1 or page.count("18:00") >= 1, "a single day is told in hours"
@@ -53,6 +54,10 @@ def test_files_have_the_same_rows(house: House, found: OutageRow) -> None:
     customers = list(csv.DictReader(io.StringIO(browser.get(f"{address(found)}/customers.csv").text)))
     assert len(customers) == found.customers
     assert browser.get(f"{address(found)}/customers.csv?format=parquet").content[:4] == b"PAR1"
+
+
+def test_a_week_without_outages_is_a_file_with_its_header() -> None:
+    assert bytes(as_file([], "outages", "csv", ("day", "node")).body) == b"day,node\r\n"
 
 
 def test_an_outage_outside_the_reach_is_not_there(house: House, found: OutageRow) -> None:

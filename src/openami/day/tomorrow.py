@@ -15,10 +15,13 @@ import numpy as np
 from ..losses.contest import choose
 from ..losses.forecast import MEMORY_DAYS, WEEK
 from ..losses.network import Float64
-from ..readings import ESTIMATED_BITS, IMPORT_WH, MISSING
+from ..readings import ESTIMATED_BITS, IMPORT_WH, MISSING, Quality
 from ..store.blocks import MARKS
 from ..store.lake import dense_quality
 from .site import Site
+
+NOT_DEMAND = ESTIMATED_BITS | np.uint32(Quality.OUTAGE)
+"""Estimates, and the zeros of hours without supply: nobody chose those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,5 +78,5 @@ def _history(site: Site, last: date, shard: int, columns: np.ndarray, per_day: i
         quality = dense_quality(site.lake.read("validated_quality", day, shard, needed=MARKS), IMPORT_WH.name, values.shape)
         there = columns < values.shape[1]
         some = values[:, columns[there]]
-        grid[k][:, there] = np.where((some != MISSING) & ((quality[:, columns[there]] & ESTIMATED_BITS) == 0), some, np.nan)
+        grid[k][:, there] = np.where((some != MISSING) & ((quality[:, columns[there]] & NOT_DEMAND) == 0), some, np.nan)
     return grid

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -77,8 +78,8 @@ def losses(request: Request, who: Sees, day: Day = "", format: Choice = "csv") -
     return as_file(rows, f"losses-{asked}", format)
 
 
-def as_file(rows: list[dict[str, Any]], stem: str, form: str) -> Response:
-    """rows: all with the same keys. form: csv or parquet."""
+def as_file(rows: list[dict[str, Any]], stem: str, form: str, columns: Sequence[str] = ()) -> Response:
+    """rows: all with the same keys. form: csv or parquet. columns: for a table that may have no row, its header."""
     if form not in ("csv", "parquet"):
         raise NotUsable("format", form)
     if form == "parquet":
@@ -87,7 +88,7 @@ def as_file(rows: list[dict[str, Any]], stem: str, form: str) -> Response:
         body, kind = sink.getvalue(), "application/vnd.apache.parquet"
     else:
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]) if rows else [])
+        writer = csv.DictWriter(text, list(rows[0]) if rows else columns)
         writer.writeheader()
         writer.writerows(rows)
         body, kind = text.getvalue().encode(), "text/csv; charset=utf-8"

@@ -188,6 +188,12 @@ def visited(request: Request, who: Orders, meter: Given = "", result: Given = ""
     return RedirectResponse("/room/suspects", 303)
 
 
+SUSPECT_COLUMNS = (
+    "rank", "meter", "transformer", "feeder", "probability", "stolen_wh_per_day", "worth_wh_per_day", "evidence", "innocent", "first",
+    "days",
+)  # fmt: skip
+
+
 @router.get("/suspects.csv", response_model=None)
 def suspects_file(request: Request, who: SeesMeters, format: Choice = "csv") -> Response:
     staff(who)
@@ -207,7 +213,7 @@ def suspects_file(request: Request, who: SeesMeters, format: Choice = "csv") -> 
         }
         for one in Found(site_of(request).lake).suspects(feeders=feeders_of(who))
     ]
-    return as_file(rows, "suspects", format)
+    return as_file(rows, "suspects", format, SUSPECT_COLUMNS)
 
 
 @router.get("/mapping", response_model=None)

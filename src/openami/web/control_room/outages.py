@@ -66,7 +66,7 @@ def outages_file(request: Request, who: Sees, day: Day = "", format: Choice = "c
     asked = closed_day(request, day)
     found = Found(room_of(request).site().lake).outages(asked - timedelta(days=DAYS - 1), asked, feeders=feeders_of(who))
     rows = [{name: _plain(getattr(row, name)) for name in COLUMNS} for row in found]
-    return as_file(rows, f"outages-{asked}", format)
+    return as_file(rows, f"outages-{asked}", format, COLUMNS)
 
 
 @router.get("/outages/{day}/{shard}/{number}", response_model=None)
@@ -89,7 +89,7 @@ def outage_file(request: Request, who: Sees, day: date, shard: Number, number: N
         raise NotThere("page", row.node)
     told = found.outage_customers(row)
     rows = [{"node": row.node, "meter": serial, "start": row.start.isoformat(), "end": _plain(back)} for serial, back in told]
-    return as_file(rows, f"outage-{day}-{shard}-{number}", format)
+    return as_file(rows, f"outage-{day}-{shard}-{number}", format, ("node", "meter", "start", "end"))
 
 
 def _one(found: Found, who: Who, day: date, shard: int, number: int) -> OutageRow:
@@ -135,5 +135,7 @@ def _lanes(words: Language, name: str, title: str, rows: Sequence[OutageRow], ed
         [start + k * (end - start) // TICKS_MOST for k in range(TICKS_MOST + 1)] if single else edges[:: -(-len(edges) // (TICKS_MOST + 1))]
     )
     ticks = [((mark - start) / (end - start), f"{console.local(mark):{'%H:%M' if single else '%d.%m.'}}") for mark in marks]
-    text = words.say("%(count)s outages, %(open)s of them open.", count=len(rows), open=sum(one.end is None for one in rows))
+    text = words.say_n(
+        "%(n)s outage, %(open)s open.", "%(n)s outages, %(open)s of them open.", len(rows), open=sum(one.end is None for one in rows)
+    )
     return lanes(name, title, text, data, ticks)
