@@ -10,14 +10,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Form, Path, Request, Response
 from fastapi.responses import RedirectResponse
 
+from ...store.complaints import Complaints
 from ...supply.complaints import ANSWER_MOST
 from ..access import Right, Who
 from ..api import complaints as told
+from ..api.words import Refused
 from ..consumer.care import ABOUT
 from ..failures import NotUsable
 from ..gate import FormToken, needs
 from ..parameters import PLAIN, Cursor, Lang
-from .routes import NAME, ROWS, changing, page, staff
+from .routes import NAME, ROWS, changing, page, site_of, staff
 
 router = APIRouter(prefix="/room/complaints")
 Name = Annotated[str, Path(pattern=NAME)]
@@ -39,9 +41,15 @@ def complaints(request: Request, who: SeesAccounts, cursor: Cursor = None, lang:
 
 @router.post("/{number}", response_model=None)
 def answer(request: Request, who: Answers, number: Name, reply: Reply = "", form: FormToken = "") -> Response:
-    """Answer it and close it."""
+    """Answer it and close it; pressed twice, it is one answer."""
     changing(request, who, form)
-    if len(" ".join(reply.split())) < SHORTEST_ANSWER:
+    words = " ".join(reply.split())
+    if len(words) < SHORTEST_ANSWER:
         raise NotUsable("reply", reply)
-    told.answer_complaint(request, who, number, told.Answered.model_construct(answer=reply))
+    try:
+        told.answer_complaint(request, who, number, told.Answered.model_construct(answer=words))
+    except Refused:
+        kept = Complaints(site_of(request).rows.database).find(number, who.reach)
+        if kept is None or kept.answer != words:
+            raise
     return RedirectResponse("/room/complaints", 303)
