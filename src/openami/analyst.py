@@ -25,10 +25,10 @@ from deltalake import DeltaTable
 from .errors import DataError, InputError
 from .readings import CHANNEL_BY_NAME, MISSING, Calendar, Channel, Int32, Int64, Quality, UInt32
 from .registry import Meter
-from .store.blocks import MARKS, SLOT, WAY_OUT, BlockFile
+from .store.blocks import MARKS, SLOT, WAY_OUT, BlockFile, dense_quality
 from .store.deployment import Folder
 from .store.history import History
-from .store.lake import Lake, dense_quality
+from .store.lake import Lake
 from .store.places import place_of
 from .store.rows import Rows
 

@@ -26,9 +26,8 @@ import pyarrow as pa
 from ..errors import DataError, InputError, StorageError
 from ..headend.admission import Correspondent
 from ..readings import CHANNEL_BY_NAME, DayBlock
-from ..store.blocks import BlockFile, quality_to_table, read_rows, write_rows
+from ..store.blocks import BlockFile, dense_quality, quality_to_table, read_rows, write_rows
 from ..store.deployment import Deployment
-from ..store.lake import dense_quality
 from ..store.slots import write_slots
 
 SOURCES = ("pushed", "pulled")

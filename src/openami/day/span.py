@@ -14,8 +14,7 @@ import numpy as np
 
 from ..readings import CURRENT_A, ESTIMATED_BITS, EXPORT_WH, IMPORT_VAH, IMPORT_WH, MISSING, MISSING64, VOLTAGE_V, Int32, Int64, Quality
 from ..registry import ShardIndex
-from ..store.blocks import MARKS
-from ..store.lake import dense_quality
+from ..store.blocks import MARKS, dense_quality
 from .site import Site
 
 SPAN_DAYS = 30

@@ -16,8 +16,7 @@ from ..losses.contest import choose
 from ..losses.forecast import MEMORY_DAYS, WEEK
 from ..losses.network import Float64
 from ..readings import ESTIMATED_BITS, IMPORT_WH, MISSING, Quality
-from ..store.blocks import MARKS
-from ..store.lake import dense_quality
+from ..store.blocks import MARKS, dense_quality
 from .site import Site
 
 NOT_DEMAND = ESTIMATED_BITS | np.uint32(Quality.OUTAGE)

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import DataError
-from ..readings import MISSING, DayBlock, Int32
+from ..readings import MISSING, DayBlock, Int32, UInt32
 from .pages import OwnPages
 from .places import opened, parquet_file
 
@@ -374,6 +374,18 @@ def _counts_up(numbers: Int32, first: int) -> bool:
     for i in range(numbers.size):
         wrong += numbers[i] != first + i
     return wrong == 0
+
+
+def dense_quality(sparse: pa.Table, channel: str, shape: tuple[int, int]) -> UInt32:
+    """Sparse quality rows of a (day, shard) as uint32 [slot, meter] of one channel, 0 where there is no row. DataError where a row is of no slot or
+    meter of these."""
+    quality = np.zeros(shape, np.uint32)
+    marks = sparse.filter(pc.equal(sparse["channel"], channel))
+    slot, meter = marks["slot"].to_numpy(), marks["meter"].to_numpy()
+    if marks.num_rows and not (0 <= slot.min() <= slot.max() < shape[0] and 0 <= meter.min() <= meter.max() < shape[1]):
+        raise DataError(f"quality rows of {channel} name slots or meters beyond the {shape[0]} x {shape[1]} of the day; {WAY_OUT}")
+    quality[slot, meter] = marks["quality"].to_numpy().astype(np.uint32)
+    return quality
 
 
 @nb.njit(nogil=True, cache=True)

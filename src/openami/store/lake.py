@@ -33,7 +33,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
@@ -42,9 +41,9 @@ from ..errors import DataError, RequestError, StorageError
 from ..readings import CHANNEL_BY_NAME, DayBlock, Int32, UInt32
 from .blocks import (
     MARKS,
-    WAY_OUT,
     BlockFile,
     blocks_to_table,
+    dense_quality,
     marks_of,
     need_columns,
     plain_schema,
@@ -352,18 +351,6 @@ class Lake:
         if fresh := [field for field in wanted.fields if field.name not in known]:
             delta.alter.add_columns(fresh)
         return delta
-
-
-def dense_quality(sparse: pa.Table, channel: str, shape: tuple[int, int]) -> UInt32:
-    """Sparse quality rows of a (day, shard) as uint32 [slot, meter] of one channel, 0 where there is no row. DataError where a row is of no slot or
-    meter of these."""
-    quality = np.zeros(shape, np.uint32)
-    marks = sparse.filter(pc.equal(sparse["channel"], channel))
-    slot, meter = marks["slot"].to_numpy(), marks["meter"].to_numpy()
-    if marks.num_rows and not (0 <= slot.min() <= slot.max() < shape[0] and 0 <= meter.min() <= meter.max() < shape[1]):
-        raise DataError(f"quality rows of {channel} name slots or meters beyond the {shape[0]} x {shape[1]} of the day; {WAY_OUT}")
-    quality[slot, meter] = marks["quality"].to_numpy().astype(np.uint32)
-    return quality
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
