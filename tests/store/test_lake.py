@@ -245,7 +245,7 @@ def test_a_day_that_is_not_there_is_named(lake: Lake) -> None:
 
 def test_a_version_that_never_was_is_named(lake: Lake) -> None:
     lake.replace("t", DAY, 0, rows(1))
-    with pytest.raises(DataError, match="cannot be opened"):
+    with pytest.raises(DataError, match="no version 99 yet; its newest is 1"):
         lake.read("t", DAY, 0, version=99)
 
 

@@ -202,7 +202,7 @@ def statements(request: Request, who: SeesAccounts, number: Number, first: From 
     ]
 
 
-@router.get("/accounts/{number}/statements/{day}/explanation", responses=documented(404, success=NOT_MODIFIED))
+@router.get("/accounts/{number}/statements/{day}/explanation", responses=documented(404, 409, success=NOT_MODIFIED))
 def explanation(request: Request, who: SeesAccounts, number: Number, day: Annotated[Day, Path()]) -> Explanation:
     """Why the day cost what it did: the whole derivation from readings to what the statement took, in both languages, and what changed against
     the day before."""
