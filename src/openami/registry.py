@@ -10,7 +10,7 @@ What always holds:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -155,6 +155,24 @@ class ShardIndex:
     @property
     def meters(self) -> int:
         return len(self.serials)
+
+    def alone(self) -> ShardIndex:
+        """The same without the nodes of other shards: the feeders that its meters and their transformers are on, and the transformers there. What is
+        reckoned for each node then costs as much as the shard has, not as the deployment has."""
+        held = np.zeros(len(self.feeders), np.bool_)
+        held[self.feeder[self.feeder >= 0]] = True
+        held[self.transformer_feeder[self.transformer[self.transformer >= 0]]] = True
+        feeders, transformers = np.flatnonzero(held), np.flatnonzero(held[self.transformer_feeder])
+        feeder_at, transformer_at = np.full(len(self.feeders) + 1, -1, np.int32), np.full(len(self.transformers) + 1, -1, np.int32)
+        feeder_at[feeders], transformer_at[transformers] = np.arange(feeders.size), np.arange(transformers.size)
+        return replace(
+            self,
+            feeders=tuple(self.feeders[k] for k in feeders.tolist()),
+            transformers=tuple(self.transformers[k] for k in transformers.tolist()),
+            transformer=transformer_at[self.transformer],
+            feeder=feeder_at[self.feeder],
+            transformer_feeder=feeder_at[self.transformer_feeder[transformers]],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,27 @@ def test_an_account_is_charged_by_the_meter_that_its_point_has_on_the_day(rows: 
     assert len(own.of(0).accounts_on(date(2025, 11, 30), rows.modes_on).numbers) == 0, "not before it began"
 
 
+def test_a_shard_alone_knows_the_same_places_and_no_nodes_of_other_shards(rows: Rows, tmp_path: Path) -> None:
+    with rows.begin(writing=True) as connection:
+        connection.execute(sa.insert(feeder).values(name="A0", substation="SS"))
+        connection.execute(sa.insert(transformer).values(name="AA-DT", feeder="A0", rating_kva=100))
+    whole = Rosters(rows, tmp_path).of(0).index_on(DAY)
+    alone = whole.alone()
+    assert {"A0", "AA-DT"} <= {*whole.feeders, *whole.transformers}
+    assert not {"A0", "AA-DT"} & {*alone.feeders, *alone.transformers}
+    for one, other in ((alone, whole), (alone.alone(), alone)):
+        places = [
+            (
+                [i.transformers[k] if k >= 0 else None for k in i.transformer.tolist()],
+                [i.feeders[k] if k >= 0 else None for k in i.feeder.tolist()],
+            )
+            for i in (one, other)
+        ]
+        assert places[0] == places[1]
+    on = {name: whole.feeders[k] for name, k in zip(whole.transformers, whole.transformer_feeder.tolist(), strict=True)}
+    assert [alone.feeders[k] for k in alone.transformer_feeder.tolist()] == [on[name] for name in alone.transformers]
+
+
 def test_a_shard_without_meters_has_an_empty_roster(rows: Rows, tmp_path: Path) -> None:
     for _ in range(2):
         empty = Rosters(rows, tmp_path).of(7)

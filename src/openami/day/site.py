@@ -50,14 +50,14 @@ class Site:
             yield
 
     def registry_of(self, shard: int, day: date) -> tuple[ShardIndex, Roll]:
-        """The registry of a shard on a day as arrays: its meters, and the accounts that are charged."""
+        """The registry of a shard on a day as arrays: its meters with the nodes that they are on, and the accounts that are charged."""
         roster = self.rosters.of(shard)
-        index = roster.index_on(day)
+        index = roster.index_on(day).alone()
         roll = make_roll(roster.accounts_on(day, self.rows.modes_on), index)
         return index, with_terms(roll, self.terms.on(day))
 
     def index_of(self, shard: int, day: date) -> ShardIndex:
-        """The meters of a shard on a day."""
+        """The meters of a shard on a day, and all nodes of the deployment."""
         return self.rosters.of(shard).index_on(day)
 
     def journal_frames(self) -> int:
