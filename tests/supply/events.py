@@ -6,11 +6,11 @@ from __future__ import annotations
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 from hypothesis import currently_in_test_context, event
 from hypothesis import strategies as st
@@ -208,242 +208,245 @@ class Lost(AssertionError):
     """A cut that the rules forbid: it left, or the guard would let it."""
 
 
-def machine(street: Street) -> Callable[[], RuleBasedStateMachine]:
-    class Supply(RuleBasedStateMachine):
-        """The street on two or three days in December, and a head-end that sends whatever it is allowed to."""
+def machine(street: Street) -> type[Supply]:
+    """The machine that plays in `street`."""
+    return type("SupplyHere", (Supply,), {"street": street})
 
-        world: World
 
-        def teardown(self) -> None:
-            if hasattr(self, "world"):
-                if currently_in_test_context():
-                    event("a cut left" if self.world.diary.cuts else "no cut left")
-                self.world.close()
+class Supply(RuleBasedStateMachine):
+    """The street on two or three days in December, and a head-end that sends whatever it is allowed to."""
 
-        @initialize(
-            later=st.booleans(),
-            policy=st.sampled_from(["KA", "UP"]),
-            ripe=st.sampled_from([True, True, True, False]),
-            untold=st.sampled_from([None, None, "life_support", "dispute_open"]),
-            served=st.sampled_from(["2025-11-19", "2025-11-27"]),
-            shown=st.booleans(),
-            incident=st.sampled_from(INCIDENTS),
-            k=A_HOME,
-        )
-        def first_morning(
-            self, later: bool, policy: str, ripe: bool, untold: str | None, served: str, shown: bool, incident: str, k: int
-        ) -> None:
-            """And something happens at once, while all else is in order."""
-            self.world = World(street, Morning(later, policy, ripe, untold, served, shown))
-            self._happens(incident, k)
+    street: ClassVar[Street]
+    world: World
 
-        def _happens(self, incident: str, k: int) -> None:
-            what, _, how = incident.partition(" ")
-            match what:
-                case "told":
-                    self.world.tell(k, how, PROTECTED[how])
-                case "all":
-                    self.world.tell(None, how, PROTECTED[how])
-                case "complaint":
-                    self.complains(k)
-                case "begun":
-                    self.a_payment_begins(k)
-                case "conversion":
-                    self.a_conversion_is_refused(k)
-                case "channel":
-                    self.nobody_can_pay_for_a_while()
-                case "hours" | "low":
-                    if what == "low":
-                        self.world.report(False, True)
-                    self.time_passes(int(how) * HOUR, "works")
-                case "many":
-                    self.a_clerk_orders_many(int(how))
-                case "others":
-                    self.others_are_cut(int(how))
-                case "proposed":
-                    self.the_whole_street_is_proposed(how == "twice")
-                case "paid" if self._open():
-                    if how == "half":
-                        self.a_cut_is_tried(k)
-                    self.pay(k, how)
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            if currently_in_test_context():
+                event("a cut left" if self.world.diary.cuts else "no cut left")
+            self.world.close()
 
-        # -- time, processes, carriers ----------------------------------------------------------------------------------------------
+    @initialize(
+        later=st.booleans(),
+        policy=st.sampled_from(["KA", "UP"]),
+        ripe=st.sampled_from([True, True, True, False]),
+        untold=st.sampled_from([None, None, "life_support", "dispute_open"]),
+        served=st.sampled_from(["2025-11-19", "2025-11-27"]),
+        shown=st.booleans(),
+        incident=st.sampled_from(INCIDENTS),
+        k=A_HOME,
+    )
+    def first_morning(
+        self, later: bool, policy: str, ripe: bool, untold: str | None, served: str, shown: bool, incident: str, k: int
+    ) -> None:
+        """And something happens at once, while all else is in order."""
+        self.world = World(self.street, Morning(later, policy, ripe, untold, served, shown))
+        self._happens(incident, k)
 
-        @rule(
-            seconds=st.sampled_from([60, 1700, 3 * HOUR, 7 * HOUR, 19 * HOUR, 24 * HOUR]),
-            worker=st.sampled_from(["works", "begins anew", "is down"]),
-        )
-        def time_passes(self, seconds: int, worker: str) -> None:
-            world = self.world
-            world.now = min(world.now + seconds, at(world.site, FIRST, "140:00"))
-            if worker == "begins anew":
-                world.restart()
-            if worker != "is down":
-                world.step()
+    def _happens(self, incident: str, k: int) -> None:
+        what, _, how = incident.partition(" ")
+        match what:
+            case "told":
+                self.world.tell(k, how, PROTECTED[how])
+            case "all":
+                self.world.tell(None, how, PROTECTED[how])
+            case "complaint":
+                self.complains(k)
+            case "begun":
+                self.a_payment_begins(k)
+            case "conversion":
+                self.a_conversion_is_refused(k)
+            case "channel":
+                self.nobody_can_pay_for_a_while()
+            case "hours" | "low":
+                if what == "low":
+                    self.world.report(False, True)
+                self.time_passes(int(how) * HOUR, "works")
+            case "many":
+                self.a_clerk_orders_many(int(how))
+            case "others":
+                self.others_are_cut(int(how))
+            case "proposed":
+                self.the_whole_street_is_proposed(how == "twice")
+            case "paid" if self._open():
+                if how == "half":
+                    self.a_cut_is_tried(k)
+                self.pay(k, how)
 
-        @rule()
-        def nobody_can_pay_for_a_while(self) -> None:
-            world = self.world
-            for world.up in (False, True):
-                world.now += 300
-                world.step()
+    # -- time, processes, carriers ----------------------------------------------------------------------------------------------
 
-        @rule(all_kinds=st.booleans(), arrived=st.sampled_from([True, True, False]))
-        def carrier_reports(self, all_kinds: bool, arrived: bool) -> None:
-            self.world.report(all_kinds, arrived)
+    @rule(
+        seconds=st.sampled_from([60, 1700, 3 * HOUR, 7 * HOUR, 19 * HOUR, 24 * HOUR]),
+        worker=st.sampled_from(["works", "begins anew", "is down"]),
+    )
+    def time_passes(self, seconds: int, worker: str) -> None:
+        world = self.world
+        world.now = min(world.now + seconds, at(world.site, FIRST, "140:00"))
+        if worker == "begins anew":
+            world.restart()
+        if worker != "is down":
+            world.step()
 
-        # -- money ------------------------------------------------------------------------------------------------------------------
+    @rule()
+    def nobody_can_pay_for_a_while(self) -> None:
+        world = self.world
+        for world.up in (False, True):
+            world.now += 300
+            world.step()
 
-        def _open(self) -> bool:
-            """Whether money of today is not yet in a statement."""
-            return self.world.local.date() > self.world.last_closed
+    @rule(all_kinds=st.booleans(), arrived=st.sampled_from([True, True, False]))
+    def carrier_reports(self, all_kinds: bool, arrived: bool) -> None:
+        self.world.report(all_kinds, arrived)
 
-        @precondition(_open)
-        @rule(k=A_HOME, share=st.sampled_from(sorted(SHARES)))
-        def pay(self, k: int, share: str) -> None:
-            world, file = self.world, self.world.files[k]
-            owed = -world.shown_paise(file) if file.prepaid else 5000_00 - sum(file.paid.values())
-            paise, name = max(100, owed * SHARES[share] // 100), f"P{len(world.seen)}:{secrets.token_hex(4)}"
-            world.pay(k, name, Kind.PAID, paise)
-            file.paid[name] = paise
-            file.paid_since_cut += paise
-            whole = owed + file.paid_since_cut - paise
-            if file.cut_s is not None and world.policy == "UP" and file.back_until is None and owed > paise:
-                days = next((days for percent, days in ((75, 7), (50, 3)) if file.paid_since_cut * 100 >= whole * percent), 0)
-                file.back_until = date.fromordinal(world.local.date().toordinal() + days) if days else None
+    # -- money ------------------------------------------------------------------------------------------------------------------
 
-        @precondition(lambda self: any(file.paid for file in self.world.files))
-        @rule()
-        def a_payment_is_taken_back(self) -> None:
-            k = next(k for k, file in enumerate(self.world.files) if file.paid)
-            file = self.world.files[k]
-            name, paise = file.paid.popitem()
-            self.world.pay(k, name, Kind.REVERSED, paise)
-            file.back_until = None
+    def _open(self) -> bool:
+        """Whether money of today is not yet in a statement."""
+        return self.world.local.date() > self.world.last_closed
 
-        @rule(k=A_HOME)
-        def a_payment_begins(self, k: int) -> None:
-            name = f"B{secrets.token_hex(4)}"
-            payment_desk(self.world.site, lambda: self.world.now).start("upi", name, self.world.numbers[k], 100_00)
-            self.world.files[k].begun[name] = self.world.now
+    @precondition(_open)
+    @rule(k=A_HOME, share=st.sampled_from(sorted(SHARES)))
+    def pay(self, k: int, share: str) -> None:
+        world, file = self.world, self.world.files[k]
+        owed = -world.shown_paise(file) if file.prepaid else 5000_00 - sum(file.paid.values())
+        paise, name = max(100, owed * SHARES[share] // 100), f"P{len(world.seen)}:{secrets.token_hex(4)}"
+        world.pay(k, name, Kind.PAID, paise)
+        file.paid[name] = paise
+        file.paid_since_cut += paise
+        whole = owed + file.paid_since_cut - paise
+        if file.cut_s is not None and world.policy == "UP" and file.back_until is None and owed > paise:
+            days = next((days for percent, days in ((75, 7), (50, 3)) if file.paid_since_cut * 100 >= whole * percent), 0)
+            file.back_until = date.fromordinal(world.local.date().toordinal() + days) if days else None
 
-        @precondition(lambda self: any(file.begun for file in self.world.files))
-        @rule()
-        def a_payment_fails(self) -> None:
-            k = next(k for k, file in enumerate(self.world.files) if file.begun)
-            name, _ = self.world.files[k].begun.popitem()
-            self.world.pay(k, name, Kind.FAILED, 100_00)
+    @precondition(lambda self: any(file.paid for file in self.world.files))
+    @rule()
+    def a_payment_is_taken_back(self) -> None:
+        k = next(k for k, file in enumerate(self.world.files) if file.paid)
+        file = self.world.files[k]
+        name, paise = file.paid.popitem()
+        self.world.pay(k, name, Kind.REVERSED, paise)
+        file.back_until = None
 
-        @rule(k=A_HOME)
-        def a_conversion_is_refused(self, k: int) -> None:
-            """Nobody's deposit is known, so nobody can be converted; the refusal stands."""
-            world = self.world
-            to = PaymentMode.POSTPAID if world.files[k].prepaid else PaymentMode.PREPAID
-            name, number = f"C{secrets.token_hex(4)}", world.numbers[k]
-            done = convert(world.site.rows.database, name, to, world.local.date(), world.now, who="asha", why="order", numbers=[number])
-            assert (done.converted, done.refused) == (0, 1)
-            world.files[k].unsettled = True
+    @rule(k=A_HOME)
+    def a_payment_begins(self, k: int) -> None:
+        name = f"B{secrets.token_hex(4)}"
+        payment_desk(self.world.site, lambda: self.world.now).start("upi", name, self.world.numbers[k], 100_00)
+        self.world.files[k].begun[name] = self.world.now
 
-        # -- people -----------------------------------------------------------------------------------------------------------------
+    @precondition(lambda self: any(file.begun for file in self.world.files))
+    @rule()
+    def a_payment_fails(self) -> None:
+        k = next(k for k, file in enumerate(self.world.files) if file.begun)
+        name, _ = self.world.files[k].begun.popitem()
+        self.world.pay(k, name, Kind.FAILED, 100_00)
 
-        @rule(k=st.sampled_from([None, *range(len(STREET))]), name=st.sampled_from(sorted(PROTECTED)))
-        def somebody_tells_what_protects(self, k: int | None, name: str) -> None:
-            self.world.tell(k, name, PROTECTED[name])
+    @rule(k=A_HOME)
+    def a_conversion_is_refused(self, k: int) -> None:
+        """Nobody's deposit is known, so nobody can be converted; the refusal stands."""
+        world = self.world
+        to = PaymentMode.POSTPAID if world.files[k].prepaid else PaymentMode.PREPAID
+        name, number = f"C{secrets.token_hex(4)}", world.numbers[k]
+        done = convert(world.site.rows.database, name, to, world.local.date(), world.now, who="asha", why="order", numbers=[number])
+        assert (done.converted, done.refused) == (0, 1)
+        world.files[k].unsettled = True
 
-        @rule(k=st.sampled_from([None, *range(len(STREET))]), name=st.sampled_from(sorted(PROTECTED)))
-        def somebody_takes_it_back(self, k: int | None, name: str) -> None:
-            self.world.tell(k, name, not PROTECTED[name])
+    # -- people -----------------------------------------------------------------------------------------------------------------
 
-        @rule(k=A_HOME)
-        def complains(self, k: int) -> None:
-            world = self.world
-            made = Complaints(world.site.rows.database).make(world.numbers[k], About.AMOUNT, "too much", secrets.token_hex(12), world.now)
-            world.files[k].complaints.append(made.id)
+    @rule(k=st.sampled_from([None, *range(len(STREET))]), name=st.sampled_from(sorted(PROTECTED)))
+    def somebody_tells_what_protects(self, k: int | None, name: str) -> None:
+        self.world.tell(k, name, PROTECTED[name])
 
-        @precondition(lambda self: any(file.complaints for file in self.world.files))
-        @rule()
-        def a_clerk_answers(self) -> None:
-            file = next(file for file in self.world.files if file.complaints)
-            answer(self.world.site, file.complaints.pop(), "looked into", self.world.now, "asha")
+    @rule(k=st.sampled_from([None, *range(len(STREET))]), name=st.sampled_from(sorted(PROTECTED)))
+    def somebody_takes_it_back(self, k: int | None, name: str) -> None:
+        self.world.tell(k, name, not PROTECTED[name])
 
-        # -- cuts -------------------------------------------------------------------------------------------------------------------
+    @rule(k=A_HOME)
+    def complains(self, k: int) -> None:
+        world = self.world
+        made = Complaints(world.site.rows.database).make(world.numbers[k], About.AMOUNT, "too much", secrets.token_hex(12), world.now)
+        world.files[k].complaints.append(made.id)
 
-        @rule(count=st.sampled_from([1, 2, 3]))
-        def a_clerk_orders_many(self, count: int) -> None:
-            for number in self.world.spare[:count]:
-                self.world.ask_for(f"many{len(self.world.seen)}", number, "asha")
+    @precondition(lambda self: any(file.complaints for file in self.world.files))
+    @rule()
+    def a_clerk_answers(self) -> None:
+        file = next(file for file in self.world.files if file.complaints)
+        answer(self.world.site, file.complaints.pop(), "looked into", self.world.now, "asha")
 
-        @rule(count=st.sampled_from([1, 2, 3]))
-        def others_are_cut(self, count: int) -> None:
-            """By somebody else, elsewhere on the feeder."""
-            book = OrderBook(self.world.site.rows)
-            for number in self.world.spare[-count:]:
-                order = self.world.ask_for(f"other{len(self.world.seen)}", number, "ravi")
-                order = book.record(order, decided(order, self._yes(), self.world.now))
-                book.record(order, advance(order, Event.SEND, self.world.now))
-                self.world.diary.cuts.append((self.world.now, self.world.loads[number]))
+    # -- cuts -------------------------------------------------------------------------------------------------------------------
 
-        def _yes(self) -> Decision:
-            """Of another town's guard."""
-            return Decision(True, (), "elsewhere", self.world.local, self.world.local + timedelta(minutes=5))
+    @rule(count=st.sampled_from([1, 2, 3]))
+    def a_clerk_orders_many(self, count: int) -> None:
+        for number in self.world.spare[:count]:
+            self.world.ask_for(f"many{len(self.world.seen)}", number, "asha")
 
-        @rule(agrees=st.booleans())
-        def the_whole_street_is_proposed(self, agrees: bool) -> None:
-            world, proposals = self.world, Proposals(self.world.site.rows)
-            made = proposals.make("disconnect", tuple(world.meters[number] for number in world.numbers), "asha", "dues", world.now)
-            if agrees:
-                proposals.decide(made.id, True, "ravi", world.now)
-            world.proposals.append((made.id, agrees))
+    @rule(count=st.sampled_from([1, 2, 3]))
+    def others_are_cut(self, count: int) -> None:
+        """By somebody else, elsewhere on the feeder."""
+        book = OrderBook(self.world.site.rows)
+        for number in self.world.spare[-count:]:
+            order = self.world.ask_for(f"other{len(self.world.seen)}", number, "ravi")
+            order = book.record(order, decided(order, self._yes(), self.world.now))
+            book.record(order, advance(order, Event.SEND, self.world.now))
+            self.world.diary.cuts.append((self.world.now, self.world.loads[number]))
 
-        @rule()
-        def the_head_end_sends_what_it_may(self) -> None:
-            """As its desk does: the guard is asked right before a cut leaves."""
-            world = self.world
-            book, guard = OrderBook(world.site.rows), SupplyGuard(world.site)
-            for waiting in book.due_now(world.now):
-                order = book.order(waiting.order_id)
-                if order.account not in world.numbers or order.what is not What.DISCONNECT:
-                    continue
-                if order.state not in (State.REQUESTED, State.ALLOWED):
-                    continue
-                order = book.record(order, decided(order, guard(order, world.now), world.now))
-                if order.state is State.ALLOWED:
-                    book.record(order, advance(order, Event.SEND, world.now))
-                    self._left(order)
+    def _yes(self) -> Decision:
+        """Of another town's guard."""
+        return Decision(True, (), "elsewhere", self.world.local, self.world.local + timedelta(minutes=5))
 
-        def _left(self, order: Order) -> None:
-            world = self.world
-            file = world.files[world.numbers.index(order.account)]
-            why = forbidden(BOOKS[world.policy], world.diary, file, world.local, world.now, world.behind(order, asked=True))
-            if why:
-                raise Lost(f"a cut left that the rules forbid: {', '.join(why)}")
-            file.cut_s, file.paid_since_cut, file.back_until = world.now, 0, None
-            world.diary.cuts.append((world.now, file.load_w))
+    @rule(agrees=st.booleans())
+    def the_whole_street_is_proposed(self, agrees: bool) -> None:
+        world, proposals = self.world, Proposals(self.world.site.rows)
+        made = proposals.make("disconnect", tuple(world.meters[number] for number in world.numbers), "asha", "dues", world.now)
+        if agrees:
+            proposals.decide(made.id, True, "ravi", world.now)
+        world.proposals.append((made.id, agrees))
 
-        @rule(k=A_HOME)
-        def a_cut_is_tried(self, k: int) -> None:
-            self.world.ask_for(f"clerk{len(self.world.seen)}", self.world.numbers[k], "asha")
-            self.the_head_end_sends_what_it_may()
+    @rule()
+    def the_head_end_sends_what_it_may(self) -> None:
+        """As its desk does: the guard is asked right before a cut leaves."""
+        world = self.world
+        book, guard = OrderBook(world.site.rows), SupplyGuard(world.site)
+        for waiting in book.due_now(world.now):
+            order = book.order(waiting.order_id)
+            if order.account not in world.numbers or order.what is not What.DISCONNECT:
+                continue
+            if order.state not in (State.REQUESTED, State.ALLOWED):
+                continue
+            order = book.record(order, decided(order, guard(order, world.now), world.now))
+            if order.state is State.ALLOWED:
+                book.record(order, advance(order, Event.SEND, world.now))
+                self._left(order)
 
-        @invariant()
-        def the_guard_allows_nothing_that_is_forbidden(self) -> None:
-            """Asked after every event about every home, alone and under each proposal, by every rule book: no search needs a clerk who asks in the
-            right second."""
-            if not hasattr(self, "world"):
-                return
-            world = self.world
-            asked = [(k, f"asked:{world.meters[number]}") for k, number in enumerate(world.numbers)]
-            asked += [(k, f"{name}:{world.meters[world.numbers[k]]}") for name, _ in world.proposals[-1:] for k in (PREPAID, POSTPAID)]
-            orders = [
-                Order(name, What.DISCONNECT, world.numbers[k], world.meters[world.numbers[k]], world.now, who="asha", why="dues")
-                for k, name in asked
-            ]
-            answers = SupplyGuard(world.site).ask_all(orders, world.now)
-            for (k, _), order, (_, facts) in zip(asked, orders, answers, strict=True):
-                for name, book in BOOKS.items():
-                    if decide(load_policies().on(name, world.local.date()), facts, world.local).allowed:
-                        why = forbidden(book, world.diary, world.files[k], world.local, world.now, world.behind(order, asked=False))
-                        if why:
-                            raise Lost(f"{name}, {STREET[k].name}: the guard would allow a cut that the rules forbid: {', '.join(why)}")
+    def _left(self, order: Order) -> None:
+        world = self.world
+        file = world.files[world.numbers.index(order.account)]
+        why = forbidden(BOOKS[world.policy], world.diary, file, world.local, world.now, world.behind(order, asked=True))
+        if why:
+            raise Lost(f"a cut left that the rules forbid: {', '.join(why)}")
+        file.cut_s, file.paid_since_cut, file.back_until = world.now, 0, None
+        world.diary.cuts.append((world.now, file.load_w))
 
-    return Supply
+    @rule(k=A_HOME)
+    def a_cut_is_tried(self, k: int) -> None:
+        self.world.ask_for(f"clerk{len(self.world.seen)}", self.world.numbers[k], "asha")
+        self.the_head_end_sends_what_it_may()
+
+    @invariant()
+    def the_guard_allows_nothing_that_is_forbidden(self) -> None:
+        """Asked after every event about every home, alone and under each proposal, by every rule book: no search needs a clerk who asks in the
+        right second."""
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        asked = [(k, f"asked:{world.meters[number]}") for k, number in enumerate(world.numbers)]
+        asked += [(k, f"{name}:{world.meters[world.numbers[k]]}") for name, _ in world.proposals[-1:] for k in (PREPAID, POSTPAID)]
+        orders = [
+            Order(name, What.DISCONNECT, world.numbers[k], world.meters[world.numbers[k]], world.now, who="asha", why="dues")
+            for k, name in asked
+        ]
+        answers = SupplyGuard(world.site).ask_all(orders, world.now)
+        for (k, _), order, (_, facts) in zip(asked, orders, answers, strict=True):
+            for name, book in BOOKS.items():
+                if decide(load_policies().on(name, world.local.date()), facts, world.local).allowed:
+                    why = forbidden(book, world.diary, world.files[k], world.local, world.now, world.behind(order, asked=False))
+                    if why:
+                        raise Lost(f"{name}, {STREET[k].name}: the guard would allow a cut that the rules forbid: {', '.join(why)}")

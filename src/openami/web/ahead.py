@@ -6,11 +6,11 @@ What always holds: nobody waits for it, and what cannot be read is said to whoev
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..errors import OpenAMIError
+from .beside import Beside
 from .reader import LakeTown
 
 log = logging.getLogger(__name__)
@@ -18,27 +18,16 @@ LOOK_EVERY_S = 5.0
 
 
 @dataclass
-class Ahead:
+class Ahead(Beside):
     """Beside one house. then: what else is read, once, when it opens."""
 
     town: LakeTown
     then: Iterable[Callable[[], object]]
-    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _thread: threading.Thread | None = field(default=None, repr=False)
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
 
     def _run(self) -> None:
         for read in (self.look, *self.then):
             self._read(read)
-        while not self._stop.wait(LOOK_EVERY_S):
+        while not self._stopped.wait(LOOK_EVERY_S):
             self._read(self.look)
 
     def look(self) -> None:

@@ -10,7 +10,6 @@ import base64
 import hmac
 import json
 import logging
-import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,7 @@ import httpx
 from ..day import Site
 from ..store.journal_at import open_journal
 from ..store.webhooks import Delivery
+from .beside import Beside
 from .gate import Gate
 from .outward import Forbidden, direct_client, target_of
 
@@ -35,26 +35,15 @@ def signature(secret: bytes, number: str, at_s: int, body: str) -> str:
 
 
 @dataclass
-class Hooks:
+class Hooks(Beside):
     """Reads what has happened since it looked last, writes down what is to be told, and tells it. One per deployment."""
 
     gate: Gate
     site: Any
     client: httpx.Client = field(default_factory=lambda: direct_client(PATIENCE_S))
-    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
-    _thread: threading.Thread | None = field(default=None, repr=False)
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(EVERY_S):
+        while not self._stopped.wait(EVERY_S):
             try:
                 self.look()
                 self.deliver()
