@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 from functools import partial
 
@@ -18,13 +19,14 @@ from ..access import Role
 from ..api.money import explained
 from ..api.words import Refused
 from ..failures import NotThere
+from ..lane import WAITING_AT_A_SERVER, Lane
 from ..parameters import READ, Day, Lang
 from ..reader import LakeTown
 from ..townbook import DayCost
 from ..wording import Language
 from . import answers, care, offline, proof, recharge
 from .figures import Column, columns
-from .here import Account, Here, OwnAccount, SeesAccounts, here, own_account
+from .here import Account, Here, OwnAccount, here, own_account, sees_accounts
 
 router = APIRouter(prefix="/my", include_in_schema=False)
 SHOWN_EVENTS, SHOWN_ORDERS, SHOWN_MOVES = 10, 3, 10
@@ -38,25 +40,36 @@ def add_consumer_pages(app: FastAPI, town: LakeTown, payer: recharge.Payer) -> N
     def site() -> Site:
         return town.site
 
+    app.state.lane = Lane(1 if town.rows.database.is_sqlite else WAITING_AT_A_SERVER)
     app.state.town, app.state.site, app.state.payer, app.state.has_consumer_pages = town, site, payer, True
     for part in (offline.router, recharge.first, router, recharge.router, care.router, proof.router):
         app.include_router(part)
 
 
 @router.api_route("", methods=READ, response_model=None)
-def start(request: Request, who: SeesAccounts, lang: Lang = "") -> Response:
+async def start(request: Request, lang: Lang = "") -> Response:
     """Where the app opens: the first account's home, without a detour."""
-    accounts = sorted(who.reach.accounts)
-    if who.role is not Role.CONSUMER or not accounts:
-        return RedirectResponse("/me", 303)
-    town: LakeTown = request.app.state.town
-    return town.at_once(lambda: _home(own_account(request, who, accounts[0])))
+
+    def first() -> Response:
+        who = sees_accounts(request)
+        accounts = sorted(who.reach.accounts)
+        if who.role is not Role.CONSUMER or not accounts:
+            return RedirectResponse("/me", 303)
+        return _home(own_account(request, who, accounts[0]))
+
+    return await _quickly(request, first)
 
 
 @router.api_route("/{account}", methods=READ, response_model=None)
-def home(request: Request, account: Account, lang: Lang = "") -> Response:
-    town: LakeTown = request.app.state.town  # one call, so one thread: the page that is asked for most
-    return town.at_once(lambda: _home(here(request, account)))
+async def home(request: Request, account: Account, lang: Lang = "") -> Response:
+    return await _quickly(request, lambda: _home(here(request, account)))
+
+
+async def _quickly(request: Request, page: Callable[[], Response]) -> Response:
+    """One call in one thread, in the lane: the page that is asked for most."""
+    town: LakeTown = request.app.state.town
+    lane: Lane = request.app.state.lane
+    return await lane.go(lambda: town.at_once(page))
 
 
 def _home(own: Here) -> Response:
