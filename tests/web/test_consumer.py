@@ -15,6 +15,7 @@ from openami.store.supply_rows import SupplyRows
 from openami.web.consumer import paper as sheet
 from openami.web.consumer import proof as proofs
 from openami.web.consumer.answers import WhatIf, lasting_days
+from openami.web.lane import Lane
 from openami.web.townbook import DayCost, Words
 
 from .client import TestClient
@@ -58,6 +59,19 @@ def test_the_first_load_of_home_with_its_chart_is_small(house, phone):
     assert weight <= FIRST_LOAD_MOST
     css = next(a for a in answers if "/consumer.css" in str(a.url))
     assert len(css.content) <= OWN_CSS_MOST
+
+
+def test_home_goes_in_the_lane(house, phone, monkeypatch):
+    gone, go = [], Lane.go
+
+    async def told(lane, quick):
+        gone.append(lane.abreast)
+        return await go(lane, quick)
+
+    monkeypatch.setattr(Lane, "go", told)
+    for path in ("/my", f"/my/{house.own['account']}"):
+        assert phone.get(path).status_code == 200
+    assert gone == [1, 1], "the registry of this town is a file"
 
 
 def test_pages_are_hindi_unless_another_language_is_asked_for(house, phone):

@@ -6,6 +6,7 @@ readable without JavaScript.
     sign_in.py    signing in and out, one's own page, consents; tokens.py: signed tokens; limits.py: how often anybody may ask
     oauth.py      our own OAuth and OpenID Connect provider; external.py: sign-in through another one
     carriers.py   what carriers report of messages, signed
+    lane.py       quick pages one after another
     beside.py     what runs beside an open house, in a thread of its own
     hooks.py      what happens, as events and signed webhooks; outward.py: where they may go; api/: the API
     consumer/     the consumer's phone: an installable app below /my; packing.py: answers packed for slow networks
