@@ -73,6 +73,39 @@ def test_whoever_was_never_heard_is_out_again_with_its_neighbours():
     assert [o.customers for o in find_outages(TREE, signs(*words))] == [HOMES, HOMES]
 
 
+def test_a_lost_breath_is_not_taken_from_the_next_failure():
+    """Meter 0's first breath and second gasp are lost: its breath after the second failure tells of that one."""
+    homes = range(HOMES)
+    words = [
+        *gasps(homes),
+        *((m, 1500, Sign.BREATH) for m in homes if m),
+        *gasps(range(1, HOMES), 3000),
+        *((m, 4000, Sign.BREATH) for m in homes),
+    ]
+    found = find_outages(TREE, signs(*words))
+    assert [(o.customers, o.back_s.tolist()) for o in found] == [(HOMES, [1500] * HOMES), (HOMES, [4000] * HOMES)]
+
+
+def test_words_still_on_their_way_tell_of_no_second_outage():
+    """A feeder is out for 40 s; some gasps and breaths come when it is over."""
+    early, late = [k for k in range(32) if k % 8], range(0, 32, 8)
+    words = [
+        *gasps(early),
+        *((m, 1050, Sign.GASP) for m in late),
+        *((m, 1042 + m % 9, Sign.BREATH) for m in early),
+        *((m, 1055, Sign.BREATH) for m in late),
+    ]
+    (found,) = find_outages(TREE, signs(*words))
+    assert (found.customers, found.level(TREE)) == (32, "feeder")
+
+
+def test_a_breaker_that_opens_again_within_a_minute_is_two_outages():
+    homes = range(HOMES)
+    words = [*gasps(homes), *((m, 1035, Sign.BREATH) for m in homes), *gasps(homes, 1046), *((m, 6000, Sign.BREATH) for m in homes)]
+    found = find_outages(TREE, signs(*words))
+    assert [(o.customers, o.end_s) for o in found] == [(HOMES, 1035), (HOMES, 6000)]
+
+
 def test_the_meters_of_dark_nodes_are_dark_with_them():
     own = replace(TREE, own_meter=np.array([-1, -1, -1, -1, 30, 31, 29], np.int32))
     (found,) = find_outages(own, signs(*gasps([*range(7), *range(9, 15)]), *((m, 2000 + m, Sign.BREATH) for m in range(16))))
@@ -213,5 +246,6 @@ def test_planted_outages_are_located_with_a_fifth_of_gasps_lost():
     run = one_run(5, days=4)
     on_the_tree = [j for j in run.judged if j.level != "service"]
     assert np.mean([j.node_right for j in on_the_tree]) >= 0.95
+    assert all(j.customers_off == 0 for j in on_the_tree if j.level == "feeder")
     assert run.false <= 1
     assert run.told.saidi_min == pytest.approx(run.true.saidi_min, rel=0.03)

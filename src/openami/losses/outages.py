@@ -25,6 +25,8 @@ from .network import Float64, Level, Tree, generations
 
 NEVER = np.int64(2**62)
 SERVICE = -1
+ON_ITS_WAY_S = 60
+"""How long a last gasp may be on its way: longer no store of energy lasts."""
 GASP_AGAIN_S = 300
 """A gasp so much later is of another failure; an earlier one has only been on its way (IEEE 1366 counts what happens within five minutes once)."""
 AWAKE = 12.0
@@ -126,15 +128,18 @@ def find_outages(tree: Tree, signs: Signs, odds: Odds | None = None, window_s: i
     events = signs.sorted()
     is_out: Bool = np.zeros(tree.meter_node.size, np.bool_)
     back_s = np.full(tree.meter_node.size, NEVER, np.int64)
+    told: Bool = np.zeros(events.at_s.size, np.bool_)
     found: list[Outage] = []
     k = 0
     while k < events.at_s.size:
         meter, sign = int(events.meter[k]), int(events.sign[k])
-        if sign in (Sign.GASP, Sign.SILENT) and not is_out[meter]:
+        if sign in (Sign.GASP, Sign.SILENT) and not is_out[meter] and not told[k]:
             stop = int(np.searchsorted(events.at_s, events.at_s[k] + window_s, side="right"))
             is_out &= back_s > events.at_s[k]
-            for outage in _episode(tree, events, slice(k, stop), is_out, belief, window_s):
-                found.append(replace(outage, back_s=_backs(tree, events, k, outage)))
+            for outage in _episode(tree, events, slice(k, stop), told, is_out, belief, window_s):
+                ends, of_it = _ends(tree, events, k, outage)
+                found.append(replace(outage, back_s=ends))
+                told[of_it] = True
                 is_out[outage.meters], back_s[outage.meters] = True, found[-1].back_s
             for each in range(k, stop):
                 if events.sign[each] in (Sign.BREATH, Sign.SPOKE):
@@ -201,13 +206,15 @@ def _taken(tree: Tree, whole: Float64, best: Float64, anyone: Float64) -> Int32:
     return np.where(tree.meter_node >= 0, out[tree.meter_node], -1).astype(np.int32)
 
 
-def _episode(tree: Tree, events: Signs, window: slice, is_out: Bool, odds: Odds, window_s: int) -> list[Outage]:
-    """Outages of one window of events. A breath says that the meter was out as a gasp does; any other word, unless it gasped, that it was not."""
+def _episode(tree: Tree, events: Signs, window: slice, told: Bool, is_out: Bool, odds: Odds, window_s: int) -> list[Outage]:
+    """Outages of one window of events; told: bool [event], those that told of an earlier one. A breath says that the meter was out as a gasp does;
+    any other word, unless it gasped, that it was not."""
     meters = tree.meter_node.size
     gasped, breathed, spoke, silent = (np.full(meters, -1, np.int64) for _ in range(4))
-    told = {Sign.GASP: gasped, Sign.BREATH: breathed, Sign.SPOKE: spoke, Sign.SILENT: silent}
+    heard = {Sign.GASP: gasped, Sign.BREATH: breathed, Sign.SPOKE: spoke, Sign.SILENT: silent}
     for k in range(window.stop - 1, window.start - 1, -1):  # backwards, so that the first word of each kind stays
-        told[Sign(int(events.sign[k]))][events.meter[k]] = events.at_s[k]
+        if not told[k]:
+            heard[Sign(int(events.sign[k]))][events.meter[k]] = events.at_s[k]
     known = ~is_out
     said = ((gasped >= 0) | (breathed >= 0)) & known
     alive = np.where(said, -log(odds.gasp_false), 0.0)
@@ -229,32 +236,55 @@ def _episode(tree: Tree, events: Signs, window: slice, is_out: Bool, odds: Odds,
     return found
 
 
-def _backs(tree: Tree, events: Signs, first: int, outage: Outage) -> Int64:
-    """When each customer's supply came back: its own first breath after the start. Where that is lost, its first other word, which another gasp is
-    too, is only a latest time: the middle breath of those on the same node counts if it is earlier, else of the whole outage. NEVER where nobody has
-    spoken yet."""
-    breath, word = (np.full(outage.meters.size, NEVER, np.int64) for _ in range(2))
-    place = {int(m): k for k, m in enumerate(outage.meters)}
+def _ends(tree: Tree, events: Signs, first: int, outage: Outage) -> tuple[Int64, list[int]]:
+    """When each customer's supply came back, and which events told of this outage, so that they tell of no other.
+
+    Supply is back at a customer's own first breath after the start. Where that is lost, its first other word, which another gasp is too, is only a
+    latest time: the middle breath of those on the same node counts if it is earlier, else of the whole outage; so it is where its neighbours had
+    failed again before its breath. NEVER where nobody has spoken yet. A customer's first gasp tells of this outage too while it may have been on
+    its way (`ON_ITS_WAY_S`).
+    """
+    breath, word, again = (np.full(outage.meters.size, NEVER, np.int64) for _ in range(3))
+    breath_at, place = np.full(outage.meters.size, -1), {int(m): k for k, m in enumerate(outage.meters)}
+    gasped: set[int] = set()
+    told: list[int] = []
     waiting = len(place)
     for k in range(first, events.at_s.size):
-        if waiting == 0:
+        if waiting == 0 and int(events.at_s[k]) > outage.start_s + ON_ITS_WAY_S:
             break
         at, when, sign = place.get(int(events.meter[k])), int(events.at_s[k]), events.sign[k]
-        alive = sign in (Sign.BREATH, Sign.SPOKE) or (sign == Sign.GASP and when > outage.start_s + GASP_AGAIN_S)
-        if at is None or not alive or when <= outage.start_s or word[at] < NEVER:
+        if at is None:
+            continue
+        if sign == Sign.GASP:
+            if at not in gasped and when <= outage.start_s + ON_ITS_WAY_S:
+                told.append(k)
+            gasped.add(at)
+            if when > outage.start_s + GASP_AGAIN_S:
+                again[at] = min(again[at], when)
+        alive = sign in (Sign.BREATH, Sign.SPOKE) or again[at] < NEVER
+        if not alive or when <= outage.start_s or word[at] < NEVER:
             continue
         word[at] = when
         waiting -= 1
         if sign == Sign.BREATH:
-            breath[at] = when
-    back = np.minimum(word, breath)
-    hangs = tree.meter_node[outage.meters]
+            breath[at], breath_at[at] = when, k
+    back, own = _together(tree.meter_node[outage.meters], breath, word, again)
+    return back, told + breath_at[own & (breath_at >= 0)].tolist()
+
+
+def _together(hangs: Int32, breath: Int64, word: Int64, again: Int64) -> tuple[Int64, Bool]:
+    """`_ends` by nodes: (when each is back, whose own breath counts), from first breaths, first words and gasps of a later failure, [customer]."""
+    back, own = np.minimum(word, breath), breath < NEVER
     for node in np.unique(hangs):
         group = hangs == node
         heard = breath[group & (breath < NEVER)]
         if not heard.size:
             heard = breath[breath < NEVER]
-        if heard.size:
-            lost = group & (breath == NEVER)
-            back[lost] = np.minimum(word[lost], int(np.median(heard)))
-    return back
+        if not heard.size:
+            continue
+        middle, failed = int(np.median(heard)), again[group & (again < NEVER)]
+        if 2 * failed.size >= heard.size and failed.size:
+            own[group & (breath > np.median(failed))] = False
+        lost = group & ~own
+        back[lost] = np.minimum(word[lost], middle)
+    return back, own

@@ -11,6 +11,7 @@ import numpy as np
 from ..losses.network import Level, Tree, children_first
 from ..losses.outages import SERVICE, Outage, Sign, Signs, find_outages
 from ..losses.reliability import Indices, indices
+from ..readings import Bool
 
 FEEDERS, TRANSFORMERS, PHASES, HOMES = 6, 15, 3, 12
 DAY_S = 86_400
@@ -91,7 +92,7 @@ def _overlap(a: Planted, b: Planted) -> bool:
 
 def hear(tree: Tree, planted: list[Planted], days: int, rng: np.random.Generator) -> Signs:
     """What arrives: gasps and breaths with delays, a share lost; false gasps followed by a breath; a word from everybody every half hour
-    while it has supply."""
+    while it has supply. Who has none gives no word and no false gasp."""
     meter: list[np.ndarray] = []
     at: list[np.ndarray] = []
     sign: list[np.ndarray] = []
@@ -111,9 +112,20 @@ def hear(tree: Tree, planted: list[Planted], days: int, rng: np.random.Generator
         add(p.meters, spoken, Sign.SPOKE)
     false = np.flatnonzero(rng.random(tree.meter_node.size * days) < FALSE_A_DAY)
     when = (false // tree.meter_node.size) * DAY_S + rng.integers(0, DAY_S - 60, false.size)
-    add(false % tree.meter_node.size, when, Sign.GASP)
-    add(false % tree.meter_node.size, when + 20, Sign.SPOKE)
-    return Signs(np.concatenate(meter).astype(np.int32), np.concatenate(at).astype(np.int64), np.concatenate(sign).astype(np.int8))
+    has = _has_supply(planted, false % tree.meter_node.size, when)
+    add(false[has] % tree.meter_node.size, when[has], Sign.GASP)
+    add(false[has] % tree.meter_node.size, when[has] + 20, Sign.SPOKE)
+    who, arrives, what = np.concatenate(meter), np.concatenate(at), np.concatenate(sign)
+    possible = (what != Sign.SPOKE) | _has_supply(planted, who, arrives)
+    return Signs(who[possible].astype(np.int32), arrives[possible].astype(np.int64), what[possible].astype(np.int8))
+
+
+def _has_supply(planted: list[Planted], meter: np.ndarray, at_s: np.ndarray) -> Bool:
+    """Whether each of these meters has supply at these moments, [event]."""
+    dark = np.zeros(meter.size, np.bool_)
+    for p in planted:
+        dark |= (p.start_s <= at_s) & (at_s < p.end_s) & np.isin(meter, p.meters)
+    return ~dark
 
 
 def judge(tree: Tree, planted: list[Planted], found: list[Outage]) -> Iterator[Judged]:
