@@ -1,9 +1,9 @@
-"""`web`: pages of a town of a million accounts with 1,000 closed days behind it (`web_town.py` says how it is made), from a server of one process
-beside the load generator: the consumer's home at 200 requests a second, each of an account of its own; the meter page with a year of curves; the
-wall; and every list and page of the control room, a few times each. A latency is from when a request was due until its last byte: one that had to
-wait for others has waited. `cpu_s` is the server's CPU for one of them.
+"""`web`: pages of a town of a million accounts with 1,000 closed days behind it (`web_town.py` says how it is made), from `openami serve` with two
+processes beside the load generator: the consumer's home at 200 requests a second, each of an account of its own; the meter page with a year of
+curves; the wall; and every list and page of the control room, a few times each. A latency is from when a request was due until its last byte: one
+that had to wait for others has waited. `cpu_s` is the server's CPU for one of them.
 
-Peers, at the same rate: FastAPI alone with a page of one line, and with one row of the same registry by its key.
+Peers, at the same rate, of one process: FastAPI alone with a page of one line, and with one row of the same registry by its key.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import re
 import secrets
 import socket
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -31,6 +33,8 @@ from ..store.deployment import Folder
 from ..store.lookup import Reach
 from ..store.people import GrantKind
 from ..store.rows import account
+from ..web.gate import Gate
+from ..web.reader import LakeTown
 from . import Line, line, memory
 from .web_town import DAYS, is_town, make_town
 
@@ -38,6 +42,7 @@ METERS = 1_010_000
 """Meters of the network included: some 990,000 accounts to a million of meters."""
 RATE_PER_S, HOME_S, OTHER_PER_S, OTHERS, CONSUMERS, WARM = 200, 15, 5, 100, 400, 60
 PAGES_PER_S, PAGE_TIMES = 2.0, 8
+PROCESSES = 2
 LINES, PATIENCE_S = 64, 120
 """Connections at the most, and how long one answer is waited for."""
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -94,7 +99,8 @@ def run(meters: int, keep: Path | None = None, home_s: int = HOME_S) -> Iterator
 
 def ask_town(root: Path, home_s: int = HOME_S) -> Iterator[Line]:
     """Lines about a town that is there."""
-    with _server(_serve, root) as (pid, base, (operator, consumers, serials, named, accounts)):
+    operator, consumers, serials, named, accounts = _people(root)
+    with _console(root) as (pid, base):
         year = [(operator, f"/room/meters/{serial}?span=year") for serial in serials]
         for metric, asked, per_s, count in (
             ("wall", [(operator, "/room")] * OTHERS, OTHER_PER_S, OTHERS),
@@ -127,7 +133,7 @@ def _asked(metric: str, base: str, pid: int, wanted: list[tuple[str, str]], per_
 
 @contextmanager
 def _server(serve: Callable[..., None], root: Path) -> Iterator[tuple[int, str, Any]]:
-    """(process, address, what it told) of a server of its own."""
+    """(process, address, what it told) of a peer's server."""
     port, ready = _free_port(), multiprocessing.get_context("spawn").Queue()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(root, port, ready), daemon=True)
     server.start()
@@ -140,12 +146,13 @@ def _server(serve: Callable[..., None], root: Path) -> Iterator[tuple[int, str, 
 
 
 def _cpu_s(pid: int) -> float:
-    """CPU seconds of a process so far, of all its threads; 0 where the system does not say."""
-    stat = Path(f"/proc/{pid}/stat")
-    if not stat.exists():
+    """CPU seconds of a process and its children so far, of all their threads; 0 where the system does not say."""
+    stat, children = Path(f"/proc/{pid}/stat"), Path(f"/proc/{pid}/task/{pid}/children")
+    if not stat.exists() or not children.exists():
         return 0.0
     fields = stat.read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    own_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own_s + sum(_cpu_s(int(child)) for child in children.read_text().split())
 
 
 def _free_port() -> int:
@@ -154,16 +161,24 @@ def _free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def _serve(root: Path, port: int, ready: multiprocessing.Queue[object]) -> None:
-    """One server process, and people who have signed in."""
-    import uvicorn
+@contextmanager
+def _console(root: Path) -> Iterator[tuple[int, str]]:
+    """(process, address) of the console as people start it."""
+    port = _free_port()
+    command = [sys.executable, "-m", "openami", "serve", "--data", str(root), "--port", str(port), "--processes", str(PROCESSES)]
+    with tempfile.TemporaryFile() as said:
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)  # noqa: S603 - our own program and arguments
+        try:
+            yield server.pid, f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait()
 
-    from ..web.house import open_house
-    from ..web.reader import LakeTown
 
+def _people(root: Path) -> tuple[str, list[tuple[str, str]], list[str], dict[str, str], int]:
+    """An operator's session, consumers' sessions with the pages of their accounts, meters' serials, a name of each kind, and how many accounts."""
     town = LakeTown(Folder(root))
-    app = open_house(town)
-    gate = app.state.gate
+    gate = Gate(town, demo=town.folder.is_simulated())
     now_s, rng, run = gate.now_s, np.random.default_rng(1), secrets.token_hex(4)
     operator = f"bench-{run}-operator"
     gate.people.add(operator, "operator", now_s)
@@ -175,18 +190,14 @@ def _serve(root: Path, port: int, ready: multiprocessing.Queue[object]) -> None:
         gate.people.add(f"bench-{run}-{k}", "consumer", now_s, language="hi")
         gate.people.grant(f"bench-{run}-{k}", GrantKind.ACCOUNT, numbers[place])
         consumers.append((gate.sessions.begin(f"bench-{run}-{k}", now_s, "127.0.0.1"), f"/my/{numbers[place]}"))
-    shards = rng.integers(0, len(town.rows.shards()), OTHERS)
-    begins = [
-        f"M{shard}{place:07d}"
-        for shard, place in zip(shards.tolist(), rng.integers(0, len(numbers) // len(town.rows.shards()), OTHERS).tolist(), strict=True)
-    ]
-    found = [gate.lookup.meters(Reach(everything=True), begin, 1) for begin in begins]
+    shards = len(town.rows.shards())
+    places = zip(rng.integers(0, shards, OTHERS).tolist(), rng.integers(0, len(numbers) // shards, OTHERS).tolist(), strict=True)
+    found = [gate.lookup.meters(Reach(everything=True), f"M{shard}{place:07d}", 1) for shard, place in places]
     serials = [rows[0]["serial"] for rows in found if rows]
     own = next(row for row in (gate.lookup.meter(Reach(everything=True), serial) for serial in serials) if row and row["account"])
     named = {"meter": own["serial"], "account": own["account"], "transformer": own["transformer"], "feeder": own["feeder"]}
     named |= {"begin": own["serial"][:-2], "part": own["serial"][2:-1]}
-    ready.put((gate.sessions.begin(operator, now_s, "127.0.0.1"), consumers, serials, named, len(numbers)))
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False, timeout_keep_alive=120)
+    return gate.sessions.begin(operator, now_s, "127.0.0.1"), consumers, serials, named, len(numbers)
 
 
 def _serve_bare(root: Path, port: int, ready: multiprocessing.Queue[object]) -> None:

@@ -1,4 +1,4 @@
-"""`openami serve`: a data folder's console, its head-end, its worker, or all of them."""
+"""`openami serve`: a data folder's console, in one process or several, its head-end, its worker, or all of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from ..operate.roles import Console
+
+
+MOST_PROCESSES = 64
 
 
 class Role(StrEnum):
@@ -43,6 +47,7 @@ def serve(
     ] = Role.WEB,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port; 0 = any free one. Default 8080 for web and all, 4059 for headend.")] = None,
+    processes: Annotated[int, typer.Option(help="web and all: so many processes share the console's port (Linux), a core each.")] = 1,
     headend_port: Annotated[int, typer.Option(help="all: the meters' port.")] = 4059,
     udp: Annotated[bool, typer.Option("--udp", help="headend: take pushes over UDP too, on the same port.")] = False,
     shard: Annotated[list[int] | None, typer.Option(help="worker: only this shard of a replicated journal; may be given again.")] = None,
@@ -56,6 +61,7 @@ def serve(
     log: Annotated[
         Form, typer.Option(envvar="OPENAMI_LOG", help="The log on standard error: plain, or json, a line an event.")
     ] = Form.PLAIN,
+    shared: Annotated[int, typer.Option(help="web: which of those that share the port this one is; 0 = nobody shares.", hidden=True)] = 0,
     until_input_ends: Annotated[bool, typer.Option("--until-input-ends", hidden=True)] = False,
 ) -> None:
     """Serve a data folder: the console; the head-end that takes meters' pushes, reads what they lack and carries out orders; the worker that
@@ -63,6 +69,7 @@ def serve(
     from ..store.deployment import Folder
 
     folder = Folder(data)
+    _check_processes(processes, role)
     if role is Role.HEADEND:
         from ..headend.whole import Wish
         from ..operate.roles import run_headend_role
@@ -78,65 +85,88 @@ def serve(
         run_worker_role(folder, task, watch, log, until_input_ends=until_input_ends)
     elif role is Role.ALL:
         folder.load()
-        worker = ["--every", str(every), "--close-after", str(close_after)]
-        _serve_all(data, host, headend_port, 8080 if port is None else port, ["--udp"] if udp else [], worker, watch, log)
+        with _port_for(processes, host, 8080 if port is None else port) as web_port:
+            headend = ["--role", "headend", "--host", host, "--port", str(headend_port), *(["--udp"] if udp else [])]
+            worker = ["--role", "worker", "--every", str(every), "--close-after", str(close_after)]
+            beside = {"headend": headend, "worker": worker}
+            _serve_together(data, beside | _consoles(processes, host, web_port), watch, log)
+    elif processes > 1:
+        folder.load()
+        with _port_for(processes, host, 8080 if port is None else port) as web_port:
+            _serve_together(data, _consoles(processes, host, web_port), watch, log)
     else:
         from ..operate.roles import web_role
 
         with web_role(folder, watch, log, until_input_ends=until_input_ends) as console:
-            serve_console(data, host, 8080 if port is None else port, console)
+            serve_console(data, host, 8080 if port is None else port, console, shared)
 
 
-def _serve_all(
-    data: Path, host: str, headend_port: int, web_port: int, headend: list[str], worker: list[str], watch: str | None, form: Form
-) -> None:
+def _check_processes(processes: int, role: Role) -> None:
+    if not 1 <= processes <= MOST_PROCESSES:
+        raise InputError(f"--processes is {processes}; give 1 to {MOST_PROCESSES}, one for each core that the console may take")
+    if processes > 1 and role not in (Role.WEB, Role.ALL):
+        raise InputError(f"--processes is of the console; the {role} scales by being started again elsewhere (docs/operate.md)")
+    if processes > 1 and sys.platform != "linux":
+        raise InputError("--processes needs Linux, whose kernel spreads people over processes that share a port; leave it out here")
+
+
+def _consoles(processes: int, host: str, port: int) -> dict[str, list[str]]:
+    """Arguments of each process of the console, by name."""
+    base = ["--role", "web", "--host", host, "--port", str(port)]
+    if processes == 1:
+        return {"web": base}
+    return {f"web-{k}": [*base, "--shared", str(k)] for k in range(1, processes + 1)}
+
+
+@contextlib.contextmanager
+def _port_for(processes: int, host: str, port: int) -> Iterator[int]:
+    """The port that several processes are going to share, kept for them; `port` itself for one."""
+    if processes == 1:
+        yield port
+        return
+    check_port(host, port)  # a port that is shared is given to whoever else shares: of another folder's console nobody would be told
+    kept = bind(host, port, shared=True, listening=False)
+    try:
+        yield int(kept.getsockname()[1])
+    finally:
+        kept.close()
+
+
+def _serve_together(data: Path, roles: dict[str, list[str]], watch: str | None, form: Form) -> None:
+    """roles: arguments by name; each a process, whose figures, where they are wanted, are one port behind those of the one before it."""
     from ..operate import together
     from ..operate.logs import open_log
     from ..operate.watch import address
 
     open_log(form, "all")
-    watching: list[list[str]] = [[], [], []]
+    watching: list[list[str]] = [[] for _ in roles]
     if watch is not None:
         at, first = address(watch)
-        watching = [["--watch", f"{at}:{first + k if first else 0}"] for k in range(3)]
+        watching = [["--watch", f"{at}:{first + k if first else 0}"] for k in range(len(roles))]
     base = ["--data", str(data), "--log", form]
-    roles = [
-        together.Role("headend", [*base, "--role", "headend", "--host", host, "--port", str(headend_port), *headend, *watching[0]]),
-        together.Role("worker", [*base, "--role", "worker", *worker, *watching[1]]),
-        together.Role("web", [*base, "--role", "web", "--host", host, "--port", str(web_port), *watching[2]]),
-    ]
-    house = together.Together(roles)
+    house = together.Together(
+        [together.Role(name, [*base, *its, *watched]) for (name, its), watched in zip(roles.items(), watching, strict=True)]
+    )
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: house.stop())
     house.run()
 
 
-def serve_console(data: Path, host: str, port: int, role: Console | None = None) -> None:
-    """role: what is around it where it is a role of a deployment."""
+def serve_console(data: Path, host: str, port: int, role: Console | None = None, shared: int = 0) -> None:
+    """role: what is around it where it is a role of a deployment; shared: which one of several at this port, whose first one speaks; 0 = alone."""
     import uvicorn
 
-    from ..operate.logs import is_json
     from ..store.deployment import Folder
-    from ..web.house import demo_credentials, open_house
+    from ..web.house import open_house
     from ..web.reader import LakeTown
 
     def house() -> FastAPI:
         return open_house(LakeTown(Folder(data)))
 
     app = house() if role is None else role.opened(house)
-    listener = bind(host, port)
-    actual = listener.getsockname()[1]
-    told = is_json()
-    if told:
-        logging.getLogger("openami.web").info("the console is at http://%s:%d/", host, actual)
-    else:
-        print(f"The console is at http://{host}:{actual}/ - stop it with Ctrl-C", file=sys.stderr, flush=True)
-    if not told and (known := demo_credentials(app)):
-        print(
-            "Its sign-in page lets you in with one click, as operator, auditor, administrator, installer or consumer. By name:",
-            file=sys.stderr,
-        )
-        print("\n".join(f"  {name:16s} {password}" for name, password in known), file=sys.stderr, flush=True)
+    listener = bind(host, port, shared=shared > 0)
+    if shared <= 1:
+        _say_where(f"http://{host}:{listener.getsockname()[1]}/", app)
     config = uvicorn.Config(
         app if role is None else role.figures.around(app), log_level="warning", log_config=None, access_log=False, server_header=False
     )
@@ -144,12 +174,32 @@ def serve_console(data: Path, host: str, port: int, role: Console | None = None)
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def bind(host: str, port: int) -> socket.socket:
+def _say_where(address: str, app: FastAPI) -> None:
+    from ..operate.logs import is_json
+    from ..web.house import demo_credentials
+
+    if is_json():
+        logging.getLogger("openami.web").info("the console is at %s", address)
+        return
+    print(f"The console is at {address} - stop it with Ctrl-C", file=sys.stderr, flush=True)
+    if known := demo_credentials(app):
+        print(
+            "Its sign-in page lets you in with one click, as operator, auditor, administrator, installer or consumer. By name:",
+            file=sys.stderr,
+        )
+        print("\n".join(f"  {name:16s} {password}" for name, password in known), file=sys.stderr, flush=True)
+
+
+def bind(host: str, port: int, *, shared: bool = False, listening: bool = True) -> socket.socket:
+    """shared: with other processes of ours, among which the kernel spreads who comes; listening: False = the port is only kept."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
-        listener.listen(512)
+        if listening:
+            listener.listen(512)
     except (OSError, OverflowError) as error:
         listener.close()
         why = getattr(error, "strerror", None) or str(error)

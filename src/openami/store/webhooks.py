@@ -15,10 +15,12 @@ import sqlalchemy as sa
 
 from .keys import MasterKey
 from .rows import Rows
-from .sql import TEXT, metadata
+from .sql import TEXT, insert, metadata
 
 AGAIN_S = (5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600)
 """How long after each failed try the next one comes; behind the last one it is given up."""
+TELLING = "telling"
+"""Of the feeds' positions, the one that says who tells: until when (seconds), and its name."""
 
 webhook = sa.Table(
     "webhook",
@@ -117,6 +119,29 @@ class Webhooks:
                 connection.execute(webhook_delivery.insert(), [row | new for row in made])
         return len(made)
 
+    def leads(self, teller: str, now_s: int, lasts_s: int) -> bool:
+        """Whether `teller` is the one among a deployment's consoles that tells: whoever asked first, until it has not asked for `lasts_s`."""
+        query = sa.select(feed_position.c.position).where(feed_position.c.feed == TELLING)
+        with self._rows.begin() as connection:
+            holder, until_s = _lease(connection.execute(query).scalar())
+        if now_s < until_s and (holder != teller or until_s - now_s > lasts_s // 2):
+            return holder == teller
+        with self._rows.begin(writing=True) as connection:
+            connection.execute(insert(connection, feed_position).values(feed=TELLING, position="0 ").on_conflict_do_nothing())
+            holder, until_s = _lease(connection.execute(query.with_for_update()).scalar())
+            if holder != teller and now_s < until_s:
+                return False
+            own = feed_position.update().where(feed_position.c.feed == TELLING)
+            connection.execute(own.values(position=f"{now_s + lasts_s} {teller}"))
+            return True
+
+    def leave(self, teller: str) -> None:
+        """Another one may tell at once, if it was `teller`."""
+        with self._rows.begin(writing=True) as connection:
+            held = sa.select(feed_position.c.position).where(feed_position.c.feed == TELLING).with_for_update()
+            if _lease(connection.execute(held).scalar())[0] == teller:
+                connection.execute(feed_position.delete().where(feed_position.c.feed == TELLING))
+
     def due(self, now_s: int, limit: int = 50) -> list[Delivery]:
         query = (
             sa.select(webhook_delivery, webhook.c.url, webhook.c.secret_wrapped)
@@ -146,3 +171,9 @@ class Webhooks:
         own = (webhook_delivery.c.webhook == delivery.webhook, webhook_delivery.c.event_id == delivery.event_id)
         with self._rows.begin(writing=True) as connection:
             connection.execute(webhook_delivery.update().where(*own).values(**values))
+
+
+def _lease(position: str | None) -> tuple[str, int]:
+    """(who, until when in seconds) of a position of `TELLING`."""
+    until, _, who = (position or "0 ").partition(" ")
+    return who, int(until)

@@ -2,7 +2,7 @@
 
 Why: a page of some milliseconds asks the registry several times, and SQLite gives up the interpreter's lock at every step of every answer. Forty
 such pages in forty threads hand that lock around 230 times a page and take twice the CPU; from then on they queue and do not recover
-(`docs/performance.md` has the measurement). What takes long (a year of curves, a paper, an export) goes in the threads that the framework gives.
+(docs/decisions/0033 has the measurement). What takes long (a year of curves, a paper, an export) goes in the threads that the framework gives.
 """
 
 from __future__ import annotations
