@@ -13,6 +13,7 @@ from openami.demo.run import Wish, run_demo
 from openami.errors import DataError
 from openami.readings import ESTIMATED_BITS
 from openami.registry import NodeKind
+from openami.store import kept
 from openami.store.deployment import Folder
 from openami.store.lake import Lake
 from openami.store.rows import account
@@ -307,3 +308,17 @@ def test_a_balance_beside_a_damaged_last_day_is_that_of_the_day_before(own_copy)
     assert consumer.balance_paise == consumer.statement.closing_paise
     assert consumer.balance_as_of.date() == last
     assert town.damaged() == (last,)
+
+
+def test_homes_are_read_ahead(folder, last, monkeypatch):
+    """After that no home opens a column of the lake."""
+    town = LakeTown(Folder(folder))
+    with town.rows.begin() as connection:
+        numbers = connection.execute(sa.select(account.c.number)).scalars().all()
+    town.look_at_homes(last)
+    opened, read = [], kept.read_rows
+    monkeypatch.setattr(kept, "read_rows", lambda path, *how: opened.append(path) or read(path, *how))
+    assert all(town.consumer(number, last) for number in numbers)
+    assert opened == []
+    assert town.consumer(numbers[0], FIRST)
+    assert opened, "another day's are read when they are asked for"

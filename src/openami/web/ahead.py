@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 
 from ..errors import OpenAMIError
 from .beside import Beside
@@ -23,6 +24,7 @@ class Ahead(Beside):
 
     town: LakeTown
     then: Iterable[Callable[[], object]]
+    _homes: date | None = field(default=None, repr=False)
 
     def _run(self) -> None:
         for read in (self.look, *self.then):
@@ -32,8 +34,13 @@ class Ahead(Beside):
 
     def look(self) -> None:
         """Read the latest day; what is kept of it already, and still true, costs nothing."""
-        if days := self.town.days():
-            self.town.closed(days[-1])
+        days = self.town.days()
+        if not days:
+            return
+        self.town.closed(days[-1])
+        if self._homes != days[-1]:
+            self.town.look_at_homes(days[-1])
+            self._homes = days[-1]
 
     def _read(self, what: Callable[[], object]) -> None:
         try:

@@ -265,6 +265,10 @@ class OpenedTown:
     def consumer(self, number: str, day: date) -> tb.Consumer | None:
         return self._closed.reading(day, lambda: self._one.consumer(number, day))
 
+    def look_at_homes(self, day: date) -> None:
+        """Read what homes of `day` are made of before anybody asks."""
+        self._one.look(day)
+
     def due(self, day: date, feeders: Set[str] | None = None, offset: int = 0, limit: int = 50) -> tb.DueList:
         found = self._closed.on(day)
         policy = load_policies().on(self.site.deployment.policy, day + timedelta(days=1))

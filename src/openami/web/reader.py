@@ -88,6 +88,10 @@ class LakeTown:
         """Read what meters are called before somebody looks for a part of it."""
         self._ask(lambda town: town.names.look())
 
+    def look_at_homes(self, day: date) -> None:
+        """Read what consumers' homes of a day are made of before they ask."""
+        self._ask(lambda town: town.look_at_homes(day))
+
     def overview(self, day: date, feeders: Set[str] | None = None) -> tb.Overview:
         return self._ask(lambda town: town.overview(day, feeders))
 
