@@ -9,8 +9,11 @@ import secrets
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+import sqlalchemy as sa
 
 from openami.store.clients import Client
+from openami.store.people import DIGEST_MARK, SignIn, person
+from openami.web.app import TRIES_AT_ONCE
 from openami.web.tokens import External, Tokens
 
 from .houses import BASE, House
@@ -103,6 +106,59 @@ def test_a_code_works_once_and_only_with_its_proof(programs: House) -> None:
     code = _agreed(programs, "consumer-own", "phone-app", challenge)["code"]
     assert _trade(programs, **good, code=code).status_code == 200
     assert _trade(programs, **good, code=code).json() == {"error": "invalid_grant"}
+
+
+def test_a_code_that_comes_again_ends_what_came_of_it(programs: House) -> None:
+    verifier, challenge = _proof()
+    good = {"grant_type": "authorization_code", "redirect_uri": BACK, "code_verifier": verifier, "client_id": "phone-app"}
+    code = _agreed(programs, "consumer-own", "phone-app", challenge)["code"]
+    refresh = _trade(programs, **good, code=code).json()["refresh_token"]
+    assert _trade(programs, **good, code=code).status_code == 400
+    again = _trade(programs, grant_type="refresh_token", refresh_token=refresh, client_id="phone-app")
+    assert again.json() == {"error": "invalid_grant"}
+
+
+def test_what_somebody_has_open_ends_with_their_password(programs: House) -> None:
+    verifier, challenge = _proof()
+    code = _agreed(programs, "consumer-own", "phone-app", challenge)["code"]
+    good = {"grant_type": "authorization_code", "redirect_uri": BACK, "code_verifier": verifier, "client_id": "phone-app"}
+    refresh = _trade(programs, **good, code=code).json()["refresh_token"]
+    programs.gate.end_open("consumer-own")
+    assert _trade(programs, grant_type="refresh_token", refresh_token=refresh, client_id="phone-app").status_code == 400
+
+
+def test_wrong_secrets_do_not_hold_up_the_right_one(programs: House) -> None:
+    tries = programs.app.state.tries
+    tries._buckets.clear()
+    asked = {"grant_type": "client_credentials", "client_id": "reader"}
+    answers = [_trade(programs, **asked, client_secret="guessed").status_code for _ in range(TRIES_AT_ONCE + 1)]
+    assert answers == [401] * TRIES_AT_ONCE + [429]
+    assert _trade(programs, **asked, client_secret=SECRET).status_code == 200
+    tries._buckets.clear()
+    lines = [entry for _, entry in programs.gate.trail.latest(50, None, None, "oauth.token", "reader") if entry.outcome == "refused"]
+    assert len(lines) == TRIES_AT_ONCE
+
+
+def test_a_secret_lies_as_a_keyed_digest_once_it_was_given(programs: House) -> None:
+    assert _trade(programs, grant_type="client_credentials", client_id="reader", client_secret=SECRET).status_code == 200
+    with programs.site.rows.begin() as connection:
+        kept = connection.execute(sa.select(person.c.password_hash).where(person.c.name == "reader")).scalar_one()
+    assert kept.startswith(DIGEST_MARK)
+    assert SECRET not in kept
+    assert not programs.gate.people.check_secret("reader", kept)
+    assert programs.gate.people.sign_in("reader", SECRET, None, 0).outcome is SignIn.WRONG
+
+
+def test_an_issuer_that_does_not_answer_is_not_asked_for_every_stranger(programs: House) -> None:
+    asked: list[str] = []
+
+    def away(url: str) -> dict[str, str]:
+        asked.append(url)
+        raise OSError("no answer")
+
+    tokens = Tokens(lambda: programs.gate.clients, programs.gate.clock, External("https://id.example", "a", "c", "s", "t"), away)
+    assert [tokens.verify(f"no.token.{k}", BASE) for k in range(5)] == [None] * 5
+    assert len(asked) == 1
 
 
 def test_a_refresh_token_works_once_and_a_stolen_one_ends_the_family(programs: House) -> None:

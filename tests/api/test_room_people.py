@@ -74,7 +74,7 @@ def test_what_is_changed_holds_at_once_and_stands_in_the_trail(house, admin):
     assert house.gate.people.grants("ravi") == []
     assert house.gate.sessions.find(token, house.gate.now_s) is None
     (password,) = _once(_send(admin, "/room/people/ravi", what="password").text)
-    assert house.gate.people.check_password("ravi", password, house.gate.now_s)
+    assert house.gate.people.sign_in("ravi", password, None, house.gate.now_s).outcome is SignIn.DONE
     _send(admin, "/room/people/ravi", what="disable")
     assert house.gate.people.find("ravi").disabled
     _send(admin, "/room/people/ravi", what="enable")

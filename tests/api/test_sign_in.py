@@ -9,7 +9,8 @@ import pyotp
 import pytest
 from fastapi.testclient import TestClient
 
-from openami.store.people import SignIn
+from openami.store.clients import Client
+from openami.store.people import FREE_EVERYWHERE, SignIn
 from openami.store.sessions import STAFF_IDLE_S
 from openami.web.app import TRIES_AT_ONCE
 from openami.web.demo_people import DEMO_PEOPLE, PHONE
@@ -79,6 +80,37 @@ def test_a_locked_name_opens_again_after_its_time_and_not_before(house: House, d
     assert _enter(browser, "locked-out").status_code == 429
     now[0] += 61
     assert _enter(browser, "locked-out").status_code == 303
+
+
+def test_a_program_does_not_come_through_the_page(house: House, door) -> None:
+    """Its secret is no second factor, and a person at a page may be the second person."""
+    browser, _ = door
+    _person(house, "a-program", "operator", totp=False)
+    house.gate.clients.add(Client("a-program", "A program", (), ("orders:write",), True))
+    assert _enter(browser, "a-program").status_code == 401
+    assert house.gate.people.check_secret("a-program", PASSWORD)
+
+
+def test_strangers_do_not_lock_anybody_out_of_their_own_place(house: House, door) -> None:
+    browser, now = door
+    _person(house, "at-home", "installer", totp=False)
+    people, now_s = house.gate.people, int(now[0])
+    assert _enter(browser, "at-home").status_code == 303
+    outcomes = [people.sign_in("at-home", "guessed", None, now_s, f"198.51.100.{k}").outcome for k in range(FREE_EVERYWHERE)]
+    assert outcomes[-1] is SignIn.LOCKED
+    assert people.sign_in("at-home", PASSWORD, None, now_s, "203.0.113.9").outcome is SignIn.LOCKED
+    assert _enter(browser, "at-home").status_code == 303
+
+
+def test_a_new_session_ends_the_one_before_with_tls_too(house: House, door) -> None:
+    _, _ = door
+    _person(house, "signs-in-again", "installer", totp=False)
+    browser = TestClient(house.app, base_url="https://testserver", follow_redirects=False)
+    assert _enter(browser, "signs-in-again").status_code == 303
+    before = browser.cookies["__Host-openami-session"]
+    assert _enter(browser, "signs-in-again").status_code == 303
+    assert house.gate.sessions.find(before, house.gate.now_s) is None
+    assert house.gate.sessions.find(browser.cookies["__Host-openami-session"], house.gate.now_s) is not None
 
 
 def test_one_address_does_not_try_for_ever(house: House, door) -> None:

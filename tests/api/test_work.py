@@ -10,9 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 import pytest
 
-from openami.control.order import Order, What
+from openami.control.order import Event, Order, What, advance
+from openami.errors import StorageError
 from openami.store.order_book import OrderBook
+from openami.store.people import GrantKind
 from openami.web.access import DISCONNECTS_ALONE
+from openami.web.api import live
+from openami.web.hooks import SETTLED_S
 from openami.web.limits import Limit
 
 from .houses import House
@@ -87,6 +91,35 @@ def test_the_limit_cannot_be_passed_in_small_steps_nor_by_many_at_once(house: Ho
         answers = [*many.map(lambda meter: _ask(house, "operator-own", "disconnect", [meter]), meters)]
     alone = [a for a in answers if a.status_code == 202 and a.json()["orders"]]
     assert len(alone) == DISCONNECTS_ALONE
+
+
+def test_by_hand_and_by_programs_is_one_person(house: House) -> None:
+    """Ten by hand and ten by each of many programs would be as many as somebody has programs."""
+    meters = [row["serial"] for row in house.client("operator").get("/api/v1/meters?limit=40").json()["items"]]
+    for k, meter in enumerate(meters[: DISCONNECTS_ALONE + 1]):
+        client = house.client()
+        client.headers["authorization"] = f"Bearer {house.token('operator-other', program='' if k % 2 else f'program-{k}')}"
+        own = [row["serial"] for row in client.get("/api/v1/meters?limit=40").json()["items"]]
+        body = {"what": "disconnect", "meters": [own[k % len(own)]], "why": WHY}
+        answer = client.post("/api/v1/orders", json=body, headers=_key()).json()
+        assert bool(answer["orders"]) == (k < DISCONNECTS_ALONE), (k, meter)
+
+
+def test_a_decision_and_its_orders_stand_together_or_not_at_all(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = house.gate
+    made = gate.proposals.make("disconnect", (house.own["meter"],), "operator", WHY, gate.now_s)
+
+    def broken(*_: object) -> None:
+        raise StorageError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OrderBook, "ask_in", broken)
+        answer = house.client("operator-second").post(f"/api/v1/proposals/{made.id}/decision", json={"approve": True})
+        assert answer.status_code == 503
+    assert gate.proposals.find(made.id).state == "waiting"
+    after = house.client("operator-second").post(f"/api/v1/proposals/{made.id}/decision", json={"approve": True})
+    assert after.json()["state"] == "approved"
+    assert house.client("operator").get(f"/api/v1/orders/{made.id}:{house.own['meter']}").status_code == 200
 
 
 def test_an_order_that_names_a_meter_out_of_reach_makes_none(house: House) -> None:
@@ -215,6 +248,40 @@ def test_live_figures_come_as_events(house: House) -> None:
     answer = house.client("operator").get("/api/v1/live?seconds=0")
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert "event: figures\ndata: {" in answer.text
+
+
+def test_a_stream_ends_with_the_right_to_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "EVERY_S", 0.01)
+    people = house.gate.people
+    people.add("may-no-longer", "auditor", house.gate.now_s)
+    people.grant("may-no-longer", GrantKind.ALL)
+    with house.client("may-no-longer").stream("GET", "/api/v1/live?seconds=0") as answer:
+        assert answer.status_code == 200
+    before = live._still
+    asked = []
+
+    def taken_away(request) -> bool:
+        asked.append(before(request))
+        people.revoke("may-no-longer", GrantKind.ALL)
+        return before(request)
+
+    monkeypatch.setattr(live, "_still", taken_away)
+    with house.client("may-no-longer").stream("GET", "/api/v1/live?seconds=3600") as answer:
+        assert "event: figures" in "".join(answer.iter_text())
+    assert asked == [True]
+
+
+def test_a_step_written_into_a_second_that_was_told_is_not_passed_over(house: House) -> None:
+    """Two processes write; what sorts before the last one told, in the same second, comes later."""
+    lookup, now_s = house.gate.lookup, house.gate.now_s + 40_000
+    told = [row["at_s"] for row in lookup.steps_after(now_s, "", 0, now_s - SETTLED_S, 10)]
+    assert told == []
+    for number in ("S-2", "S-1"):
+        OrderBook(house.site.rows).ask(Order(number, What.CLOCK, "", house.own["meter"], now_s, who="test", why="to be told"))
+        standing = OrderBook(house.site.rows).order(number)
+        OrderBook(house.site.rows).record(standing, advance(standing, Event.WITHDRAW, now_s, "by the test"))
+    assert lookup.steps_after(now_s - 1, "", 0, now_s + 1 - SETTLED_S, 10) == []
+    assert [row["order_id"] for row in lookup.steps_after(now_s - 1, "", 0, now_s, 10)] == ["S-1", "S-2"]
 
 
 def test_a_bucket_empties_and_fills_again() -> None:

@@ -13,7 +13,7 @@ from openami.store.clients import CODE_LIVES_S, Client, Clients, Given
 from openami.store.keys import MasterKey
 from openami.store.people import CODE_LIVES_S as PHONE_CODE_LIVES_S
 from openami.store.people import CODE_TRIES, FIRST_LOCK_S, FREE_FAILURES, GrantKind, People, SignIn, one_time_code, person
-from openami.store.proposals import BEING_DONE, PROPOSAL_LIVES_S, KeptAnswers, Proposals
+from openami.store.proposals import BEING_DONE, PROPOSAL_LIVES_S, KeptAnswers, Proposals, kept_answer
 from openami.store.rows import Rows
 from openami.store.sessions import LONGEST_S, STAFF_IDLE_S, STAFF_LONGEST_S, Sessions
 from openami.store.sql import Database
@@ -194,10 +194,12 @@ def test_a_proposal_is_decided_once_by_another_person_within_a_day(rows: Rows) -
 
 
 def test_a_kept_answer_belongs_to_its_request_its_asker_and_its_day(rows: Rows) -> None:
-    answers = KeptAnswers(rows)
+    answers = KeptAnswers(rows, MasterKey(bytes(range(32))))
     assert answers.claim("ann", "key", b"one", 0) is None
     assert answers.claim("ann", "key", b"one", 0) == (BEING_DONE, None)
     answers.keep("ann", "key", 202, {"a": 1})
+    with rows.begin() as connection:
+        assert '"a"' not in connection.execute(sa.select(kept_answer.c.answer)).scalar_one()
     assert answers.claim("ann", "key", b"one", 10) == (202, {"a": 1})
     with pytest.raises(RequestError, match="another request"):
         answers.claim("ann", "key", b"two", 10)

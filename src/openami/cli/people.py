@@ -88,7 +88,7 @@ def disable(name: NameArgument, data: DataOption = DEMO_FOLDER, why: WhyOption =
     """From now on this person or program may not sign in; what they have open is ended."""
     gate = _gate(data)
     gate.people.disable(name)
-    ended = gate.sessions.end_all(name)
+    ended = gate.end_open(name)
     _note(gate, "people.disable", name, why)
     print(f"{name} is disabled; {ended} sessions ended")
 
@@ -107,7 +107,7 @@ def password(name: NameArgument, data: DataOption = DEMO_FOLDER, why: WhyOption 
     """A new password (asked for); sessions that are open are ended."""
     gate = _gate(data)
     gate.people.set_password(name, _password())
-    gate.sessions.end_all(name)
+    gate.end_open(name)
     _note(gate, "people.password", name, why)
     print(f"{name} has a new password")
 

@@ -116,9 +116,12 @@ class Clients:
         return code
 
     def use_code(self, code: str, now_s: int) -> Given | None:
-        """What the code stands for, once; None where it is unknown, used or too old."""
+        """What the code stands for, once; None where it is unknown, used or too old. A code that comes again was stolen by one of the two:
+        the refresh tokens that came of it end (RFC 6749, 4.1.2)."""
         with self.rows.begin(writing=True) as connection:
             row = connection.execute(oauth_code.delete().where(oauth_code.c.digest == _digest(code)).returning(*oauth_code.c)).first()
+            if row is None:
+                connection.execute(oauth_refresh.delete().where(oauth_refresh.c.family == family_of(code)))
         if row is None or now_s - row.made_s > CODE_LIVES_S:
             return None
         return Given(row.client, row.name, tuple(row.scopes.split()), row.nonce, row.redirect, row.challenge)
@@ -151,6 +154,12 @@ class Clients:
             if family is not None:
                 connection.execute(oauth_refresh.delete().where(oauth_refresh.c.family == family))
 
+    def revoke_all(self, name: str) -> None:
+        """End all refresh tokens and codes that act for a person, and a program's own."""
+        with self.rows.begin(writing=True) as connection:
+            for table in (oauth_refresh, oauth_code):
+                connection.execute(table.delete().where(sa.or_(table.c.name == name, table.c.client == name)))
+
     def signing_keys(self) -> list[tuple[str, bytes]]:
         """(key id, private key in PEM), newest first."""
         with self.rows.begin() as connection:
@@ -160,6 +169,11 @@ class Clients:
     def add_signing_key(self, kid: str, pem: bytes, now_s: int) -> None:
         with self.rows.begin(writing=True) as connection:
             connection.execute(signing_key.insert(), {"kid": kid, "since_s": now_s, "wrapped": self._master.wrap_secret(pem)})
+
+
+def family_of(code: str) -> str:
+    """The family of refresh tokens that a code begins; who has only the family's name cannot make the code of it."""
+    return _digest(f"family of {code}").hex()[:32]
 
 
 def _digest(secret: str) -> bytes:

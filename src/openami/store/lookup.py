@@ -167,15 +167,16 @@ class Lookup:
             found["steps"] = self._all(query)
         return found
 
-    def steps_after(self, at_s: int, order_id: str, number: int, limit: int) -> list[dict[str, Any]]:
-        """What has happened to orders of any meter behind (at_s, order_id, number), oldest first, with the order's meter and kind."""
+    def steps_after(self, at_s: int, order_id: str, number: int, until_s: int, limit: int) -> list[dict[str, Any]]:
+        """What has happened to orders of any meter behind (at_s, order_id, number) and not after `until_s`, oldest first, with the order's meter and
+        kind."""
         behind = sa.tuple_(order_step.c.at_s, order_step.c.order_id, order_step.c.number) > sa.tuple_(
             sa.literal(at_s), sa.literal(order_id), sa.literal(number)
         )
         query = (
             sa.select(order_step, meter_order.c.meter, meter_order.c.what)
             .join(meter_order)
-            .where(behind)
+            .where(behind, order_step.c.at_s <= until_s)
             .order_by(order_step.c.at_s, order_step.c.order_id, order_step.c.number)
             .limit(limit)
         )
@@ -192,9 +193,10 @@ class Lookup:
         return self._all(query)
 
     def asked_by(self, who: str, what: str, since_s: int) -> int:
-        """How many orders of a kind somebody has asked for since then. Inside a transaction that holds back whoever asks for orders, none is added
-        between this and its end."""
-        query = sa.select(sa.func.count()).where(meter_order.c.who == who, meter_order.c.what == what, meter_order.c.requested_s >= since_s)
+        """How many orders of a kind somebody has asked for since then, by hand or by programs (`Who.acts`). Inside a transaction that holds back
+        whoever asks for orders, none is added between this and its end."""
+        theirs = sa.or_(meter_order.c.who == who, meter_order.c.who.startswith(f"{who} by ", autoescape=True))
+        query = sa.select(sa.func.count()).where(theirs, meter_order.c.what == what, meter_order.c.requested_s >= since_s)
         with self._rows.begin() as connection:
             return int(connection.execute(query).scalar_one())
 

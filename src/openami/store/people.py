@@ -25,9 +25,14 @@ from .keys import MasterKey
 from .rows import Rows, account
 from .sql import TEXT, among, metadata
 
-FREE_FAILURES = 5
+FREE_FAILURES, FREE_EVERYWHERE = 5, 50
 FIRST_LOCK_S, LONGEST_LOCK_S = 60, 3600
-"""After five failures a name is locked for a minute, after each further one for twice as long, up to an hour."""
+"""After five failures from one address a name is locked there for a minute, after each further one for twice as long, up to an hour. After fifty from
+anywhere it is locked everywhere, but where it was signed in before: nobody is kept out of their own place by strangers."""
+HOME_S = 90 * 86_400
+"""How long an address counts as one where a name was signed in."""
+DIGEST_MARK = "hmac-sha-256:"
+"""Before the keyed digest of a program's secret, where a person's password hash would be."""
 TOTP_PERIOD_S = 30
 CODE_DIGITS, CODE_LIVES_S, CODE_TRIES, CODE_EVERY_S = 6, 300, 5, 30
 PASSWORD_SHORTEST, PASSWORD_LONGEST = 10, 200
@@ -235,29 +240,39 @@ class People:
 
     # ---- signing in
 
-    def sign_in(self, name: str, password: str, code: str | None, now_s: int) -> Attempt:
-        """With a name, a password, and a TOTP code where one is set. A right password without its code counts as no failure."""
-        if again := self._locked(f"name:{name}", now_s):
+    def sign_in(self, name: str, password: str, code: str | None, now_s: int, address: str = "") -> Attempt:
+        """With a name, a password, and a TOTP code where one is set. A right password without its code counts as no failure. address: where
+        from."""
+        if again := self._kept_out(f"name:{name}", address, now_s):
             return Attempt(SignIn.LOCKED, again_s=again)
         with self._rows.begin() as connection:
             row = connection.execute(sa.select(person).where(person.c.name == name)).first()
         known = row is not None and row.password_hash is not None and not row.disabled
         right = self._matches(row.password_hash if row is not None and known else _dummy(self._hasher), password) and known
         if row is None or not right:
-            return self._failed(f"name:{name}", now_s)
+            return self._wrong(f"name:{name}", address, now_s)
         if row.totp_wrapped is not None:
             if not code:
                 return Attempt(SignIn.CODE_WANTED)
             if not self._use_totp(row, code, now_s):
-                return self._failed(f"name:{name}", now_s)
-        self._forget(f"name:{name}")
+                return self._wrong(f"name:{name}", address, now_s)
+        self._at_home(f"name:{name}", address, now_s)
         if self._hasher.check_needs_rehash(row.password_hash):
             self._change(name, password_hash=self._hasher.hash(password))
         return Attempt(SignIn.DONE, _person(row))
 
-    def check_password(self, name: str, password: str, now_s: int) -> bool:
-        """Of a program (its client secret), with the same lock-out."""
-        return self.sign_in(name, password, None, now_s).outcome is SignIn.DONE
+    def check_secret(self, name: str, secret: str) -> bool:
+        """Whether this is the program's client secret. It is long and random, so nobody guesses it and nobody can lock the program out; once it was
+        given, a keyed digest of it lies here, which costs next to nothing to compare."""
+        with self._rows.begin() as connection:
+            known = connection.execute(sa.select(person.c.password_hash).where(person.c.name == name, ~person.c.disabled)).scalar() or ""
+        own = DIGEST_MARK + self._digest("secret", f"{name}:{secret}").hex()
+        if known.startswith(DIGEST_MARK):
+            return hmac.compare_digest(known.encode(), own.encode())
+        if not self._matches(known, secret):
+            return False
+        self._change(name, password_hash=own)
+        return True
 
     def _use_totp(self, row: Any, code: str, now_s: int) -> bool:
         """Whether the code is of this half minute or a neighbour's, and newer than the last one that was used: it is used up then."""
@@ -295,7 +310,7 @@ class People:
         """A fresh one-time code for a phone that has an account; None where it has none, had a code within the last half minute, or had five that
         nobody used: then codes come ever more slowly, so that nobody can fill another's phone. The caller answers the same."""
         digest = self._digest("phone", _phone(phone))
-        if self._locked(f"unused:{digest.hex()}", now_s) or self._locked(f"phone:{digest.hex()}", now_s):
+        if self._locked(f"unused:{digest.hex()}", now_s):
             return None
         code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}d}"
         with self._rows.begin(writing=True) as connection:
@@ -310,10 +325,10 @@ class People:
         self._failed(f"unused:{digest.hex()}", now_s)
         return code
 
-    def sign_in_by_code(self, phone: str, code: str, now_s: int) -> Attempt:
+    def sign_in_by_code(self, phone: str, code: str, now_s: int, address: str = "") -> Attempt:
         """With the code that was sent to the phone: once, within five minutes, in at most five tries."""
         digest = self._digest("phone", _phone(phone))
-        if again := self._locked(f"phone:{digest.hex()}", now_s):
+        if again := self._kept_out(f"phone:{digest.hex()}", address, now_s):
             return Attempt(SignIn.LOCKED, again_s=again)
         with self._rows.begin(writing=True) as connection:
             row = connection.execute(sa.select(one_time_code).where(one_time_code.c.phone_digest == digest)).first()
@@ -324,9 +339,9 @@ class People:
             elif row is not None:
                 connection.execute(one_time_code.update().where(one_time_code.c.phone_digest == digest).values(tries=row.tries + 1))
         if not right:
-            return self._failed(f"phone:{digest.hex()}", now_s)
-        for what in ("phone", "unused"):
-            self._forget(f"{what}:{digest.hex()}")
+            return self._wrong(f"phone:{digest.hex()}", address, now_s)
+        self._at_home(f"phone:{digest.hex()}", address, now_s)
+        self._forget(f"unused:{digest.hex()}")
         return Attempt(SignIn.DONE, self._consumer(digest, now_s))
 
     def _consumer(self, digest: bytes, now_s: int) -> Person | None:
@@ -347,13 +362,32 @@ class People:
             until = connection.execute(query).scalar()
         return max(0, (until or 0) - now_s)
 
-    def _failed(self, what: str, now_s: int) -> Attempt:
+    def _kept_out(self, what: str, address: str, now_s: int) -> int:
+        """For how many seconds yet `what` is locked for this address; 0 = not at all."""
+        here = self._locked(f"{what} at {address}", now_s)
+        return here or (0 if self._locked(f"{what} home {address}", now_s) else self._locked(what, now_s))
+
+    def _wrong(self, what: str, address: str, now_s: int) -> Attempt:
+        everywhere = self._failed(what, now_s, FREE_EVERYWHERE)
+        here = self._failed(f"{what} at {address}", now_s)
+        return here if here.outcome is SignIn.LOCKED else everywhere
+
+    def _at_home(self, what: str, address: str, now_s: int) -> None:
+        """Forget the failures, and remember the place: kept as one more row of the same table, whose lock only ever lets in."""
+        for one in (what, f"{what} at {address}"):
+            self._forget(one)
+        home = {"digest": self._digest("failure", f"{what} home {address}"), "failures": 0, "locked_until_s": now_s + HOME_S}
+        with self._rows.begin(writing=True) as connection:
+            connection.execute(sign_in_failure.delete().where(sign_in_failure.c.digest == home["digest"]))
+            connection.execute(sign_in_failure.insert(), home)
+
+    def _failed(self, what: str, now_s: int, free: int = FREE_FAILURES) -> Attempt:
         digest = self._digest("failure", what)
         with self._rows.begin(writing=True) as connection:
             failures = (
                 connection.execute(sa.select(sign_in_failure.c.failures).where(sign_in_failure.c.digest == digest)).scalar() or 0
             ) + 1
-            beyond = failures - FREE_FAILURES
+            beyond = failures - free
             lock_s = min(LONGEST_LOCK_S, FIRST_LOCK_S * 2 ** min(beyond, 10)) if beyond >= 0 else 0
             connection.execute(sign_in_failure.delete().where(sign_in_failure.c.digest == digest))
             connection.execute(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..errors import RequestError
+from .keys import MasterKey
 from .rows import Rows
 from .sql import TEXT, metadata
 
@@ -86,8 +88,11 @@ class Proposals:
         with self._rows.begin() as connection:
             return [_proposal(row) for row in connection.execute(query)]
 
-    def decide(self, number: str, approve: bool, who: str, now_s: int) -> Proposal:
-        """RequestError where it is not there, is decided already, is too old, or was made by `who`."""
+    def decide(
+        self, number: str, approve: bool, who: str, now_s: int, act: Callable[[sa.Connection, Proposal], None] | None = None
+    ) -> Proposal:
+        """RequestError where it is not there, is decided already, is too old, or was made by `who`. act: what follows from an approval, in the same
+        transaction: either both stand, or neither."""
         with self._rows.begin(writing=True) as connection:
             row = connection.execute(sa.select(proposal).where(proposal.c.id == number)).first()
             if row is None:
@@ -100,14 +105,17 @@ class Proposals:
                 raise RequestError(f"proposal {number} has waited for more than a day; propose it anew")
             values = {"state": "approved" if approve else "refused", "decided_by": who, "decided_s": now_s}
             connection.execute(proposal.update().where(proposal.c.id == number).values(**values))
-            return _proposal(connection.execute(sa.select(proposal).where(proposal.c.id == number)).one())
+            after = _proposal(connection.execute(sa.select(proposal).where(proposal.c.id == number)).one())
+            if approve and act is not None:
+                act(connection, after)
+            return after
 
 
 class KeptAnswers:
-    """Answers under idempotency keys, for a day."""
+    """Answers under idempotency keys, for a day; wrapped, because an answer may hold a secret that is shown once."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
+    def __init__(self, rows: Rows, master: MasterKey) -> None:
+        self._rows, self._master = rows, master
 
     def claim(self, who: str, key: str, digest: bytes, now_s: int) -> tuple[int, Any] | None:
         """(status, answer) of the same request before; status BEING_DONE = somebody is at it. None = it is new and now the asker's to do, who must
@@ -122,13 +130,14 @@ class KeptAnswers:
                 return None
         if row.request_digest != digest:
             raise RequestError("this idempotency key was used for another request; give a new key")
-        return row.status, json.loads(row.answer)
+        return row.status, json.loads(row.answer if row.status == BEING_DONE else self._master.unwrap_secret(bytes.fromhex(row.answer)))
 
     def keep(self, who: str, key: str, status: int, answer: Any) -> None:
         """What came of a request that was claimed."""
         own = sa.and_(kept_answer.c.who == who, kept_answer.c.key == key)
+        wrapped = self._master.wrap_secret(json.dumps(answer).encode()).hex()
         with self._rows.begin(writing=True) as connection:
-            connection.execute(kept_answer.update().where(own).values(status=status, answer=json.dumps(answer)))
+            connection.execute(kept_answer.update().where(own).values(status=status, answer=wrapped))
 
     def release(self, who: str, key: str) -> None:
         """A request that was claimed and refused: it may come again under the same key."""

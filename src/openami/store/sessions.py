@@ -52,8 +52,8 @@ class Sessions:
             connection.execute(session.insert(), row)
         return token
 
-    def find(self, token: str, now_s: int) -> Session | None:
-        """Whose it is, or None where it is unknown or over. Marks it as seen, at most once a minute."""
+    def find(self, token: str, now_s: int, *, seen: bool = True) -> Session | None:
+        """Whose it is, or None where it is unknown or over. Marks it as `seen`, at most once a minute."""
         with self._rows.begin() as connection:
             row = connection.execute(_FIND, {"token_digest": _digest(token)}).first()
         if row is None or row.disabled:
@@ -62,7 +62,7 @@ class Sessions:
         if over:
             self.end(token)
             return None
-        if now_s - row.seen_s >= SEEN_EVERY_S:
+        if seen and now_s - row.seen_s >= SEEN_EVERY_S:
             with self._rows.begin(writing=True) as connection:
                 connection.execute(session.update().where(session.c.digest == _digest(token)).values(seen_s=now_s))
         whose = Person(row.name, row.role, row.language, row.since_s, row.totp_wrapped is not None, False)

@@ -42,7 +42,12 @@ def go(request: Request) -> Response:
         "code_challenge": challenge,
         "code_challenge_method": "S256",
     }
-    answer = RedirectResponse(f"{tokens.about_external()['authorization_endpoint']}?{urlencode(asked)}", 303)
+    try:
+        there = str(tokens.about_external()["authorization_endpoint"])
+    except (OSError, ValueError, KeyError, httpx.HTTPError):
+        gate.note(None, request, "sign_in", "", "external: its issuer does not answer", "refused")
+        return RedirectResponse("/sign-in?problem=external", 303)
+    answer = RedirectResponse(f"{there}?{urlencode(asked)}", 303)
     kept = json.dumps(parts | {"next": safe_path(request.query_params.get("next", "/"))})
     set_cookie(request, answer, "external", base64.urlsafe_b64encode(kept.encode()).decode(), ATTEMPT_S)
     return answer
@@ -77,7 +82,7 @@ def _subject(request: Request, gate: Gate, tokens: Tokens, external: External, c
     try:
         url = str(tokens.about_external()["token_endpoint"])
         found = httpx.post(url, data=given, auth=(external.client, external.secret), timeout=10.0).json()
-    except (httpx.HTTPError, ValueError, KeyError):
+    except (httpx.HTTPError, OSError, ValueError, KeyError):
         return None
     token = found.get("id_token") if isinstance(found, dict) else None
     return tokens.verify_identity(token, str(kept.get("nonce", ""))) if isinstance(token, str) else None

@@ -36,6 +36,8 @@ FORM_FIELD = "csrf_token"
 """Under a name that scanners know as what it is."""
 FormToken = Annotated[str, Form(alias=FORM_FIELD, max_length=300)]
 FORM_COOKIE_S = 3600
+SOMEBODYS_PROGRAM = "external program"
+"""Whoever holds a token of the external issuer that does not name its program: no person at a page."""
 
 
 class Backing(Protocol):
@@ -115,7 +117,7 @@ class Gate:
 
     @property
     def answers(self) -> KeptAnswers:
-        return KeptAnswers(self.backing.rows)
+        return KeptAnswers(self.backing.rows, self.backing.master)
 
     @property
     def trail(self) -> AuditTrail:
@@ -139,9 +141,13 @@ class Gate:
             request.state.who = kept
         return kept
 
-    def _by_session(self, request: Request) -> Who | None:
+    def still(self, request: Request) -> Who | None:
+        """Who is behind a request that has gone on for a while, as they are now. No sign of life: a page left open does not keep a session."""
+        return self._by_token(request) if "authorization" in request.headers else self._by_session(request, seen=False)
+
+    def _by_session(self, request: Request, *, seen: bool = True) -> Who | None:
         token = request.cookies.get(cookie_name(request))
-        found: Session | None = self.sessions.find(token, self.now_s) if token else None
+        found: Session | None = self.sessions.find(token, self.now_s, seen=seen) if token else None
         if found is None or token is None or found.person.role == Role.PARTNER:
             return None
         return replace(self.described(found.person), address=address_of(request), session=token)
@@ -155,7 +161,8 @@ class Gate:
         program = self.people.find(claims.client) if claims.client and not claims.external else None
         if person is None or person.disabled or (program is not None and program.disabled):
             return None
-        return replace(self.described(person, claims.scopes), program=claims.client, address=address_of(request))
+        program_name = claims.client or (SOMEBODYS_PROGRAM if claims.external else "")
+        return replace(self.described(person, claims.scopes), program=program_name, address=address_of(request))
 
     def described(self, person: Person, scopes: tuple[str, ...] | None = None) -> Who:
         """The person with rights and reach, as they are now."""
@@ -173,6 +180,11 @@ class Gate:
         divisions = people.divisions() if grants else {}
         reach = reach_of(person.role, grants, divisions, points, accounts)
         return Who(person.name, Role(person.role), rights_of(person.role, scopes), reach, person.language)
+
+    def end_open(self, name: str) -> int:
+        """End what somebody has open: sessions in browsers, and what programs hold to go on in their name. Gives how many sessions there were."""
+        self.clients.revoke_all(name)
+        return self.sessions.end_all(name)
 
     # ---- whether it is their own doing
 

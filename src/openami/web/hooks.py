@@ -10,12 +10,15 @@ import base64
 import hmac
 import json
 import logging
+import secrets
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from ..day import Site
+from ..errors import OpenAMIError
 from ..store.journal_at import open_journal
 from ..store.webhooks import Delivery
 from .beside import Beside
@@ -25,8 +28,12 @@ from .outward import Forbidden, direct_client, target_of
 log = logging.getLogger(__name__)
 EVENTS = ("order.step", "day.closed")
 STEPS_AT_ONCE = 500
+SETTLED_S = 3
+"""A step is told when it is this old: one that another process writes into the same second would else stand behind us, and never be told."""
 EVERY_S = 2.0
 PATIENCE_S = 10.0
+LEADS_S = 60
+"""How long another console waits for one that tells and was killed; several times what one delivery may take."""
 
 
 def signature(secret: bytes, number: str, at_s: int, body: str) -> str:
@@ -36,10 +43,12 @@ def signature(secret: bytes, number: str, at_s: int, body: str) -> str:
 
 @dataclass
 class Hooks(Beside):
-    """Reads what has happened since it looked last, writes down what is to be told, and tells it. One per deployment."""
+    """Reads what has happened since it looked last, writes down what is to be told, and tells it. Every console of a deployment has one, and one of
+    them does so at a time. name: of this one among them."""
 
     gate: Gate
     site: Any
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
     client: httpx.Client = field(default_factory=lambda: direct_client(PATIENCE_S))
 
     def _run(self) -> None:
@@ -49,10 +58,14 @@ class Hooks(Beside):
                 self.deliver()
             except Exception:
                 log.exception("webhooks could not be told; trying again")
+        try:
+            self.gate.webhooks.leave(self.name)
+        except OpenAMIError as error:
+            log.warning("another console tells webhooks only in %.0f s: %s", LEADS_S, error)
 
     def look(self) -> int:
         """What has happened since the last look, handed over; how many deliveries came of it. Before the first subscription nothing is kept."""
-        if not self.gate.webhooks.all():
+        if not self.gate.webhooks.all() or not self._leads():
             return 0
         made = 0
         position = self.gate.webhooks.position("orders")
@@ -60,7 +73,7 @@ class Hooks(Beside):
             self.gate.webhooks.hand_over("orders", json.dumps([self.gate.now_s, "", 0]), [], self.gate.now_s)
         else:
             at_s, order_id, number = json.loads(position)
-            rows = self.gate.lookup.steps_after(at_s, order_id, number, STEPS_AT_ONCE)
+            rows = self.gate.lookup.steps_after(at_s, order_id, number, self.gate.now_s - SETTLED_S, STEPS_AT_ONCE)
             if rows:
                 last = [rows[-1][name] for name in ("at_s", "order_id", "number")]
                 made += self.gate.webhooks.hand_over("orders", json.dumps(last), [step_event(row) for row in rows], self.gate.now_s)
@@ -78,7 +91,10 @@ class Hooks(Beside):
 
     def deliver(self) -> int:
         """Tell what is due; how many were taken."""
-        return sum(self._tell(one) for one in self.gate.webhooks.due(self.gate.now_s))
+        return sum(self._tell(one) for one in self.gate.webhooks.due(self.gate.now_s) if self._leads())
+
+    def _leads(self) -> bool:
+        return self.gate.webhooks.leads(self.name, self.gate.now_s, LEADS_S)
 
     def _tell(self, delivery: Delivery) -> bool:
         now_s = self.gate.now_s
@@ -112,7 +128,21 @@ def step_event(row: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     return "order.step", f"{row['order_id']}-{row['number']}", data
 
 
-def figures(gate: Gate, site: Site) -> dict[str, Any]:
+class Figures:
+    """The house in numbers, counted at most once in a while however many listen."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[float, dict[str, Any]] | None = None
+
+    def now(self, gate: Gate, site: Site) -> dict[str, Any]:
+        with self._lock:
+            if self._kept is None or not 0 <= gate.clock() - self._kept[0] < EVERY_S / 2:
+                self._kept = (gate.clock(), _figures(gate, site))
+            return self._kept[1]
+
+
+def _figures(gate: Gate, site: Site) -> dict[str, Any]:
     """The house in numbers, as they are now: frames, quarantine, orders by state, the latest closed day."""
     journal = open_journal(site.folder, site.deployment)
     try:

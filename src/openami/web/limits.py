@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ASKERS_KEPT = 100_000
 BODY_MOST = 256 * 1024
+BODY_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +53,26 @@ class Limit:
 
 
 class Bounded:
-    """Ends a request (413) whose body is longer than BODY_MOST, whether or not it said so before: a body in pieces names no length."""
+    """Ends a request whose body is longer than BODY_MOST (413), whether or not it said so before: a body in pieces names no length; and one whose
+    body is not there within BODY_WITHIN_S (408). within_s: another patience."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, within_s: float = BODY_WITHIN_S) -> None:
+        self._app, self._within_s = app, within_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        left = BODY_MOST
+        left, ends, whole = BODY_MOST, time.monotonic() + self._within_s, False
 
         async def receiving() -> Message:
-            nonlocal left
-            message = await receive()
+            nonlocal left, whole
+            try:
+                message = await (receive() if whole else asyncio.wait_for(receive(), max(0.0, ends - time.monotonic())))
+            except TimeoutError:
+                whole = True
+                raise HTTPException(
+                    408, f"the body did not come within {self._within_s:.0f} s; send it anew", {"connection": "close"}
+                ) from None
             left -= len(message.get("body", b""))
+            whole = whole or message["type"] != "http.request" or not message.get("more_body", False)
             if left < 0:
                 raise HTTPException(413, f"a body may have {BODY_MOST} bytes; ask in parts")
             return message

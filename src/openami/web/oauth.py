@@ -11,16 +11,16 @@ import base64
 import hashlib
 import hmac
 from typing import Annotated, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from ..store.clients import Client, Given
+from ..store.clients import Client, Given, family_of
 from .access import Right, Role, Who, rights_of
 from .demo_people import make_demo_people
 from .failures import NotUsable
-from .gate import FORM_FIELD, Gate, gate_of, needs
+from .gate import FORM_FIELD, Gate, address_of, gate_of, needs
 from .pages import Console
 from .tokens import ACCESS_LIVES_S, Tokens
 
@@ -30,6 +30,7 @@ Known = Annotated[Who, Depends(needs())]
 IDENTITY = "openid"
 OFFLINE = "offline_access"
 CHALLENGE = 43
+STATE_MOST, NONCE_MOST = 500, 200
 GRANTS = ("authorization_code", "client_credentials", "refresh_token")
 
 
@@ -92,7 +93,7 @@ async def agreed(request: Request, who: Known) -> Response:
     gate.note(who, request, "oauth.authorize", client.name, " ".join(scopes), "done" if allowed else "refused")
     if not allowed:
         return _back(request, given, {"error": "access_denied"})
-    stands_for = Given(client.name, who.name, scopes, given.get("nonce", "")[:200], given["redirect_uri"], given["code_challenge"])
+    stands_for = Given(client.name, who.name, scopes, given.get("nonce", ""), given["redirect_uri"], given["code_challenge"])
     return _back(request, given, {"code": gate.clients.make_code(stands_for, gate.now_s)})
 
 
@@ -113,7 +114,7 @@ def token(
         return _refuse(400, "unsupported_grant_type")
     client = _program(request, gate, client_id, client_secret)
     if client is None:
-        return _refuse(401, "invalid_client")
+        return _unknown(request, gate, client_id)
     if grant_type == "client_credentials":
         return _own_token(request, gate, client, scope)
     if grant_type == "refresh_token":
@@ -121,7 +122,7 @@ def token(
     given = gate.clients.use_code(code, gate.now_s)
     if given is None or given.client != client.name or given.redirect != redirect_uri or not _proves(code_verifier, given.challenge):
         return _refuse(400, "invalid_grant")
-    return _answer(request, gate, given, refresh=OFFLINE in given.scopes)
+    return _answer(request, gate, given, refresh=OFFLINE in given.scopes, family=family_of(code))
 
 
 @router.post("/oauth/revoke")
@@ -130,7 +131,7 @@ def revoke(request: Request, token: Text = "", client_id: Text = "", client_secr
     gate = gate_of(request)
     client = _program(request, gate, client_id, client_secret)
     if client is None:
-        return _refuse(401, "invalid_client")
+        return _unknown(request, gate, client_id)
     gate.clients.revoke(token, client.name)
     return Response(status_code=200)
 
@@ -158,7 +159,8 @@ def _wrong(asked: dict[str, str], who: Who) -> str | None:
     if asked.get("response_type") != "code":
         return "unsupported_response_type"
     challenge = asked.get("code_challenge", "")
-    if asked.get("code_challenge_method") != "S256" or len(challenge) != CHALLENGE or len(asked.get("state", "")) > 500:
+    too_long = len(asked.get("state", "")) > STATE_MOST or len(asked.get("nonce", "")) > NONCE_MOST
+    if asked.get("code_challenge_method") != "S256" or len(challenge) != CHALLENGE or too_long:
         return "invalid_request"
     return "access_denied" if who.program or who.role is Role.PARTNER else None
 
@@ -186,14 +188,14 @@ def _program(request: Request, gate: Gate, client_id: str, secret: str) -> Clien
     if kind.lower() == "basic":
         try:
             client_id, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+            client_id, secret = unquote_plus(client_id), unquote_plus(secret)  # RFC 6749, 2.3.1
         except (ValueError, UnicodeDecodeError):
             return None
     make_demo_people(gate)
     client = gate.clients.find(client_id[:60])
     if client is not None and not client.confidential:
         return client
-    right = gate.people.check_password(client_id[:60], secret, gate.now_s)
-    return client if right else None
+    return client if client is not None and gate.people.check_secret(client.name, secret) else None
 
 
 def _own_token(request: Request, gate: Gate, client: Client, scope: str) -> Response:
@@ -241,6 +243,15 @@ def _tokens(request: Request) -> Tokens:
     if tokens is None:
         raise RuntimeError("the gate has no tokens")
     return tokens
+
+
+def _unknown(request: Request, gate: Gate, client_id: str) -> Response:
+    """No such program, or not its secret: in the trail, and from one address not too often. A right secret is never held up by others' wrong ones."""
+    standing = request.app.state.tries.take(f"oauth {address_of(request)}")
+    if not standing.allowed:
+        return JSONResponse({"error": "temporarily_unavailable"}, 429, headers={"retry-after": str(standing.again_s)})
+    gate.note(None, request, "oauth.token", client_id[:60], "not this program's secret", "refused")
+    return _refuse(401, "invalid_client")
 
 
 def _refuse(status: int, error: str) -> JSONResponse:

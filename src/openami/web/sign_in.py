@@ -21,7 +21,7 @@ from ..store.people import Attempt, Person, SignIn
 from .access import STAFF, Right, Role, Who
 from .demo_people import DEMO_PEOPLE, enter_as, make_demo_people
 from .failures import NotThere, NotUsable
-from .gate import FormToken, Gate, NotAllowed, address_of, drop_cookie, gate_of, is_loopback, needs, set_cookie
+from .gate import FormToken, Gate, NotAllowed, address_of, cookie_name, drop_cookie, gate_of, is_loopback, needs, set_cookie
 from .pages import Console
 from .parameters import Given, Lang
 
@@ -50,11 +50,11 @@ def sign_in(
     if not request.app.state.tries.take(address_of(request)).allowed:
         return _page(request, "sign_in.html", 429, problem="often", again_s=60, onward=safe_path(onward))
     make_demo_people(gate)
-    attempt = gate.people.sign_in(name.strip(), password, code or None, gate.now_s)
+    attempt = gate.people.sign_in(name.strip(), password, code or None, gate.now_s, address_of(request))
     if attempt.outcome is SignIn.DONE and attempt.person is not None:
-        if attempt.person.role != Role.PARTNER:
+        if attempt.person.role != Role.PARTNER and gate.clients.find(attempt.person.name) is None:
             return entered(request, gate, attempt.person, "password", onward)
-        attempt = Attempt(SignIn.WRONG)  # programs come with tokens, never through a page
+        attempt = Attempt(SignIn.WRONG)  # programs come with tokens, never through a page: whatever their role, they have no second factor
     return _refused(request, gate, "sign_in.html", attempt, onward)
 
 
@@ -104,7 +104,7 @@ def sign_in_by_code(request: Request, phone: Given = "", code: Given = "", form:
     if not request.app.state.tries.take(address_of(request)).allowed:
         return _page(request, "phone.html", 429, problem="often", again_s=60, phone=phone, shown="")
     try:
-        attempt = gate.people.sign_in_by_code(phone, code, gate.now_s)
+        attempt = gate.people.sign_in_by_code(phone, code, gate.now_s, address_of(request))
     except InputError:
         raise NotUsable("phone", phone) from None
     if attempt.outcome is SignIn.DONE and attempt.person is not None:
@@ -205,7 +205,7 @@ def sign_in_for(request: Request, language: str) -> Response:
 
 def entered(request: Request, gate: Gate, person: Person, how: str, onward: str) -> Response:
     """A new session, under a new token: one that was there before is ended."""
-    before = request.cookies.get("openami-session")
+    before = request.cookies.get(cookie_name(request))
     if before:
         gate.sessions.end(before)
     token = gate.sessions.begin(person.name, gate.now_s, address_of(request))

@@ -60,7 +60,8 @@ class Tokens:
         self._clients, self._clock, self.external = clients, clock, external
         self._fetch = fetch or _fetch
         self._lock, self._external_lock = threading.Lock(), threading.Lock()
-        self._external_keys: tuple[float, KeySet] | None = None
+        self._external_keys: KeySet | None = None
+        self._external_asked: float | None = None
         self._about: dict[str, Any] | None = None
         self._own: tuple[Rows, float, list[ECKey]] | None = None
 
@@ -115,10 +116,10 @@ class Tokens:
         claims = self._external_claims(token) if external else None
         if claims is None or external is None or not self._current(claims, external.issuer, external.client):
             return None
-        return str(claims["sub"]) if secrets.compare_digest(str(claims.get("nonce", "")), nonce) else None
+        return str(claims["sub"]) if secrets.compare_digest(str(claims.get("nonce", "")).encode(), nonce.encode()) else None
 
     def about_external(self) -> dict[str, Any]:
-        """The external issuer's discovery document; OSError or ValueError where it cannot be had or is another one's."""
+        """The external issuer's discovery document; OSError, ValueError or httpx.HTTPError where it cannot be had or is another one's."""
         if self.external is None:
             raise ValueError("no external issuer is configured")
         if self._about is None:
@@ -140,16 +141,19 @@ class Tokens:
         for anew in (False, True):
             try:
                 return dict(jwt.decode(token, self._external_key_set(anew), algorithms=EXTERNAL_ALGORITHMS).claims)
-            except (JoseError, ValueError, TypeError, OSError, httpx.HTTPError):
+            except (JoseError, ValueError, TypeError, KeyError, OSError, httpx.HTTPError):
                 continue
         return None
 
     def _external_key_set(self, anew: bool) -> KeySet:
         with self._external_lock:
-            kept = self._external_keys
-            if kept is None or (anew and self._clock() - kept[0] > KEYS_AGAIN_S):
-                kept = self._external_keys = (self._clock(), KeySet.import_key_set(self._fetch(str(self.about_external()["jwks_uri"]))))  # type: ignore[arg-type]
-            return kept[1]
+            asked, now = self._external_asked, self._clock()
+            if (anew or self._external_keys is None) and (asked is None or now - asked > KEYS_AGAIN_S):
+                self._external_asked = now  # also where it does not answer: or every stranger's token would wait for it
+                self._external_keys = KeySet.import_key_set(self._fetch(str(self.about_external()["jwks_uri"])))  # type: ignore[arg-type]
+            if self._external_keys is None:
+                raise ValueError("the external issuer's keys cannot be had just now")
+            return self._external_keys
 
     def _current(self, claims: dict[str, Any], issuer: str, audience: str) -> bool:
         aud, now_s = claims.get("aud"), self._clock()

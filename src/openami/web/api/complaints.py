@@ -15,6 +15,7 @@ from ..access import STAFF, Right, Who
 from ..gate import address_of, gate_of
 from .words import (
     NOT_MODIFIED,
+    SENTENCE,
     Answer,
     Cursor,
     Limit,
@@ -52,14 +53,14 @@ class Answered(BaseModel):
     """What the consumer is told."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    answer: str = Field(min_length=5, max_length=ANSWER_MOST, pattern=r"^[^\x00]*\S[^\x00]*$")
+    answer: str = Field(min_length=5, max_length=ANSWER_MOST, pattern=SENTENCE)
 
 
 @router.get("/complaints", responses=documented(403, 404, success=NOT_MODIFIED))
 def complaints(request: Request, who: SeesAccounts, limit: Limit = 100, cursor: Cursor = None) -> Page[Complained]:
     """Those not yet answered of the accounts that may be seen, the oldest first."""
     if who.role not in STAFF:
-        raise Refused(403, "forbidden", "complaints of others are for staff; your own are on your page")
+        raise Refused(403, "not-allowed", "complaints of others are for staff; your own are on your page")
     rows, onward = waiting(request, who, limit, cursor)
     return Page(items=[_told(request, one) for one in rows], next=onward)
 

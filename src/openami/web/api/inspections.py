@@ -17,7 +17,23 @@ from ...errors import InputError
 from ...store.inspections import Inspection, Inspections, Result
 from ..access import Right, Who
 from ..gate import gate_of
-from .words import NAME, NOT_MODIFIED, Answer, Cursor, Day, Limit, Missing, Page, Refused, api_needs, documented, key_of, page_of, site_of
+from .words import (
+    NAME,
+    NOT_MODIFIED,
+    SENTENCE,
+    Answer,
+    Cursor,
+    Day,
+    Limit,
+    Missing,
+    Page,
+    Refused,
+    api_needs,
+    documented,
+    key_of,
+    page_of,
+    site_of,
+)
 from .work import Key, once
 
 router = APIRouter()
@@ -50,7 +66,7 @@ class Visited(BaseModel):
     result: Result
     day: Day | None = None
     at_random: StrictBool = False
-    who: str | None = Field(default=None, min_length=1, max_length=WHO_MOST, pattern=r"^[^\x00]*\S[^\x00]*$")
+    who: str | None = Field(default=None, min_length=1, max_length=WHO_MOST, pattern=SENTENCE)
     note: str = Field(default="", max_length=NOTE_MOST, pattern=PLAIN)
 
 
@@ -58,7 +74,7 @@ class Visited(BaseModel):
 def inspections(request: Request, who: SeesVisits, limit: Limit = 100, cursor: Cursor = None) -> Page[Visit]:
     """What visits found on the feeders that may be seen, the latest day first; for staff who see the town."""
     if not who.may(Right.TOWN):
-        raise Refused(403, "forbidden", "what visits found is for staff")
+        raise Refused(403, "not-allowed", "what visits found is for staff")
     after = key_of(cursor, str, str)
     rows = Inspections(site_of(request).rows).current(feeders=None if who.reach.everything else who.reach.feeders)
     if after is not None:

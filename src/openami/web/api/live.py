@@ -1,7 +1,7 @@
 """What happens, as it happens: server-sent events (text/event-stream).
 
-`figures` every few seconds, when one has changed; `order.step` for each step of an order. A stream ends after the time that was asked for and
-says when to come back; with `Last-Event-ID` it goes on where it ended.
+`figures` every few seconds, when one has changed; `order.step` for each step of an order. A stream ends after the time that was asked for, or as
+soon as the asker may no longer see it, and says when to come back; with `Last-Event-ID` it goes on where it ended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...day import Site
 from ...store.lookup import Lookup
 from ..access import Right, Who
 from ..gate import gate_of
-from ..hooks import STEPS_AT_ONCE, figures, step_event
+from ..hooks import SETTLED_S, STEPS_AT_ONCE, step_event
 from .words import Refused, api_needs, cursor_of, documented, key_of, site_of
 
 router = APIRouter()
@@ -52,18 +52,27 @@ async def live(
 
 async def _events(request: Request, site: Site, lookup: Lookup, position: tuple[int, str, int], seconds: int) -> AsyncIterator[str]:
     gate = gate_of(request)
+    figures = request.app.state.figures
     yield f"retry: {COME_BACK_MS}\n\n"
     before: dict[str, object] = {}
     ends_s = gate.clock() + seconds
     while True:
-        now = await run_in_threadpool(figures, gate, site)
+        now = await run_in_threadpool(figures.now, gate, site)
         if {**now, "at_s": 0} != {**before, "at_s": 0}:
             yield f"event: figures\ndata: {json.dumps(now)}\n\n"
             before = now
-        for row in await run_in_threadpool(lookup.steps_after, *position, STEPS_AT_ONCE):
+        for row in await run_in_threadpool(lookup.steps_after, *position, gate.now_s - SETTLED_S, STEPS_AT_ONCE):
             position = (row["at_s"], row["order_id"], row["number"])
             kind, _, data = step_event(row)
             yield f"event: {kind}\nid: {cursor_of(*position)}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
         if gate.clock() >= ends_s or await request.is_disconnected():
             return
         await asyncio.sleep(min(EVERY_S, max(0.0, ends_s - gate.clock())))
+        if not await run_in_threadpool(_still, request):
+            return
+
+
+def _still(request: Request) -> bool:
+    """Whether the asker may go on: signed in as before, not disabled, nothing taken away."""
+    who = gate_of(request).still(request)
+    return who is not None and who.may(Right.TOWN) and who.reach.everything

@@ -45,11 +45,18 @@ from .words import (
 router = APIRouter()
 CHANNEL_CHOICE = "^(" + "|".join(channel.name for channel in CHANNELS) + ")$"
 ChannelName = Annotated[str, Query(pattern=CHANNEL_CHOICE)]
-From = Annotated[Day | None, Query(alias="from", description="First day.")]
-To = Annotated[Day | None, Query(description="Last day, included.")]
+From = Annotated[Day | None, Query(alias="from", description="First day; left out = `to`, one day.")]
+To = Annotated[Day | None, Query(description="Last day, included; left out = the latest closed one.")]
 Table = Annotated[str, Query(pattern=r"^(validated|raw)$")]
-Form = Annotated[str, Query(pattern=r"^(json|csv|arrow)$", description="json, csv, or arrow (an Arrow IPC stream).")]
+Form = Annotated[
+    str | None,
+    Query(
+        pattern=r"^(json|csv|arrow)$",
+        description="json, csv, or arrow (an Arrow IPC stream); left out = what `Accept` likes best, else json.",
+    ),
+]
 ARROW, CSV = "application/vnd.apache.arrow.stream", "text/csv; charset=utf-8"
+FORMS = {"text/csv": "csv", ARROW: "arrow"}
 WORDS = {int(bit): str(bit.name).lower() for bit in Quality if bit}
 
 
@@ -116,14 +123,15 @@ def readings(
     first: From = None,
     to: To = None,
     table: Table = "validated",
-    format: Form = "json",
+    format: Form = None,
 ) -> Response:
     """Readings of a meter from day to day; at most 366 days at once."""
     series = _series(request, who, serial, channel, first, to, table)
     stem = f"{serial}-{channel}-{table}"
-    if format == "csv":
+    form = format or FORMS.get(request.state.liked, "json")
+    if form == "csv":
         return StreamingResponse(_csv(series), media_type=CSV, headers={"content-disposition": f'attachment; filename="{stem}.csv"'})
-    if format == "arrow":
+    if form == "arrow":
         return StreamingResponse(_arrow(series, serial), media_type=ARROW)
     zone = site_of(request).calendar
     rows = [

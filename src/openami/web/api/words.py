@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any, Generic, TypeVar
+from urllib.parse import quote
 
 from fastapi import Query, Request
 from fastapi.responses import JSONResponse
@@ -23,9 +24,11 @@ from ..gate import SAFE_METHODS, gate_of, needs
 from ..townbook import TownReader
 
 T = TypeVar("T")
-PROBLEM = "application/problem+json"
+JSON, PROBLEM = "application/json", "application/problem+json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"
 CURSOR = r"^[A-Za-z0-9_-]{1,400}$"
+SENTENCE = r"^[^\x00]*[^\s\x00][^\x00]*$"
+"""A text with a letter in it, and without NUL, which no database takes."""
 PAGE_MOST = 500
 DAYS_MOST = 366
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -63,6 +66,7 @@ class Problem(Answer):
     title: str
     status: int
     detail: str = Field(description="One sentence: what is wrong here, and the way out.")
+    instance: str = Field(default="", description="The address that was asked, as a URI reference.")
     errors: list[dict[str, str]] = Field(default=[], description="Where in the request: `where` and `why`.")
 
 
@@ -99,6 +103,8 @@ TITLES = {
     405: "Not possible here",
     406: "Not in this form",
     409: "Not in this state",
+    408: "Too slow",
+    412: "Not as it was meant",
     413: "Too much at once",
     415: "Not in this form",
     422: "Cannot be used",
@@ -112,9 +118,9 @@ TITLES = {
 NOTHING_THERE = "there is nothing at this address; /api/v1/openapi.json lists what there is"
 
 
-def problem(refused: Refused) -> JSONResponse:
+def problem(refused: Refused, instance: str = "") -> JSONResponse:
     body: dict[str, Any] = {"type": f"urn:openami:problem:{refused.kind}", "title": TITLES.get(refused.status, "Not possible")}
-    body |= {"status": refused.status, "detail": refused.detail, "errors": refused.errors or []}
+    body |= {"status": refused.status, "detail": refused.detail, "instance": quote(instance), "errors": refused.errors or []}
     return JSONResponse(body, refused.status, media_type=PROBLEM, headers=refused.headers)
 
 
@@ -198,13 +204,12 @@ def page_of(rows: Sequence[T], limit: int, key: Any) -> tuple[list[T], str | Non
 
 
 def day_range(first: date | None, last: date | None, days: tuple[date, ...], most: int = DAYS_MOST) -> list[date]:
-    """The closed days from `first` to `last`, both included; the latest one where neither is given. Refused where the range is upside down, or
-    holds more than `most` closed days."""
-    if first is None and last is None:
-        return list(days[-1:])
-    begin, end = first or last, last or first
-    if begin is None or end is None:
+    """The closed days from `first` to `last`, both included. `last` left out = the latest; `first` left out = the one day. Refused where the range is
+    upside down, or holds more than `most` closed days."""
+    if not days:
         return []
+    end = last or max(days[-1], first or days[-1])
+    begin = first or end
     if end < begin:
         raise Refused(404, "range", f"there is no day here: `to` {end} is before `from` {begin}; give them in order")
     found = [day for day in days if begin <= day <= end]

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
 
 from ...control.order import END, Event, Order, State, What, advance
 from ...errors import RequestError
@@ -24,10 +25,11 @@ from ...store.lookup import Reach
 from ...store.order_book import NOT_LEFT, OrderBook
 from ...store.proposals import BEING_DONE, PROPOSAL_LIVES_S, Proposal
 from ..access import DISCONNECTS_ALONE, DISCONNECTS_WINDOW_S, Right, Who
-from ..gate import gate_of
+from ..gate import Gate, gate_of
 from .words import (
     NAME,
     NOT_MODIFIED,
+    SENTENCE,
     Answer,
     Cursor,
     Limit,
@@ -67,7 +69,7 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     what: str = Field(pattern=ASKABLE)
     meters: list[Annotated[str, Field(pattern=NAME)]] = Field(min_length=1, max_length=METERS_MOST)
-    why: str = Field(min_length=5, max_length=300, pattern=r"^[^\x00]*\S[^\x00]*$")
+    why: str = Field(min_length=5, max_length=300, pattern=SENTENCE)
 
 
 class Decided(BaseModel):
@@ -79,7 +81,7 @@ class Decided(BaseModel):
 
 class Withdrawn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-    why: str = Field(min_length=5, max_length=300, pattern=r"^[^\x00]*\S[^\x00]*$")
+    why: str = Field(min_length=5, max_length=300, pattern=SENTENCE)
 
 
 class StepOfOrder(Answer):
@@ -211,13 +213,18 @@ def decide(request: Request, who: MakesOrders, number: ProposalId, given: Decide
         raise Missing("proposal", number)
     if who.program:
         raise Refused(403, "person-wanted", "a program cannot be the second person; sign in and decide yourself")
+    orders: list[Order] = []
+
+    def act(connection: Connection, agreed: Proposal) -> None:
+        orders.extend(_orders(gate, What(agreed.what), list(agreed.subjects), f"{agreed.who}, agreed by {who.name}", agreed.why, number))
+        _write(gate, connection, orders)
+
     try:
-        after = gate.proposals.decide(number, given.approve, who.name, gate.now_s)
+        after = gate.proposals.decide(number, given.approve, who.name, gate.now_s, act)
     except RequestError as error:
         raise Refused(409, "proposal-state", str(error)) from error
     gate.note(who, request, "proposal.approve" if given.approve else "proposal.refuse", number, after.why)
-    if given.approve:
-        _write(request, What(after.what), list(after.subjects), f"{after.who}, agreed by {who.name}", after.why, number)
+    _note_all(request, who, orders)
     return _proposal(request, after)
 
 
@@ -287,29 +294,43 @@ def ask_for(request: Request, who: Who, asked: Asked) -> Taken:
     there = {row["serial"] for row in gate.lookup.meters_named(who.reach, serials)}
     if absent := [serial for serial in serials if serial not in there]:
         raise Missing("meter", absent[0])
-    orders = _write(request, what, serials, who.acts, asked.why, alone=what is What.DISCONNECT)
-    if orders is not None:
-        return Taken(orders=orders, proposal=None)
+    orders = _orders(gate, what, serials, who.acts, asked.why)
+    with gate.backing.rows.begin(writing=True) as connection:
+        allowed = what is not What.DISCONNECT or _alone(gate, who, len(serials))
+        if allowed:
+            _write(gate, connection, orders)
+    if allowed:
+        _note_all(request, who, orders)
+        return Taken(orders=[order.order_id for order in orders], proposal=None)
     made = gate.proposals.make(what, tuple(serials), who.name, asked.why, gate.now_s)
     gate.note(who, request, f"order.{what}", made.id, f"{len(serials)} meters: {asked.why}", "waiting")
     return Taken(orders=[], proposal=made.id)
 
 
-def _write(request: Request, what: What, serials: list[str], who: str, why: str, under: str = "", alone: bool = False) -> list[str] | None:
-    """The orders themselves, all or none, which the head-end's desk takes from the book. alone: None, and no order, where `who` would have asked for
-    more of them than one person may; counted while nobody else writes orders, so that many requests at once, to many processes, do not pass."""
-    gate, made = gate_of(request), []
-    rows = {row["serial"]: row for row in gate.lookup.meters_named(Reach(everything=True), serials)}
-    with gate.backing.rows.begin(writing=True) as connection:
-        if alone and gate.lookup.asked_by(who, what, gate.now_s - DISCONNECTS_WINDOW_S) + len(serials) > DISCONNECTS_ALONE:
-            return None
-        for serial in serials:
-            made.append(f"{under or 'A' + secrets.token_hex(6)}:{serial}"[:100])
-            order = Order(made[-1], what, rows[serial]["account"] or "", serial, gate.now_s, who=who, why=why)
-            OrderBook(gate.backing.rows).ask_in(connection, order)
-    for number in made:
-        gate.note(gate.who(request), request, f"order.{what}", number, why)
-    return made
+def _orders(gate: Gate, what: What, serials: list[str], who: str, why: str, under: str = "") -> list[Order]:
+    """An order to each meter, not written down yet."""
+    accounts = {row["serial"]: row["account"] or "" for row in gate.lookup.meters_named(Reach(everything=True), serials)}
+    numbers = [f"{under or 'A' + secrets.token_hex(6)}:{serial}"[:100] for serial in serials]
+    return [
+        Order(number, what, accounts[serial], serial, gate.now_s, who=who, why=why) for number, serial in zip(numbers, serials, strict=True)
+    ]
+
+
+def _alone(gate: Gate, who: Who, more: int) -> bool:
+    """Whether somebody may ask for so many more disconnections without a second person, by hand and by programs together. Asked while nobody else
+    writes orders, so that many requests at once, to many processes, do not pass."""
+    return gate.lookup.asked_by(who.name, What.DISCONNECT, gate.now_s - DISCONNECTS_WINDOW_S) + more <= DISCONNECTS_ALONE
+
+
+def _write(gate: Gate, connection: Connection, orders: list[Order]) -> None:
+    """All orders or none, into the book from which the head-end's desk takes them."""
+    for order in orders:
+        OrderBook(gate.backing.rows).ask_in(connection, order)
+
+
+def _note_all(request: Request, who: Who, orders: list[Order]) -> None:
+    for order in orders:
+        gate_of(request).note(who, request, f"order.{order.what}", order.order_id, order.why)
 
 
 def _sees_all(request: Request, who: Who, found: Proposal) -> bool:

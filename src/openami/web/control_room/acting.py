@@ -51,7 +51,7 @@ def look(request: Request, who: Orders, what: Given = "", serials: Long = "", me
     there = gate.lookup.meters_named(who.reach, asked)
     known = {row["serial"] for row in there}
     since_s = gate.now_s - 3600
-    already = gate.lookup.asked_by(who.acts, What.DISCONNECT, since_s) if what == What.DISCONNECT else 0
+    already = gate.lookup.asked_by(who.name, What.DISCONNECT, since_s) if what == What.DISCONNECT else 0
     found: dict[str, Any] = {
         "what": what,
         "there": sorted(there, key=lambda row: row["serial"]),

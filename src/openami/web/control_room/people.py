@@ -106,7 +106,7 @@ def change(
         raise NotUsable("what", what)
     shown = _changes(gate, name, reach)[what]()
     if what in ("disable", "password", "second_factor", "revoke"):
-        gate.sessions.end_all(name)
+        gate.end_open(name)
     gate.note(who, request, f"people.{what}", name, f"{reach + ': ' if what in ('grant', 'revoke') else ''}{why.strip()}")
     return _person(request, gate, name, **shown) if shown else RedirectResponse(f"/room/people/{name}", 303)
 

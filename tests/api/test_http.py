@@ -1,0 +1,188 @@
+"""What HTTP asks of every route: methods, forms, tags, slow and foreign bodies; and who counts as one asker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
+
+from openami.store.order_book import OrderBook
+from openami.web.api.around import best
+from openami.web.limits import Bounded
+
+from .houses import House
+
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient(house: House) -> None:
+    house.unlimited()
+
+
+def _key() -> dict[str, str]:
+    return {"idempotency-key": os.urandom(8).hex()}
+
+
+def _ask(house: House) -> str:
+    """An order of its own."""
+    body = {"what": "clock", "meters": [house.own["meter"]], "why": "asked for by the test"}
+    return str(house.client("operator").post("/api/v1/orders", json=body, headers=_key()).json()["orders"][0])
+
+
+def test_head_is_get_without_the_body(house: House) -> None:
+    client, path = house.client("operator"), f"/api/v1/meters/{house.own['meter']}"
+    plain, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["etag"] == plain.headers["etag"]
+    assert head.headers["content-length"] == plain.headers["content-length"]
+    assert house.client().head(path).status_code == 401
+    assert client.head("/api/v1/nowhere").status_code == 404
+
+
+def test_options_and_a_method_that_is_not_there_name_those_that_are(house: House) -> None:
+    client = house.client("operator")
+    told = client.options("/api/v1/orders")
+    assert (told.status_code, told.headers["allow"]) == (204, "GET, HEAD, OPTIONS, POST")
+    assert "access-control-allow-origin" not in told.headers
+    assert client.options("/api/v1/nowhere").status_code == 404
+    refused = client.put("/api/v1/meters", json={})
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert "it takes GET" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/csv", "text/csv; charset=utf-8"),
+        (ARROW, ARROW),
+        ("text/csv;q=0.5, application/json", "application/json"),
+        ("text/*", "text/csv; charset=utf-8"),
+        ("text/html, */*;q=0.1", "application/json"),
+        ("", "application/json"),
+    ],
+)
+def test_readings_come_in_the_form_that_is_liked_best(house: House, accept: str, kind: str) -> None:
+    answer = house.client("operator").get(f"/api/v1/meters/{house.own['meter']}/readings", headers={"accept": accept})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+    assert "Accept" in answer.headers.get_list("vary", split_commas=True)
+
+
+@pytest.mark.parametrize("accept", ["application/xml", "application/json;q=0", "nonsense"])
+def test_a_form_that_there_is_not_is_refused(house: House, accept: str) -> None:
+    client = house.client("operator")
+    refused = client.get(f"/api/v1/meters/{house.own['meter']}", headers={"accept": accept})
+    assert (refused.status_code, refused.headers["content-type"]) == (406, "application/problem+json")
+    asked = client.get(f"/api/v1/meters/{house.own['meter']}/readings?format=csv", headers={"accept": accept})
+    assert asked.headers["content-type"].startswith("text/csv")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["a/b", "a/*", "*/*", "c/d"]), st.sampled_from(["", ";q=0", ";q=0.3", ";q=1", ";q=x"])), max_size=4)
+)
+def test_nothing_is_chosen_that_weighs_nothing(ranges: list[tuple[str, str]]) -> None:
+    found = best(", ".join(kind + weight for kind, weight in ranges), ["a/b", "c/d"])
+    assert found in (None, "a/b", "c/d")
+    if ranges and all(weight in (";q=0", ";q=x") for _, weight in ranges):
+        assert found is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-type": "text/plain"}, 415),
+        ({}, 415),
+        ({"content-type": "application/x-www-form-urlencoded"}, 415),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
+        ({"content-type": "application/json; charset=utf-8"}, 202),
+    ],
+)
+def test_a_body_is_json_and_says_so(house: House, headers: dict[str, str], status: int) -> None:
+    body = f'{{"what": "clock", "meters": ["{house.own["meter"]}"], "why": "asked for by the test"}}'
+    answer = house.client("operator").post("/api/v1/orders", content=body.encode(), headers=headers | _key())
+    assert answer.status_code == status
+
+
+def test_a_body_that_is_no_text_is_refused_with_a_sentence(house: House) -> None:
+    answer = house.client("operator").post("/api/v1/orders", content=b"\xff\xfe{", headers={"content-type": "application/json"} | _key())
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("the body is not JSON in UTF-8")
+
+
+@pytest.mark.parametrize("why", ["\0\0\0\0\0", "\0aaaaa", "aaaaa\0"])
+def test_a_reason_holds_no_nul(house: House, why: str) -> None:
+    body = {"what": "clock", "meters": [house.own["meter"]], "why": why}
+    assert house.client("operator").post("/api/v1/orders", json=body, headers=_key()).status_code == 422
+
+
+def test_tags_of_every_form_hold_until_something_changes(house: House) -> None:
+    client, path = house.client("operator"), f"/api/v1/meters/{house.own['meter']}/readings"
+    for form in ("json", "csv", "arrow"):
+        tag = client.get(path, params={"format": form}).headers["etag"]
+        for held in (tag, f"W/{tag}", f'"another", {tag}', "*"):
+            answer = client.get(path, params={"format": form}, headers={"if-none-match": held})
+            assert (answer.status_code, answer.content) == (304, b"")
+        assert client.get(path, params={"format": form}, headers={"if-none-match": '"another"'}).status_code == 200
+
+
+def test_who_means_another_state_of_a_thing_changes_nothing(house: House) -> None:
+    client, number = house.client("operator"), _ask(house)
+    seen, body = client.get(f"/api/v1/orders/{number}").headers["etag"], {"why": "decided on what was seen"}
+    for meant in ('"another"', f"W/{seen}"):
+        refused = client.post(f"/api/v1/orders/{number}/withdraw", json=body, headers={"if-match": meant})
+        assert (refused.status_code, refused.json()["title"]) == (412, "Not as it was meant")
+        assert client.get(f"/api/v1/orders/{number}", headers={"if-match": meant}).status_code == 412
+    assert OrderBook(house.site.rows).order(number).state == "requested"
+    done = client.post(f"/api/v1/orders/{number}/withdraw", json=body, headers={"if-match": seen})
+    assert done.json()["state"] == "cancelled"
+    assert client.get(f"/api/v1/orders/{number}", headers={"if-match": seen}).status_code == 412
+
+
+def test_a_problem_names_what_was_asked(house: House) -> None:
+    told = house.client("operator").get("/api/v1/meters/NOT-THERE").json()
+    assert told["instance"] == "/api/v1/meters/NOT-THERE"
+    assert {"type", "title", "status", "detail", "instance", "errors"} == set(told)
+
+
+def test_many_tokens_of_one_person_are_one_asker(house: House) -> None:
+    limit = house.api.state.limit
+    before = limit.burst, limit.per_minute
+    limit._buckets.clear()
+    limit.burst, limit.per_minute = 3, 1
+    try:
+        known = [house.client("operator").get("/api/v1/me").status_code for _ in range(4)]
+        strangers = [house.client().get("/api/v1/me", headers={"authorization": f"Bearer {k}"}).status_code for k in range(4)]
+        another = house.client("auditor").get("/api/v1/me").status_code
+    finally:
+        limit.burst, limit.per_minute = before
+        limit._buckets.clear()
+    assert (known, strangers, another) == ([200] * 3 + [429], [401] * 3 + [429], 200)
+
+
+def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    async def app(scope, receive, send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    async def ask() -> None:
+        parts = iter([{"type": "http.request", "body": b"{", "more_body": True}])
+
+        async def receive():
+            return next(parts, None) or await asyncio.Event().wait()
+
+        await Bounded(app, within_s=0.01)({"type": "http"}, receive, app)
+
+    with pytest.raises(HTTPException) as refused:
+        asyncio.run(ask())
+    assert refused.value.status_code == 408
+
+
+def test_days_from_one_on_go_to_the_latest(house: House) -> None:
+    client, path = house.client("operator"), f"/api/v1/meters/{house.own['meter']}/readings"
+    days = {"": 1, "from=2025-12-01": 2, "to=2025-12-01": 1, "from=2025-12-02": 1, "from=2027-01-01": 0, "from=2025-12-01&to=2025-12-02": 2}
+    for asked, many in days.items():
+        assert len(client.get(f"{path}?{asked}").json()["readings"]) == 96 * many, asked
