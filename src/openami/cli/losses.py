@@ -115,25 +115,28 @@ def _span(site: Site, day: str | None, days: int, month: str | None, data: Path)
 def _hours(site: Site, span: list[date], as_json: bool) -> None:
     """The last day of the span by the hour, as the audit wrote it down."""
     from ..day.found import Found
+    from ..day.shares import AREA
 
     found = Found(site.lake)
-    nodes = [account.node for account in found.accounts(span[-1])]
+    nodes = [(account.node, account.level) for account in found.accounts(span[-1])]
     if not nodes:
         raise InputError(f"{span[-1]} has no findings yet; write them first: openami losses record --data {site.folder.root}")
     if not as_json:
         print(HEAD)
-    for node in nodes:
-        for hour in found.hours(span[-1], node):
+    for node, level in nodes:
+        for hour in found.hours(span[-1], node, level):
             row = asdict(hour)
-            print(json.dumps(row) if as_json else _line({**row, "node": f"{node} {hour.hour:02d}"}))
+            name = f"{node}{AREA if level.endswith(AREA) else ''} {hour.hour:02d}"
+            print(json.dumps(row) if as_json else _line({**row, "node": name}))
 
 
 def _account(site: Site, span: list[date], as_json: bool) -> None:
     from ..day.audit import audit
+    from ..day.shares import AREA
     from ..losses.account import Part
     from ..readings import MISSING64
 
-    reckoned = list(audit(site, span))
+    reckoned, said = list(audit(site, span)), set[str]()
     if not as_json:
         print(HEAD)
     for found in reckoned:
@@ -141,15 +144,18 @@ def _account(site: Site, span: list[date], as_json: bool) -> None:
         for k in sorted(found.nodes, key=lambda k: (j.levels[k] != "feeder", j.names[k])):
             known = j.loss_wh[k] != MISSING64
             row: dict[str, object] = {
-                "node": j.names[k], "level": str(j.levels[k]), "in_wh": int(j.in_wh[k]) if j.in_wh[k] != MISSING64 else None,
+                "node": j.names[k], "level": f"{j.levels[k]}{AREA if found.area else ''}",
+                "in_wh": int(j.in_wh[k]) if j.in_wh[k] != MISSING64 else None,
                 "out_wh": int(j.out_wh[k]) if j.out_wh[k] != MISSING64 else None, "loss_wh": int(j.loss_wh[k]) if known else None,
                 "likely_wh": round(float(j.likely_wh[k])) if known else None, "low_wh": round(float(j.low_wh[k])) if known else None,
                 "high_wh": round(float(j.high_wh[k])) if known else None, "coverage": round(float(j.coverage[k]), 4),
                 "spread_wh": {p.name.lower(): round(float(j.spread_wh[p, k])) for p in Part},
             }  # fmt: skip
-            print(json.dumps(row) if as_json else _line(row))
+            print(json.dumps(row) if as_json else _line({**row, "node": f"{row['node']}{AREA if found.area else ''}"}))
         for sentence in found.doubts:
-            print(json.dumps({"doubt": sentence}, ensure_ascii=False) if as_json else f"  ! {sentence}")
+            if sentence not in said:  # shards that see the same records say the same of them
+                print(json.dumps({"doubt": sentence}, ensure_ascii=False) if as_json else f"  ! {sentence}")
+        said |= {*found.doubts}
 
 
 def _record(site: Site, span: list[date] | None, anew: bool, data: Path) -> None:
@@ -159,12 +165,12 @@ def _record(site: Site, span: list[date] | None, anew: bool, data: Path) -> None
     print(f"{data}: {done['recorded']:,} days of shards recorded, suspects looked for in {done['looked']:,} shards")
 
 
-HEAD = f"{'node':16s}{'in kWh':>12s}{'out kWh':>12s}{'loss %':>8s}{'90 % interval':>20s}{'metered':>9s}  mostly from"
+HEAD = f"{'node':22s}{'in kWh':>12s}{'out kWh':>12s}{'loss %':>8s}{'90 % interval':>20s}{'metered':>9s}  mostly from"
 
 
 def _line(row: dict[str, object]) -> str:
     into, out = row["in_wh"], row["out_wh"]
-    cells = [f"{row['node']:16s}", *(f"{each / 1e3:12,.1f}" if isinstance(each, int) else f"{'-':>12s}" for each in (into, out))]
+    cells = [f"{row['node']:22s}", *(f"{each / 1e3:12,.1f}" if isinstance(each, int) else f"{'-':>12s}" for each in (into, out))]
     if row["loss_wh"] is None or not isinstance(into, int) or into <= 0:
         return "".join([*cells, f"{'-':>8s}{'unknown':>20s}{row['coverage']:9.0%}"])
     likely, low, high = (100 * float(str(row[name])) / into for name in ("likely_wh", "low_wh", "high_wh"))

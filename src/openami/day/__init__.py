@@ -20,6 +20,7 @@ tell.py      after the statements: low-balance notices, and who would be due for
 balance.py   the loss of transformers and feeders as rows
 meter_day.py what the day says of each meter, counted: what consoles and lists go by
 network.py   the network as the audit takes it: the registry, and what the folder `network` adds
+upward.py    nodes above a shard, on which other shards' feeders hang too; shares.py: what each shard keeps for them, joined
 written.py   files that people write beside the data, read line by line or refused by line
 meter_errors.py how far each meter may be off, and how doubtful its place is
 outages.py   what meters told of their supply made into outages, and facts for VEE

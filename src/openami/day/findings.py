@@ -1,13 +1,14 @@
 """What the energy audit finds, written down behind the close: one (day, shard) at a time, read by `found.py`.
 
     loss_account        every node's account with its interval, of the day and of each hour
+    loss_share          what the shard takes and gives below nodes that other shards' feeders hang on too (`shares.py`)
     outages, outage_customers, reliability
     suspects, mapping_proposals, mapping_doubts, technical, loading   of the last closed day only, over the days that end with it
     findings            what these rows were made from
 
 What always holds: only measured values make somebody a suspect, never estimates; where it hangs is asked before a meter is suspected; a day
-whose readings, or whose meters' words about their supply, are others than those that its findings were made from is done again; done again from
-the same it is the same.
+whose readings, or whose meters' words about their supply, or whose network's records are others than those that its findings were made from is done
+again; done again from the same it is the same.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from ..store.heard import MeterEvent
 from .audit import given_of, totals_of
 from .closes import is_closed
 from .meter_errors import errors_of, read_errors
-from .network import FOLDER, Network, network_of
+from .network import FOLDER, Drawn, Network, drawn_of, network_of
 from .outages import AFTER_DAYS, BEFORE_DAYS, events_mark, outage_tables, outages_of, supply_events
+from .shares import TABLE as SHARES
+from .shares import share_rows
 from .site import Site
 from .span import SPAN_DAYS
 from .suspected import look_back
@@ -53,22 +56,24 @@ def record(
     if not wanted:
         return Counter()
     own = site.rows.shards() if shards is None else shards
-    events = supply_events(site, wanted[0], wanted[-1])
+    events, drawn = supply_events(site, wanted[0], wanted[-1]), drawn_of(site)
     with ThreadPoolExecutor(threads, thread_name_prefix="findings") as pool:
         done: Counter[str] = Counter()
-        for each in pool.map(partial(_record_shard, site, wanted, events, span_days, anew), own):
+        for each in pool.map(partial(_record_shard, site, wanted, events, drawn, span_days, anew), own):
             done += each
     return done
 
 
-def _record_shard(site: Site, days: Sequence[date], events: list[MeterEvent], span_days: int, anew: bool, shard: int) -> Counter[str]:
+def _record_shard(
+    site: Site, days: Sequence[date], events: list[MeterEvent], drawn: Drawn, span_days: int, anew: bool, shard: int
+) -> Counter[str]:
     done: Counter[str] = Counter()
     closed = [day for day in days if is_closed(site.lake, day, shard)]
     for day in closed:
         near = _near(site, day, events)
-        mark = f"{site.lake.content('validated', day, shard)};{events_mark(near)}"
+        mark = f"{site.lake.content('validated', day, shard)};{events_mark(near)};{drawn.mark}"
         if anew or not site.lake.has("findings", day, shard) or site.lake.read("findings", day, shard)["made_from"][0].as_py() != mark:
-            record_day(site, day, shard, near, mark)
+            record_day(site, day, shard, near, mark, drawn)
             done["recorded"] += 1
     if closed and (done["recorded"] or not site.lake.has("suspects", closed[-1], shard)) and closed[-1] == _last_closed(site, shard):
         look_back(site, closed[-1], shard, span_days)
@@ -76,33 +81,36 @@ def _record_shard(site: Site, days: Sequence[date], events: list[MeterEvent], sp
     return done
 
 
-def record_day(site: Site, day: date, shard: int, events: list[MeterEvent], mark: str) -> None:
+def record_day(site: Site, day: date, shard: int, events: list[MeterEvent], mark: str, drawn: Drawn) -> None:
     """The account and the outages of one closed (day, shard)."""
+    accounts, share = account_rows(site, day, shard, drawn)
     with site.lake.draft(day) as draft:
-        draft.write("loss_account", shard, account_rows(site, day, shard))
-        for name, rows in outage_tables(site, day, outages_of(site, day, shard, events)).items():
+        draft.write("loss_account", shard, accounts)
+        draft.write(SHARES, shard, share)
+        for name, rows in outage_tables(site, day, outages_of(site, day, shard, events, drawn)).items():
             draft.write(name, shard, rows)
         draft.write("findings", shard, pa.table({"made_from": pa.array([mark], pa.string())}))
         draft.commit()
 
 
-def account_rows(site: Site, day: date, shard: int) -> pa.Table:
-    """Rows of `loss_account`: the shard's own nodes, the whole day (hour null) and its hours."""
+def account_rows(site: Site, day: date, shard: int, drawn: Drawn) -> tuple[pa.Table, pa.Table]:
+    """Rows of `loss_account`: the shard's own nodes, the whole day (hour null) and its hours; and its rows of `loss_share`."""
     index = site.index_of(shard, day)
     blocks = site.lake.read_blocks("validated", day, shard)
     energy = blocks[IMPORT_WH.name]
-    network = network_of(site, index, day, energy.values)
+    network = network_of(site, index, day, energy.values, drawn)
     errors = errors_of(site, index, network.tree, energy, read_errors(site.folder.root / FOLDER))
     slots = len(energy.values)
-    parts = []
+    parts, shares = [], []
     per_hour = 60 // site.deployment.interval_minutes
     for per_span, hourly in ((slots, False), (per_hour, True)):
         if not hourly or (per_hour > 0 and slots % per_hour == 0):
             taken, given = totals_of(energy, index, per_span), given_of(blocks, index, per_span)
             spans = len(taken.wh)
-            found = network.account(taken, given, errors, site.calendar.interval_s, network.assessed(spans))
+            found, share = network.account(taken, given, errors, site.calendar.interval_s, network.assessed(spans))
             parts.append(_rows(found, network, hourly))
-    return pa.concat_tables(parts)
+            shares.append(share_rows(share, hourly=hourly))
+    return pa.concat_tables(parts), pa.concat_tables(shares)
 
 
 def _rows(found: Account, network: Network, hourly: bool) -> pa.Table:

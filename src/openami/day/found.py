@@ -24,19 +24,25 @@ import pyarrow.compute as pc
 from ..losses.account import Part
 from ..losses.half_width import half_width
 from ..losses.months import LASTING
+from ..losses.network import Level
 from ..store.lake import Lake
+from .shares import AREA, above_of, above_rows
+from .shares import TABLE as SHARES
 
 TABLES = (
-    "loss_account", "outages", "outage_customers", "reliability", "suspects", "mapping_proposals", "mapping_doubts", "technical", "loading",
+    "loss_account", "loss_share", "outages", "outage_customers", "reliability", "suspects", "mapping_proposals", "mapping_doubts", "technical",
+    "loading",
 )  # fmt: skip
 """All that the audit keeps, by the names that `openami losses export` knows."""
+LEVELS = [str(level) for level in Level]
 
 
 @dataclass(frozen=True, slots=True)
 class NodeAccount:
-    """A node's energy account. level: feeder or transformer; hour: None = the whole span; loss_wh = in - out as counted; likely_wh: with what is
-    missing at its expectation, in [low_wh, high_wh] nine times of ten; None where unknown. coverage: 0..1, truly metered; spread_wh: standard
-    deviation by its cause (class, clock, missing, estimated, mapping, assessed)."""
+    """A node's energy account. level: of the node (feeder, transformer, substation ...), or "substation area" and the like: from its own meter, or
+    where it has none from its feeders' heads, to the consumers, where "substation" is from its meter to its feeders' heads; hour: None = the whole
+    span; loss_wh = in - out as counted; likely_wh: with what is missing at its expectation, in [low_wh, high_wh] nine times of ten; None where
+    unknown. coverage: 0..1, truly metered; spread_wh: standard deviation by its cause (class, clock, missing, estimated, mapping, assessed)."""
 
     level: str
     node: str
@@ -196,20 +202,38 @@ class Found:
     def accounts(
         self, first: date, last: date | None = None, *, feeders: Set[str] | None = None, nodes: Set[str] | None = None
     ) -> list[NodeAccount]:
-        """Every node's account over the days first to last (both included; last None = first alone), feeders first, by name. Days without findings
-        count as if they were not there: ask `days` for them. nodes: these alone."""
+        """Every node's account over the days first to last (both included; last None = first alone), from the top down, by name. Days without
+        findings count as if they were not there: ask `days` for them. nodes: these alone. Who may see some feeders only sees no node above them."""
         by_node: dict[tuple[str, str], list[dict[str, Any]]] = {}
         asked = pc.field("hour").is_null()
         if nodes is not None:
             asked &= pc.field("node").isin(sorted(nodes))
         for _, _, row in self._rows("loss_account", first, last, feeders, asked):
             by_node.setdefault((row["level"], row["node"]), []).append(row)
-        return [_joined(by_node[key]) for key in sorted(by_node, key=lambda k: (k[0] != "feeder", k[1]))]
+        for day in (each for each in self._lake.days(SHARES) if first <= each <= (last or first)):
+            for row in self._above(day, hourly=False):
+                if (nodes is None or row["node"] in nodes) and (feeders is None or row["feeder"] in feeders):
+                    by_node.setdefault((row["level"], row["node"]), []).append(row)
+        return [_joined(by_node[key]) for key in sorted(by_node, key=_from_the_top)]
 
-    def hours(self, day: date, node: str) -> list[NodeAccount]:
-        """One node's accounts by hour, in their order."""
-        rows = [row for _, _, row in self._rows("loss_account", day, None, None, pc.field("hour").is_valid() & (pc.field("node") == node))]
-        return [_joined([row]) for row in sorted(rows, key=lambda row: row["hour"])]
+    def hours(self, day: date, node: str, level: str | None = None) -> list[NodeAccount]:
+        """One node's accounts by hour, in their order. level: which of its accounts, where it has an area too; None = that of its own wires, or else
+        of its area."""
+        asked = pc.field("hour").is_valid() & (pc.field("node") == node)
+        rows = [row for _, _, row in self._rows("loss_account", day, None, None, asked)]
+        rows = rows or [row for row in self._above(day, hourly=True) if row["node"] == node]
+        wanted = level or min((row["level"] for row in rows), key=len, default="")
+        return [_joined([row]) for row in sorted(rows, key=lambda row: row["hour"]) if row["level"] == wanted]
+
+    def doubts(self, day: date) -> tuple[str, ...]:
+        """What is not told of nodes above shards, as sentences."""
+        found = above_of(self._lake, day)
+        return () if found is None else found.doubts
+
+    def _above(self, day: date, *, hourly: bool) -> Iterator[dict[str, Any]]:
+        """Rows as those of `loss_account` of the nodes above shards."""
+        found = above_of(self._lake, day, hourly=hourly)
+        return iter(()) if found is None else above_rows(found, hourly=hourly)
 
     def outages(self, first: date, last: date | None = None, *, feeders: Set[str] | None = None) -> list[OutageRow]:
         """Outages that began on the days, in the order of their starts."""
@@ -298,6 +322,11 @@ class Found:
                 held = held if feeders is None else held.filter(pc.field("feeder").isin(sorted(feeders)))
                 for row in held.to_pylist():
                     yield day, shard, row
+
+
+def _from_the_top(key: tuple[str, str]) -> tuple[int, str, str]:
+    level, node = key
+    return LEVELS.index(level.removesuffix(AREA)), node, level
 
 
 def _joined(rows: list[dict[str, Any]]) -> NodeAccount:

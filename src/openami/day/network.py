@@ -6,24 +6,31 @@
     assessed.csv   node,kwh_per_day               an unmetered load below a node (pump sets, street light)
 
 Each file may be left out; what a file says of a child or a node stands in place of what the registry says. What always holds: a line that cannot
-be read is an InputError that names it; records that contradict themselves are faults of the tree, and the rest is reckoned; a node that
-feeds other shards too has no loss: no shard knows all that leaves it.
+be read is an InputError that names it; records that contradict themselves, or speak of what nobody knows, are faults of the tree, and the rest is
+reckoned; of a node that feeds other shards too (upward.py) a shard gives its share, and no account.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+import sqlalchemy as sa
 
-from ..losses.account import Account, Assessed, account, unknown_at
+from ..losses.above import Place, Share, account_and_share
+from ..losses.account import Account, Assessed
 from ..losses.metered import Errors, MeterTotals
-from ..losses.network import Edge, Fault, Level, Node, Tree, generations, holds, tree_of_index, tree_on
+from ..losses.network import Edge, Fault, Level, Node, Tree, children_first, generations, holds, tree_of_index, tree_on, with_substations
 from ..readings import MISSING, Int32, Int64
 from ..registry import ShardIndex
+from ..store.rows import meter
+from ..store.sql import among
 from .site import Site
+from .upward import Upward, places_above, upward
 from .written import read_written
 
 FOLDER = "network"
@@ -32,12 +39,19 @@ ALWAYS = date.min
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What the folder says; empty where it is not there."""
+    """What the folder says; empty where it is not there. nowhere: names in it that are neither node nor meter, as far as was asked (`drawn_of`)."""
 
     nodes: tuple[Node, ...] = ()
     edges: tuple[Edge, ...] = ()
     meters: tuple[Edge, ...] = ()
     assessed: tuple[tuple[str, float], ...] = ()
+    nowhere: frozenset[str] = frozenset()
+
+    @property
+    def mark(self) -> str:
+        """Tells this from any other that the folder may say."""
+        said = repr((self.nodes, self.edges, self.meters, self.assessed, sorted(self.nowhere)))
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def read_network(folder: Path) -> Drawn:
@@ -52,20 +66,38 @@ def read_network(folder: Path) -> Drawn:
     )
 
 
+def drawn_of(site: Site) -> Drawn:
+    """The folder `network` of a site, with what of it nobody knows."""
+    found = read_network(site.folder.root / FOLDER)
+    known = {node.name for node in found.nodes} | {t.name for t in site.rows.transformers()}
+    for one in site.rows.feeders():
+        known |= {one.name, one.substation}
+    asked = {edge.child for edge in (*found.edges, *found.meters)} - known
+    if not asked:
+        return found
+    with site.rows.begin() as connection:
+        rows = connection.execute(sa.select(meter.c.serial).where(among(connection, meter.c.serial, sorted(asked))))
+        return replace(found, nowhere=frozenset(asked - {row.serial for row in rows}))
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """A shard's tree on a day. own: positions of its own nodes, int64; feeder_of: each node's feeder by name, "" above feeders; assessed_wh: float64
-    [node], a day's unmetered load; shared: positions of nodes that feed other shards too, int64."""
+    [node], a day's unmetered load; above: nodes of the tree that may feed other shards too; supply: the tree without substations that only the
+    registry names, and without what hangs on nodes of which other shards tell: whose outages can be told here."""
 
     tree: Tree
     own: Int64
     feeder_of: tuple[str, ...]
     assessed_wh: np.ndarray
-    shared: Int64
+    above: tuple[Place, ...]
+    supply: Tree
 
-    def account(self, taken: MeterTotals, given: MeterTotals | None, errors: Errors, interval_s: int, assessed: Assessed | None) -> Account:
-        """The account of every node on these totals; unknown at those that feed other shards too."""
-        return unknown_at(account(self.tree, taken, errors, interval_s, given, assessed), self.shared)
+    def account(
+        self, taken: MeterTotals, given: MeterTotals | None, errors: Errors, interval_s: int, assessed: Assessed | None
+    ) -> tuple[Account, Share]:
+        """The account of every node on these totals, and the shard's share in the nodes above."""
+        return account_and_share(self.tree, self.above, taken, errors, interval_s, given, assessed)
 
     def assessed(self, spans: int) -> Assessed | None:
         """The unmetered loads, spread evenly over `spans` spans of the day; None where there is none."""
@@ -75,14 +107,17 @@ class Network:
 def network_of(site: Site, index: ShardIndex, day: date, wh: Int32 | None = None, drawn: Drawn | None = None) -> Network:
     """A shard's network on a day, with every fault of its records. wh: [slot, meter]: a meter without a place is told of where it counts anything.
     drawn: what stands in the folder, if it was read already."""
-    found = read_network(site.folder.root / FOLDER) if drawn is None else drawn
+    found = drawn_of(site) if drawn is None else drawn
     ratings = [Node(t.name, Level.TRANSFORMER, float(t.rating_kva)) for t in site.rows.transformers()]
-    tree = tree_of_index(index) if found == Drawn() else _together(found, index, ratings, day)
-    below = _meters_below(tree)
-    own = _own_nodes(tree, index, below)
+    said = {edge.child for edge in found.edges}
+    substation = {f.name: f.substation for f in site.rows.feeders() if f.name not in said}
+    up = upward(index, day, found.edges, {node.name: node.level for node in found.nodes}, substation, found.nowhere)
+    by_registry = not (found.nodes or found.edges or found.meters)
+    tree = tree_of_index(index) if by_registry else _together(found, index, ratings, day, up)
+    own = _own_nodes(tree, index, _meters_below(tree))
     names = {tree.names[k] for k in own.tolist()}
     faults = [f for f in tree.faults if f.kind not in ("meter_missing", "rating") or f.who in names]
-    if found == Drawn():
+    if by_registry:
         faults += [
             Fault("rating", node.name, f"{node.name} is rated {node.rating_kva:g} kVA; its loading is not told")
             for node in ratings
@@ -90,40 +125,95 @@ def network_of(site: Site, index: ShardIndex, day: date, wh: Int32 | None = None
         ]
     tree, unplaced = _with_unplaced(replace(tree, faults=tuple(faults)), index, own, wh)
     faults = [f for f in tree.faults if f.who not in {own.who for own in unplaced}] + unplaced
-    load = np.zeros(len(tree.names))
-    place = {name: k for k, name in enumerate(tree.names)}
+    supply = tree
+    tree, unknown = _with_nowhere(with_substations(tree, substation), found, own, day)
+    load, nobodys = _loads(found, tree, up)
+    above = places_above(tree, up, _meters_below(tree), load)
+    shared = np.isin(np.array(tree.names), [place.name for place in above])
+    load[shared] = 0.0  # told once, where the shares are joined
+    whole = replace(tree, faults=(*faults, *unknown, *nobodys))
+    return Network(whole, own[~shared[own]], _feeders(tree), load, above, _without_others(supply, above))
+
+
+def _without_others(tree: Tree, above: tuple[Place, ...]) -> Tree:
+    """The tree without the edges to nodes of which other shards tell too."""
+    names = {place.name for place in above}
+    shared = {place.name for place in above if place.feeds - place.told - names}
+    open_ = np.array([name in shared for name in tree.names] + [False], np.bool_)
+    parent = np.where(open_[tree.parent], -1, tree.parent).astype(np.int32)
+    return replace(tree, parent=parent, below_first=children_first(parent))
+
+
+def _loads(found: Drawn, tree: Tree, up: Upward) -> tuple[np.ndarray, list[Fault]]:
+    """A day's unmetered load of each node, and what is assessed at none."""
+    load, place, faults = np.zeros(len(tree.names)), {name: k for k, name in enumerate(tree.names)}, []
     for name, wh_per_day in found.assessed:
         if name in place:
             load[place[name]] += wh_per_day
-        else:
+        elif name not in up.level:
             faults.append(Fault("orphan_node", name, f"the assessed load of {name} is at no node; it counts nowhere"))
-    shared, sentences = _shared(found, tree, index, day)
-    return Network(replace(tree, faults=(*faults, *sentences)), own, _feeders(tree), load, shared)
+    return load, faults
 
 
-def _together(found: Drawn, index: ShardIndex, ratings: list[Node], day: date) -> Tree:
-    """The registry's nodes of this shard, and over and beside them what the folder says."""
+def _with_nowhere(tree: Tree, found: Drawn, own: Int64, day: date) -> tuple[Tree, list[Fault]]:
+    """The tree with what the folder hangs on this shard's nodes and nobody knows counted there as absent; beside it, a sentence on each such name."""
+    place, faults = {tree.names[k]: k for k in own.tolist()}, []
+    absent = np.zeros(len(tree.names), np.int32)
+    for edge in found.edges:
+        if edge.child in found.nowhere and holds(edge, day):
+            where = f"edges.csv: {edge.child} hangs on {edge.parent}, and is no meter and no node that is known"
+            faults.append(Fault("nowhere", edge.child, f"{where}; it lowers the coverage there, as large as what else hangs there"))
+            if edge.parent in place:
+                absent[place[edge.parent]] += 1
+    faults += [
+        Fault(
+            "nowhere",
+            edge.child,
+            f"meters.csv: {edge.child} is to measure {edge.parent}, and is no meter that is known; it measures nothing",
+        )
+        for edge in found.meters
+        if edge.child in found.nowhere and holds(edge, day)
+    ]
+    return (replace(tree, absent=absent) if absent.any() else tree), faults
+
+
+def _together(found: Drawn, index: ShardIndex, ratings: list[Node], day: date, up: Upward) -> Tree:
+    """The registry's nodes of this shard, over and beside them what the folder says, and what feeds all these."""
     held = set(index.feeder[index.feeder >= 0].tolist())
     dts = [k for k, f in enumerate(index.transformer_feeder.tolist()) if f in held]
     rated = {node.name: node for node in ratings}
     nodes = [*found.nodes, *(rated[index.transformers[k]] for k in dts), *(Node(index.feeders[f], Level.FEEDER) for f in sorted(held))]
+    nodes += _beyond(found, {node.name for node in nodes}, index, rated, up)
     said = {edge.child for edge in found.edges}
     edges = [*found.edges]
     edges += [
-        Edge(index.transformers[k], index.feeders[index.transformer_feeder[k]], ALWAYS) for k in dts if index.transformers[k] not in said
+        Edge(node.name, up.fed_by[node.name], ALWAYS) for node in nodes if node.level is Level.TRANSFORMER and _by_registry(node, said, up)
     ]
-    measured = {edge.parent for edge in found.meters}
+    measured, measuring = {edge.parent for edge in found.meters}, {edge.child for edge in found.meters if holds(edge, day)}
     own = [*found.meters]
     for k, serial in enumerate(index.serials):
         dt, feeder = int(index.transformer[k]), int(index.feeder[k])
         place = index.transformers[dt] if dt >= 0 and not index.is_feeder[k] else index.feeders[feeder] if feeder >= 0 else None
-        if place is None:
+        if place is None or serial in measuring:
             continue
         if index.is_consumer[k] and serial not in said:
             edges.append(Edge(serial, place, ALWAYS))
         elif (index.is_transformer[k] or index.is_feeder[k]) and place not in measured:
             own.append(Edge(serial, place, ALWAYS))
     return _as_registered(tree_on(day, nodes, edges, own, index.serials), index, dts, day)
+
+
+def _by_registry(node: Node, said: set[str], up: Upward) -> bool:
+    return node.name not in said and node.name in up.fed_by
+
+
+def _beyond(found: Drawn, known: set[str], index: ShardIndex, rated: Mapping[str, Node], up: Upward) -> list[Node]:
+    """Nodes of other shards, and substations, that the folder has feed what is this shard's, or that a meter of this shard measures."""
+    serials = up.serials | ({edge.child for edge in found.meters} & set(index.serials))
+    starts = [*(up.held | up.serials), *(edge.parent for edge in found.meters if edge.child in serials)]
+    needed = dict.fromkeys(name for start in starts for step in up.chain(start) for name in step)
+    needed |= dict.fromkeys(starts)
+    return [rated.get(name, Node(name, up.level[name])) for name in sorted(needed) if name in up.level and name not in known]
 
 
 def _as_registered(tree: Tree, index: ShardIndex, dts: list[int], day: date) -> Tree:
@@ -177,29 +267,6 @@ def _with_unplaced(tree: Tree, index: ShardIndex, own: Int64, wh: Int32 | None) 
         maybe_node=np.concatenate([tree.maybe_node, np.tile(tops, unplaced.size).astype(np.int32)]),
         maybe_share=np.concatenate([tree.maybe_share, np.full(unplaced.size * len(tops), 1 / (len(tops) + 1))]),
     ), [Fault("orphan_meter", index.serials[k], f"meter {index.serials[k]} {said}") for k in unplaced.tolist()]
-
-
-def _shared(found: Drawn, tree: Tree, index: ShardIndex, day: date) -> tuple[Int64, list[Fault]]:
-    """Nodes below which transformers or feeders of other shards hang, and a sentence on each."""
-    held = set(index.feeder[index.feeder >= 0].tolist())
-    elsewhere = {name for k, name in enumerate(index.feeders) if k not in held}
-    elsewhere |= {name for k, name in enumerate(index.transformers) if index.transformer_feeder[k] not in held}
-    place = {name: k for k, name in enumerate(tree.names)}
-    fed: dict[int, set[str]] = {}
-    for edge in found.edges:
-        node = place.get(edge.parent, -1) if edge.child in elsewhere and holds(edge, day) and edge.parent not in elsewhere else -1
-        while node >= 0:
-            fed.setdefault(node, set()).add(edge.child)
-            node = int(tree.parent[node])
-    return np.array(sorted(fed), np.int64), [
-        Fault("other_shard", tree.names[k], f"{tree.names[k]} feeds {_some(fed[k])} of another shard too; its loss is not told")
-        for k in sorted(fed)
-    ]
-
-
-def _some(names: set[str]) -> str:
-    first, *more = sorted(names)
-    return f"{first} and {len(more)} more" if more else first
 
 
 def _meters_below(tree: Tree) -> Int64:

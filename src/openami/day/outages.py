@@ -63,7 +63,7 @@ def supply_events(site: Site, first: date, last: date) -> list[MeterEvent]:
 def outages_of(site: Site, day: date, shard: int, events: Sequence[MeterEvent], drawn: Drawn | None = None) -> DayOutages:
     """The outages that touch a (day, shard). Silence is read from `raw`, where the day has any. drawn: as for `network_of`."""
     index = site.index_of(shard, day)
-    tree, calendar = with_fuses(network_of(site, index, day, drawn=drawn).tree, site.rows.phases(shard, day)), site.calendar
+    tree, calendar = with_fuses(network_of(site, index, day, drawn=drawn).supply, site.rows.phases(shard, day)), site.calendar
     start_s, end_s = calendar.day_start(day), calendar.day_start(day + timedelta(days=1))
     wh = _raw_wh(site, day, shard)
     signs = _signs(index, events, start_s, end_s)

@@ -5,7 +5,9 @@ Out: integer Wh per node and hour and day (`balance`), nodes whose loss stands o
 
     network.py     the tree of nodes on a day, which meter hangs where, and what contradicts itself in the records
     metered.py     what meters say over spans, and how far they may be off
+    sums.py        what is known of the energy at each node, by its own meter and carried up from below
     account.py     the energy account of every node and span, with its interval and where the spread comes from
+    above.py       substations, divisions and the company from the sums of several shards
     half_width.py  how far to both sides of the likely loss nine in ten lie
     months.py      accounts of several stretches put together by node
     balance.py     in, out, loss and coverage of every transformer and feeder, and whose loss stands out

@@ -57,7 +57,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with the network's records. kind: cycle, orphan_meter, orphan_node, two_parents, rating, meter_missing, other_shard;
+    """What is wrong with the network's records. kind: cycle, orphan_meter, orphan_node, two_parents, rating, meter_missing, nowhere;
     who: the node or meter; sentence: what, where, and what was done about it."""
 
     kind: str
@@ -78,6 +78,7 @@ class Tree:
     meter_node: int32 [meter], the node on which a consumer's meter hangs, -1 = none (a node's own meter, or an orphan).
     maybe_meter, maybe_node, maybe_share: where else a doubtful meter may hang, int32, int32, float64 [candidate], probability.
     maybe_child, maybe_parent: nodes that stand alone and may hang below another, each by a half chance, int32 [candidate].
+    absent: int32 [node], how many the records hang on the node that nobody knows; None = nowhere any.
     """
 
     names: tuple[str, ...]
@@ -93,6 +94,7 @@ class Tree:
     faults: tuple[Fault, ...] = ()
     maybe_child: Int32 = field(default_factory=_nobody)
     maybe_parent: Int32 = field(default_factory=_nobody)
+    absent: Int32 | None = None
 
     def at(self, level: Level) -> Int32:
         """Positions of the nodes of a level, int32."""
@@ -196,6 +198,32 @@ def with_fuses(tree: Tree, phase: Mapping[int, str]) -> Tree:
         own_meter=np.concatenate([tree.own_meter, np.full(len(fuses), -1, np.int32)]),
         rating_kva=np.concatenate([tree.rating_kva, np.full(len(fuses), np.nan)]),
         meter_node=hangs,
+    )
+
+
+def with_substations(tree: Tree, substation: Mapping[str, str]) -> Tree:
+    """The same tree with the substations that feed its feeders. substation: by the feeder's name; a feeder that is fed from a node already, or of
+    which the records contradict themselves, stays where it is, and so does one whose substation has the name of another kind of node."""
+    at, torn = {name: k for k, name in enumerate(tree.names)}, set(tree.maybe_child.tolist())
+    parent, fresh = tree.parent.copy(), dict[str, int]()
+    for k, (name, level) in enumerate(zip(tree.names, tree.levels, strict=True)):
+        above = substation.get(name, "")
+        if level is not Level.FEEDER or parent[k] >= 0 or k in torn or not above:
+            continue
+        if above in at and tree.levels[at[above]] is not Level.SUBSTATION:
+            continue
+        parent[k] = at[above] if above in at else fresh.setdefault(above, len(at) + len(fresh))
+    count = len(fresh)
+    parent = np.concatenate([parent, np.full(count, -1, np.int32)]).astype(np.int32)
+    return replace(
+        tree,
+        names=(*tree.names, *fresh),
+        levels=(*tree.levels, *(Level.SUBSTATION for _ in fresh)),
+        parent=parent,
+        below_first=children_first(parent),
+        own_meter=np.concatenate([tree.own_meter, np.full(count, -1, np.int32)]),
+        rating_kva=np.concatenate([tree.rating_kva, np.full(count, np.nan)]),
+        absent=None if tree.absent is None else np.concatenate([tree.absent, np.zeros(count, np.int32)]),
     )
 
 

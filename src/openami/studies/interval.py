@@ -1,8 +1,8 @@
 """Are the intervals of the losses honest? A constructed substation of real households, metered with errors that are drawn anew in every run;
 how often does the 90 % interval cover the loss that truly was.
 
-Every run: one substation, two feeders, 12 transformers of 20 to 40 homes (shipped households, each run other ones on other days), technical and
-some commercial loss. Then the meters: errors within their class, clocks off, intervals missing, silent meters, gaps estimated from the day
+Every run: one substation, two feeders, each in a shard of its own, 12 transformers of 20 to 40 homes (shipped households, each run other ones on
+other days), technical and some commercial loss. The substation is reckoned from the shards' sums, to its feeders' heads and (its area) to the homes. Then the meters: errors within their class, clocks off, intervals missing, silent meters, gaps estimated from the day
 before, meters registered at the wrong transformer. The interval knows the rates at which these happen, never the draws. Other settings change the
 network or one of the rates.
 """
@@ -10,18 +10,22 @@ network or one of the rates.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ..fleet.households import load_households, true_consumption
-from ..losses.account import Account, account
+from ..losses.above import Place, Share, account_and_share, join
+from ..losses.account import Account
 from ..losses.metered import Errors, MeterTotals, measured, totals, usual
 from ..losses.network import Float64, Level, Tree, children_first
 from ..readings import MISSING, Bool, Int32, Quality, UInt32
 
 FEEDERS = 2
-LEVELS = (Level.TRANSFORMER, Level.FEEDER, Level.SUBSTATION)
+KINDS = (Level.TRANSFORMER, Level.FEEDER, Level.SUBSTATION)
+AREA = "substation area"
+LEVELS = (*(str(level) for level in KINDS), AREA)
 SPANS = ("hour", "day", "all days")
 
 
@@ -104,24 +108,63 @@ def one_run(homes: Int32, rng: np.random.Generator, setting: Setting = USUAL) ->
     truth = construct(homes, rng, setting)
     values, quality = meter(truth, rng, setting)
     tree = registered_tree(truth, setting)
-    errors = known_errors(tree, values.shape[1], setting)
-    first = slice(0, setting.slots)
-    consumers = np.arange(truth.registered.size)
-    errors = measured(errors, values[first], consumers, usual(values[first], consumers), setting.interval_s)
-    by_day = []
-    for begin in range(0, len(values), setting.slots):
-        day = slice(begin, begin + setting.slots)
-        by_day.append(totals(values[day], quality[day], setting.slots, usual(values[day], consumers)))
-    hour = 3600 // setting.interval_s
-    hours = totals(values[first], quality[first], hour, usual(values[first], consumers))
-    whole: MeterTotals = by_day[0]
-    for each in by_day[1:]:
-        whole = whole.plus(each)
+    shards = [Shard.of(tree, feeder, values, quality, setting) for feeder in range(FEEDERS)]
     found = []
-    for span, meters, slots in zip(SPANS, (hours, by_day[0], whole), (hour, setting.slots, len(values)), strict=True):
-        reckoned = account(tree, meters, errors, setting.interval_s)
-        found += _compare(span, reckoned, true_losses(truth, parents(setting), slots, reckoned.loss_wh.shape[0]))
+    for span, slots in zip(SPANS, (3600 // setting.interval_s, setting.slots, len(values)), strict=True):
+        told = [shard.account(span, setting) for shard in shards]
+        above = join([share for _, share in told])
+        true = true_losses(truth, parents(setting), slots, told[0][0].loss_wh.shape[0])
+        for level in KINDS[:2]:
+            each = [
+                (account, shard.nodes[[tree.levels[k] is level for k in shard.nodes]])
+                for (account, _), shard in zip(told, shards, strict=True)
+            ]
+            found.append(_compare(str(level), span, each, [true[:, nodes] for _, nodes in each]))
+        if above is not None:
+            top, of_area = np.zeros(1, np.int64), true.sum(axis=1, keepdims=True)
+            found.append(_compare(str(Level.SUBSTATION), span, [(above.wires, top)], [true[:, -1:]]))
+            found.append(_compare(AREA, span, [(above.area, top)], [of_area]))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One feeder's meters, and in the first shard the substation's own. nodes: its transformers and its feeder, int64; by_span: the totals of the first
+    day's hours, of the first day, and of all days."""
+
+    tree: Tree
+    nodes: npt.NDArray[np.int64]
+    errors: Errors
+    by_span: dict[str, MeterTotals]
+    metered: bool
+
+    @staticmethod
+    def of(tree: Tree, feeder: int, values: Int32, quality: UInt32, setting: Setting) -> Shard:
+        nodes = np.append(np.flatnonzero(tree.parent == setting.transformers + feeder), setting.transformers + feeder)
+        owned = np.append(nodes, [tree.parent.size - 1] if feeder == 0 else [])
+        homes = np.flatnonzero(np.isin(tree.meter_node, nodes))
+        columns = np.concatenate([homes, tree.own_meter[owned.astype(np.int64)]])
+        own = np.full(tree.parent.size, -1, np.int32)
+        own[owned.astype(np.int64)] = np.arange(homes.size, columns.size)
+        part = replace(tree, own_meter=own, meter_node=tree.meter_node[columns])
+        values, quality, consumers = values[:, columns], quality[:, columns], np.arange(homes.size)
+        first = slice(0, setting.slots)
+        known = known_errors(tree, setting, columns)
+        errors = measured(known, values[first], consumers, usual(values[first], consumers), setting.interval_s)
+        days = [slice(begin, begin + setting.slots) for begin in range(0, len(values), setting.slots)]
+        by_day = [totals(values[day], quality[day], setting.slots, usual(values[day], consumers)) for day in days]
+        hours = totals(values[first], quality[first], 3600 // setting.interval_s, usual(values[first], consumers))
+        whole = by_day[0]
+        for each in by_day[1:]:
+            whole = whole.plus(each)
+        return Shard(part, nodes, errors, dict(zip(SPANS, (hours, by_day[0], whole), strict=True)), feeder == 0)
+
+    def account(self, span: str, setting: Setting) -> tuple[Account, Share]:
+        heads = frozenset(self.tree.names[k] for k in np.flatnonzero(self.tree.parent == self.tree.parent.size - 1).tolist())
+        place = Place(
+            self.tree.names[-1], Level.SUBSTATION, feeds=heads, told=heads & {self.tree.names[k] for k in self.nodes}, metered=self.metered
+        )
+        return account_and_share(self.tree, [place], self.by_span[span], self.errors, setting.interval_s)
 
 
 def parents(setting: Setting) -> Int32:
@@ -193,7 +236,7 @@ def _estimate_gaps(values: Int32, quality: UInt32, homes: int, rng: np.random.Ge
 
 def registered_tree(truth: Truth, setting: Setting = USUAL) -> Tree:
     homes, parent = truth.registered.size, parents(setting)
-    levels = np.repeat(np.array(LEVELS), (setting.transformers, FEEDERS, 1)).tolist()
+    levels = np.repeat(np.array(KINDS), (setting.transformers, FEEDERS, 1)).tolist()
     return Tree(
         names=tuple(f"N{k:02d}" for k in range(parent.size)),
         levels=tuple(Level(level) for level in levels),
@@ -208,11 +251,12 @@ def registered_tree(truth: Truth, setting: Setting = USUAL) -> Tree:
     )
 
 
-def known_errors(tree: Tree, meters: int, setting: Setting = USUAL) -> Errors:
-    """What is known of the meters: their classes and the rates of the rest."""
-    errors = Errors.alike(meters, setting.class_home, setting.clock_s, 1.0, setting.wrong)
-    errors.class_limit[:] = _limits(meters - tree.own_meter.size, setting)
-    errors.wrong_node[tree.own_meter] = 0.0
+def known_errors(tree: Tree, setting: Setting, columns: npt.NDArray[np.integer]) -> Errors:
+    """What is known of the meters in these columns: their classes and the rates of the rest."""
+    meters = tree.meter_node.size
+    errors = Errors.alike(columns.size, setting.class_home, setting.clock_s, 1.0, setting.wrong)
+    errors.class_limit[:] = _limits(meters - tree.own_meter.size, setting)[columns]
+    errors.wrong_node[np.isin(columns, tree.own_meter)] = 0.0
     return errors
 
 
@@ -226,13 +270,12 @@ def true_losses(truth: Truth, parent: Int32, slots_per_span: int, spans: int) ->
     return np.asarray(cut.reshape(spans, slots_per_span, -1).sum(axis=1))
 
 
-def _compare(span: str, reckoned: Account, true: Float64) -> list[Covered]:
-    found = []
-    for level in LEVELS:
-        nodes = reckoned.tree.at(level)
-        known = reckoned.known[:, nodes]
-        inside = (reckoned.low_wh[:, nodes] <= true[:, nodes]) & (true[:, nodes] <= reckoned.high_wh[:, nodes])
-        width = (reckoned.high_wh - reckoned.low_wh)[:, nodes][known] / 2
-        share = float((width / reckoned.in_wh[:, nodes][known]).mean())
-        found.append(Covered(level, span, int((inside & known).sum()), int(known.sum()), share))
-    return found
+def _compare(level: str, span: str, accounts: list[tuple[Account, npt.NDArray[np.int64]]], true: list[Float64]) -> Covered:
+    """accounts: with the nodes that are asked for; true: their losses [span, node]."""
+    inside, known, widths = 0, 0, list[Float64]()
+    for (reckoned, nodes), lost in zip(accounts, true, strict=True):
+        there, low, high = (getattr(reckoned, name)[:, nodes] for name in ("known", "low_wh", "high_wh"))
+        inside += int(((low <= lost) & (lost <= high) & there).sum())
+        known += int(there.sum())
+        widths.append(((high - low) / 2)[there] / reckoned.in_wh[:, nodes][there])
+    return Covered(level, span, inside, known, float(np.concatenate(widths).mean()))
