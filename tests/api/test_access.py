@@ -20,7 +20,7 @@ from openami.web import external, oauth, sign_in
 from openami.web.api.app import PARTS
 from openami.web.consumer import care, offline, proof, recharge
 from openami.web.consumer import routes as phone
-from openami.web.control_room import acting, complaints, exports, losses, outages, people, routes
+from openami.web.control_room import acting, complaints, exports, levels, losses, outages, people, quality, routes, statements, tariffs
 
 from .houses import House, build, darken
 
@@ -49,8 +49,19 @@ FORMS = {
     "/room/suspects": {"meter": "{meter}", "result": "innocent"},
     "/me/consents": {"account": "{account}", "partner": "partner-own", "purpose": "bills", "days": "3"},
 }
-ROOM = [route for part in (routes, acting, complaints, exports, losses, outages, people) for route in part.router.routes]
-NOBODYS = {"/api/v1/tariffs/{name}", "/static/{name}", "/room/static/{name}", "/room/people/{name}", "/api/v1/webhooks/{number}"}
+ROOM = [
+    route
+    for part in (routes, acting, complaints, exports, levels, losses, outages, people, quality, statements, tariffs)
+    for route in part.router.routes
+]
+NOBODYS = {
+    "/api/v1/tariffs/{name}",
+    "/room/tariffs/{name}",
+    "/static/{name}",
+    "/room/static/{name}",
+    "/room/people/{name}",
+    "/api/v1/webhooks/{number}",
+}
 """Routes that name what belongs to no consumer."""
 PAGES_THAT_DO = {"/sign-in", "/sign-in/demo", "/sign-in/phone", "/sign-in/code", "/oauth/token", "/oauth/revoke"}
 """POST routes that nobody signed in is meant to use; they have tests of their own."""
@@ -152,7 +163,7 @@ def _name(path: str, held: dict[str, str]) -> str:
     if "/room/people" in path:
         return "operator-second"
     if "/room/static" in path:
-        return "room.css"
+        return "room.js"
     return "BR-DS2" if "tariffs" in path else held["feeder"] if "feeders" in path else "openami.css"
 
 

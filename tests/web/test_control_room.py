@@ -20,11 +20,12 @@ from openami.store.lookup import Reach
 from openami.store.order_book import OrderBook
 from openami.web.charts_wide import MAP_HEIGHT, MAP_WIDTH, Area, _squares, tree_map
 from openami.web.closed_days import read_day
-from openami.web.control_room.names import ACTIONS
 from openami.web.control_room.saved import ours
 from openami.web.control_room.standing import Kept, reckon_now
+from openami.web.control_room.trail import ACTIONS
 
 PAGES = ["", "/network", "/meters", "/orders", "/events", "/exceptions", "/losses", "/suspects", "/mapping", "/outages", "/complaints"]
+PAGES += ["/service-levels", "/quality", "/tariffs", "/tariffs/BR-DS2", "/statements", "/statements?state=below"]
 
 SOURCE = Path(openami.__file__).parent
 
@@ -46,7 +47,7 @@ def form_of(page: str) -> str:
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("lang", ["en", "hi"])
 def test_every_page_is_there_in_both_languages_and_runs_only_our_script(operator, path, lang):
-    answer = operator.get(f"/room{path}?lang={lang}")
+    answer = operator.get(f"/room{path}", params={"lang": lang, **dict(re.findall(r"(\w+)=(\w+)", path))})
     assert answer.status_code == 200
     assert f'<html lang="{lang}">' in answer.text
     assert "script-src 'self'" in answer.headers["content-security-policy"]

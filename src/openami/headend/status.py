@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import date, timedelta
 from typing import Any
 
 from ..errors import DataError
@@ -29,6 +30,7 @@ ALIVE_S = 20
 """A state file older than this is of a head-end that is not running, or hangs."""
 RELAY_BACK_S = 86_400
 KIND_OF_LEVEL = {"block_load": "block_load", "daily_load": "daily", "billing": "billing"}
+KINDS_OF_A_DAY = ("block_load", "daily_load")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +160,18 @@ def level_clocks(heard: Heard, book: OrderBook, calendar: Calendar, now_s: int) 
         if level.kind == "relay_order":
             clocks.append(LevelClock(level, now_s - RELAY_BACK_S, _relay(level, book.relay_times(now_s - RELAY_BACK_S, now_s), now_s)))
         elif level.kind in KIND_OF_LEVEL:
-            since_s = month_s if level.kind == "billing" else midnight_s
-            clocks.append(LevelClock(level, since_s, _marked(level, since_s, heard.marks(KIND_OF_LEVEL[level.kind], since_s), now_s)))
+            clocks.append(_clock(heard, level, month_s if level.kind == "billing" else midnight_s, now_s))
     return tuple(clocks)
+
+
+def day_clocks(heard: Heard, calendar: Calendar, day: date, now_s: int) -> tuple[LevelClock, ...]:
+    """The levels of what a day's readings owe: their clocks ran from the midnight that ended `day`."""
+    midnight_s = calendar.day_start(day + timedelta(days=1))
+    return tuple(_clock(heard, level, midnight_s, now_s) for level in service_levels() if level.kind in KINDS_OF_A_DAY)
+
+
+def _clock(heard: Heard, level: Level, since_s: int, now_s: int) -> LevelClock:
+    return LevelClock(level, since_s, _marked(level, since_s, heard.marks(KIND_OF_LEVEL[level.kind], since_s), now_s))
 
 
 def _marked(level: Level, since_s: int, marks: Iterable[Mark], now_s: int) -> Standing | None:

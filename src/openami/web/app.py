@@ -51,7 +51,6 @@ SAFE_HEADERS = {
 }
 STATIC_TYPES = {
     "openami.css": "text/css; charset=utf-8",
-    "consumer.css": "text/css; charset=utf-8",
     "consumer.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }

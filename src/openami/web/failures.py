@@ -22,7 +22,7 @@ TOLD_ANYHOW = ("day", "first", "last", "serial", "name", "account", "lang")
 
 class NotThere(Exception):
     """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "order", "proposal",
-    "complaint", "person", "page" or "day"."""
+    "complaint", "person", "tariff", "page" or "day"."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, name)
@@ -98,6 +98,7 @@ def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -
         "payment": words.say("There is no payment %(name)s of this account. Your recharges are listed under Recharge.", name=failure.name),
         "complaint": words.say("There is no complaint %(name)s here for you. What waits for an answer is in the list.", name=failure.name),
         "person": words.say("There is nobody called %(name)s. The list shows who there is.", name=failure.name),
+        "tariff": words.say("There is no tariff %(name)s. The list shows which there are.", name=failure.name),
         "page": words.say("There is no page at this address. The links below lead on."),
     }
     return sentences.get(failure.kind, sentences["page"])
@@ -150,6 +151,7 @@ def _say_not_usable(words: Language, field: str, given: str) -> str:
         "phone": words.say("This is not a phone number. Write ten digits, or + and 8 to 15 digits."),
         "purpose": words.say("Choose at least one thing that may be seen."),
         "days": words.say("“%(given)s” is not a number of days. Give 1 to 366.", given=given),
+        "file": words.say("%(given)s statements are too many for one file. Give the beginning of an account number first.", given=given),
         "offset": words.say("“%(given)s” is not a place in the list. Give a number from 0 up.", given=given),
     }
     if field in ("serial", "name", "account"):

@@ -37,8 +37,9 @@ def columns(name: str, title: str, description: str, data: Sequence[Column], top
     ]
     bands = [_band(c, k * step, step) for k, c in enumerate(data) if c.band]
     return Markup(
-        '<svg class="cols" viewBox="0 -14 {} {}" role="img" aria-labelledby="{}-t {}-d"><title id="{}-t">{}</title><desc id="{}-d">{}</desc>'
-        '<path class="axis" d="M0 .5H{}M0 {}H{}"/><text class="top" x="0" y="-3">{}</text>{}{}{}</svg>'
+        '<svg class="chart" text-anchor="middle" viewBox="0 -14 {} {}" role="img" '
+        'aria-labelledby="{}-t {}-d"><title id="{}-t">{}</title><desc id="{}-d">{}</desc>'
+        '<path class="grid" d="M0 .5H{}M0 {}H{}"/><text text-anchor="start" x="0" y="-3">{}</text>{}{}{}</svg>'
     ).format(
         WIDTH,
         PLOT + FOOT + 14,
@@ -59,9 +60,9 @@ def columns(name: str, title: str, description: str, data: Sequence[Column], top
 def _column(one: Column, x: float, step: float, largest: float) -> Markup:
     gap = min(6.0, step * 0.2)
     if one.value is None:
-        return Markup('<path class="gone" d="M{:.0f} {}l6 -6m0 6l-6 -6"/>').format(x + step / 2 - 3, PLOT - 2)
+        return Markup('<path class="hatch" d="M{:.0f} {}l6 -6m0 6l-6 -6"/>').format(x + step / 2 - 3, PLOT - 2)
     height = max(0.0, one.value) / largest * (PLOT - 4) if largest > 0 else 0.0
-    shape = "col" + (" est" if one.hollow else "") + (" now" if one.mark else "")
+    shape = ("bar-est" if one.hollow else "bar") + (" now" if one.mark else "")
     return Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
         shape, x + gap / 2, PLOT - height, step - gap, max(height, 1.0)
     )

@@ -178,7 +178,7 @@ def week_figure(words: Language, week: tuple[DayCost, ...], now: date) -> Markup
 
 def day_figure(words: Language, found: answers.OneDay) -> Markup:
     """A day's hours in units, with the bands of the tariff's clock behind them."""
-    bands = {k: f"p{rank}" for rank, k in enumerate(_dear_to_cheap(found.rates))} if found.rates else {}
+    bands = {k: f"l{rank}" for rank, k in enumerate(_cheap_to_dear(found.rates))} if found.rates else {}
     data = [
         Column(
             None if h.wh is None else h.wh / 1000,
@@ -197,6 +197,6 @@ def day_figure(words: Language, found: answers.OneDay) -> Markup:
     return columns("day", title, told, data, words.say("%(units)s units", units=words.number(top_wh / 1000, 2)))
 
 
-def _dear_to_cheap(rates: tuple[answers.Rate, ...]) -> list[int]:
-    """Positions of the periods, dearest first."""
-    return sorted(range(len(rates)), key=lambda k: (-rates[k].times_mille, -rates[k].add_mp))
+def _cheap_to_dear(rates: tuple[answers.Rate, ...]) -> list[int]:
+    """Positions of the periods, the cheapest first."""
+    return sorted(range(len(rates)), key=lambda k: (rates[k].times_mille, rates[k].add_mp))

@@ -22,9 +22,8 @@ from ..api.words import key_of, page_of
 from ..charts_wide import Area, Band, band, tree_map
 from ..failures import NotThere, NotUsable
 from ..gate import FormToken, gate_of, needs
-from ..pages import LOSS_STEPS
+from ..pages import loss_class
 from ..parameters import Choice, Cursor, Day, Given, Lang
-from ..townbook import NodeFigures
 from ..wording import Language
 from .exports import as_file
 from .routes import Name, Sees, changing, closed_day, page, reason, room_of, site_of, staff
@@ -33,13 +32,6 @@ router = APIRouter(prefix="/room")
 AREAS_MOST, ROWS = 300, 50
 Orders = Annotated[Who, Depends(needs(Right.ORDER))]
 SeesMeters = Annotated[Who, Depends(needs(Right.METERS))]
-
-
-def map_class(figures: NodeFigures) -> str:
-    share = figures.loss_share
-    if share is None:
-        return "m-unknown"
-    return "m-negative" if share < 0 else f"m{sum(share >= step for step in LOSS_STEPS)}"
 
 
 def feeders_of(who: Who) -> frozenset[str] | None:
@@ -66,7 +58,7 @@ def losses(request: Request, who: Sees, day: Day = "", feeder: Choice = "", lang
                 node,
                 words.percent(figures.loss_share) if figures.loss_share is not None else words.say("unknown"),
                 f"/room/losses?feeder={node}&day={asked}" if by_feeder else f"/room/losses/{node}?day={asked}",
-                map_class(figures),
+                loss_class(figures),
             )
             for node, _, figures in nodes
         ]
@@ -81,7 +73,6 @@ def losses(request: Request, who: Sees, day: Day = "", feeder: Choice = "", lang
         "feeder": feeder,
         "by_feeder": by_feeder,
         "map": drawn,
-        "map_class": map_class,
         "zone_of": console.local,
     }
     return page(request, "losses.html", asked, **found)

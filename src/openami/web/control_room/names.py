@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from ...day.found import Told
 from ...losses.suspects import EVIDENCE
+from . import trail
 
 
 def _mark(message: str) -> str:
@@ -56,6 +57,13 @@ LEVELS = {
     "one relay order within 6 hours": _mark("One relay order within 6 hours"),
     "on-demand read within 10 minutes": _mark("Reading on demand within 10 minutes"),
 }
+LACKS = {
+    "dark": _mark("Without supply"),
+    "nothing": _mark("Nothing came"),
+    "stopped": _mark("Silent before the end"),
+    "gaps": _mark("Single intervals"),
+}
+QUALITIES = {"missing": _mark("Missing"), "estimated": _mark("Estimated"), "flagged": _mark("Flagged by a check")}
 SPANS = {"month": _mark("a month"), "quarter": _mark("a quarter"), "year": _mark("a year"), "all": _mark("everything")}
 KEY_STATES = {"registry": _mark("in the registry"), "current": _mark("in force"), "next": _mark("under way")}
 REGISTERS = {
@@ -100,45 +108,6 @@ VISITS = {
     "no_access": _mark("nobody could look"),
 }
 OUTCOMES = {"done": _mark("done"), "refused": _mark("refused"), "waiting": _mark("waiting")}
-ACTIONS = {
-    "sign_in": _mark("signed in"),
-    "sign_out": _mark("signed out"),
-    "code.send": _mark("one-time code sent"),
-    "oauth.authorize": _mark("program let in by a person"),
-    "oauth.token": _mark("program let in"),
-    "account.read": _mark("account looked at"),
-    "reading.edit": _mark("reading corrected"),
-    "mapping.accept": _mark("moved to another transformer"),
-    "order.connect": _mark("asked to reconnect"),
-    "order.disconnect": _mark("asked to disconnect"),
-    "order.clock": _mark("asked to set the clock"),
-    "order.read": _mark("asked to read"),
-    "order.withdraw": _mark("order withdrawn"),
-    "proposal.approve": _mark("proposal agreed to"),
-    "proposal.refuse": _mark("proposal refused"),
-    "complaint.make": _mark("complaint written"),
-    "complaint.answer": _mark("complaint answered"),
-    "payment.start": _mark("recharge begun"),
-    "consent.give": _mark("consent given"),
-    "consent.end": _mark("consent taken back"),
-    "inspection": _mark("visit written down"),
-    "inspection.write": _mark("visit written down"),
-    "webhook.add": _mark("webhook added"),
-    "webhook.end": _mark("webhook ended"),
-    "terms": _mark("tariff or contract demand told"),
-    "people.add": _mark("person added"),
-    "people.disable": _mark("access closed"),
-    "people.enable": _mark("access opened again"),
-    "people.password": _mark("new password made"),
-    "people.second_factor": _mark("new second factor made"),
-    "people.grant": _mark("reach granted"),
-    "people.revoke": _mark("reach taken away"),
-    "people.division": _mark("division set"),
-    "people.link": _mark("linked to another sign-in"),
-    "people.phone_added": _mark("phone added to an account"),
-    "people.phone_removed": _mark("phone taken from an account"),
-}
-"""What the audit trail writes down; what a role was refused stands there as method and address."""
 GRANTS = {
     "all": _mark("the whole deployment"),
     "division": _mark("division %(name)s"),
@@ -217,11 +186,14 @@ SAYERS: dict[str, Any] = {
     "event_words": _event_words,
     "order_why": _order_why,
     "outcome": _sayer(OUTCOMES),
-    "action_name": _sayer(ACTIONS),
+    "action_name": trail.action_name,
+    "audit_why": trail.audit_why,
     "order_event": _sayer(ORDER_EVENTS),
     "what_first": _sayer(FIRSTS),
     "what_visit": _sayer(VISITS),
     "evidence_says": _evidence_says,
     "grant_words": _grant_words,
     "outage_level": _sayer(OUTAGE_LEVELS),
+    "lack_cause": _sayer(LACKS),
+    "quality_kind": _sayer(QUALITIES),
 }

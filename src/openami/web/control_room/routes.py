@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from heapq import nlargest
 from importlib import resources
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from fastapi.responses import RedirectResponse
@@ -33,6 +33,9 @@ from .names import SAYERS
 from .saved import saved_filters
 from .standing import Standing
 
+if TYPE_CHECKING:
+    from .quality import QualityDays
+
 router = APIRouter(prefix="/room")
 NAME = r"^[A-Za-z0-9][A-Za-z0-9 ._:-]{0,99}$"
 ROWS, WORST = 50, 12
@@ -46,7 +49,7 @@ HEADERS = {
     )
 }
 """The safe headers' policy, and our own script and its requests beside it: live figures and keys."""
-STATIC = {"room.js": "text/javascript; charset=utf-8", "room.css": "text/css; charset=utf-8"}
+STATIC = {"room.js": "text/javascript; charset=utf-8"}
 
 Name = Annotated[str, Path(pattern=NAME)]
 Sees = Annotated[Who, Depends(needs(Right.TOWN))]
@@ -60,6 +63,7 @@ class Room:
 
     town: LakeTown
     standing: Standing
+    quality: QualityDays
 
     def site(self) -> Site:
         return self.town.site
@@ -76,11 +80,13 @@ def site_of(request: Request) -> Site:
 
 def open_control_room(app: FastAPI, town: LakeTown) -> None:
     """Adds `/room` to a console."""
-    from . import acting, complaints, exports, losses, outages, people
+    from . import acting, complaints, exports, levels, losses, outages, people, quality, statements, tariffs
+    from .quality import QualityDays
 
-    app.state.room, app.state.town = Room(town, Standing(lambda: town.site)), town
-    for part in (router, acting.router, losses.router, outages.router, complaints.router, exports.router, people.router):
-        app.include_router(part)
+    app.state.room, app.state.town = Room(town, Standing(lambda: town.site), QualityDays(lambda: town.site)), town
+    app.include_router(router)
+    for part in (acting, losses, levels, quality, outages, complaints, tariffs, statements, exports, people):
+        app.include_router(part.router)
 
     @app.exception_handler(Refused)
     def refused(request: Request, failure: Refused) -> Response:
@@ -304,7 +310,7 @@ def exception(request: Request, who: SeesMeters, serial: Name, day: Day = "", la
 
 @router.get("/static/{name}", response_model=None)
 def static(name: str) -> Response:
-    """Our own script and style."""
+    """Our own script."""
     if name not in STATIC:
         raise NotThere("page", name)
     body = resources.files("openami.web").joinpath("static", name).read_bytes()
