@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 MOST_PROCESSES = 64
+KEEP_ALIVE_S = 75
+"""How long a connection stays open between two pages: a new one costs a phone on 2G two seconds."""
 
 
 class Role(StrEnum):
@@ -167,9 +169,9 @@ def serve_console(data: Path, host: str, port: int, role: Console | None = None,
     listener = bind(host, port, shared=shared > 0)
     if shared <= 1:
         _say_where(f"http://{host}:{listener.getsockname()[1]}/", app)
-    config = uvicorn.Config(
-        app if role is None else role.figures.around(app), log_level="warning", log_config=None, access_log=False, server_header=False
-    )
+    around = app if role is None else role.figures.around(app)
+    quiet: dict[str, Any] = {"log_level": "warning", "log_config": None, "access_log": False, "server_header": False}
+    config = uvicorn.Config(around, timeout_keep_alive=KEEP_ALIVE_S, **quiet)
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a console is meant to end
         uvicorn.Server(config).run(sockets=[listener])
 
