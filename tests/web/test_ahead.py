@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from openami.errors import DataError
 from openami.web.ahead import Ahead
+from openami.web.pages import Console
 from openami.web.reader import LakeTown
 
 FIRST = date(2025, 12, 1)
@@ -52,3 +53,10 @@ def test_a_day_that_is_closed_later_is_read_too() -> None:
         ahead.look()
     assert set(town.read) == {town.last}
     assert town.homes == [town.last], "once a day: what they are made of is kept"
+
+
+def test_every_template_of_every_language_is_made_out_before_anybody_reads_it() -> None:
+    console = Console(cast("LakeTown", Town()), {})
+    console.make_out()
+    for environment in console._environments.values():
+        assert len(environment.cache) == len(environment.list_templates()) > 50

@@ -39,7 +39,16 @@ def open_house(town: LakeTown) -> FastAPI:
     if gate.tokens is not None:
         gate.tokens.external = settings.external
     hooks = Hooks(gate, lambda: town.site)
-    ahead = Ahead(town, (lambda: app.state.room.standing.now(Reach(everything=True), lambda: gate.now_s), town.look_at_names))
+    api = create_api(town, lambda: town.site, gate)
+    ahead = Ahead(
+        town,
+        (
+            lambda: app.state.room.standing.now(Reach(everything=True), lambda: gate.now_s),
+            lambda: app.state.console.make_out(),
+            town.look_at_names,
+            api.openapi,
+        ),
+    )
 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -54,7 +63,7 @@ def open_house(town: LakeTown) -> FastAPI:
     add_consumer_pages(app, town, _payer(town, gateways))  # first of all: the pages asked for most
     app.include_router(oauth.router)
     app.include_router(external.router)
-    app.mount("/api/v1", create_api(town, lambda: town.site, gate))
+    app.mount("/api/v1", api)
     if gateways:
         app.include_router(payments_router(payment_desk(town.site), gateways))
     if carriers := signing(load_senders(town.folder.root)):

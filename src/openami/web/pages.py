@@ -59,6 +59,12 @@ class Console:
         self.static = dict(static_versions)
         self._environments = {code: _environment(language(code)) for code in LANGUAGES}
 
+    def make_out(self) -> None:
+        """Every template, in every language, which otherwise its first reader waits for."""
+        for environment in self._environments.values():
+            for name in environment.list_templates():
+                environment.get_template(name)
+
     def day(self, asked: str) -> date:
         """The asked day, or the last one for "". Raises NotUsable if it is no date, NotThere where it has no data."""
         days = self._town.days()
