@@ -34,7 +34,7 @@ Day = date | str
 class Client:
     """Of one deployment. url: where its console is; token: an access token, or client_id and client_secret of a program that fetches its own.
 
-    InputError for what the server cannot use (422) or may not be asked (403), RequestError for what is not possible now (404, 409), DataError
+    InputError for what the server cannot use (422) or may not be asked (403), RequestError for what is not possible now (404, 409, 412), DataError
     where nobody is signed in (401), StorageError when it is away (5xx, or no answer).
     """
 
@@ -195,6 +195,17 @@ class Client:
         """A webhook; its secret is in this answer alone."""
         return dict(self.post("/webhooks", {"url": url, "events": events}, key))
 
+    def deliveries(self, webhook: str) -> Iterator[dict[str, Any]]:
+        """What was told to it and what is to be, the latest first."""
+        return self.each(f"/webhooks/{webhook}/deliveries")
+
+    def deliver_again(self, webhook: str, event: str) -> None:
+        self._ask("POST", f"/webhooks/{webhook}/deliveries/{event}/again", body={})
+
+    def new_secret(self, webhook: str, key: str = "") -> str:
+        """For a day what is told is signed with the one before as well."""
+        return str(self.post(f"/webhooks/{webhook}/secret", {}, key)["secret"])
+
     def unsubscribe(self, webhook: str) -> None:
         self._ask("DELETE", f"/webhooks/{webhook}")
 
@@ -275,6 +286,6 @@ def _refusal(answer: httpx.Response) -> Exception:
         said = f"the server answered {answer.status_code}"
     if answer.status_code == 401:
         return DataError(said)
-    if answer.status_code in (404, 409):
+    if answer.status_code in (404, 409, 412):
         return RequestError(said)
     return InputError(said) if answer.status_code < 500 else StorageError(said)

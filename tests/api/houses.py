@@ -99,7 +99,9 @@ class House:
                 "id": gate.consents.give(held["account"], f"partner-{of}", ("bills",), f"consumer-{of}", gate.now_s, gate.now_s + 60).id
             }
         if "/webhooks/" in path:
-            return {"id": gate.webhooks.add("https://example.org/", ("day.closed",), "test", gate.now_s)[0].id}
+            made = gate.webhooks.add("https://example.org/", ("day.closed",), "test", gate.now_s)[0].id
+            gate.webhooks.hand_over("days", "0", [("day.closed", f"day-{made}", {})], gate.now_s)
+            return {"id": made, "event": f"day-{made}"}
         return {}
 
     def unlimited(self) -> House:

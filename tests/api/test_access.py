@@ -43,6 +43,7 @@ BODIES = {
     "/inspections": {"meter": "{meter}", "result": "innocent", "day": "2025-12-03"},
     "/consents": {"account": "{account}", "partner": "partner-own", "purposes": ["bills"], "days": 3},
     "/webhooks": {"url": "http://127.0.0.1:9/", "events": ["day.closed"]},
+    "/webhooks/{number}/secret": {},
 }
 FORMS = {
     "/room/complaints/{number}": {"reply": "looked into"},
@@ -61,6 +62,9 @@ NOBODYS = {
     "/room/static/{name}",
     "/room/people/{name}",
     "/api/v1/webhooks/{number}",
+    "/api/v1/webhooks/{number}/deliveries",
+    "/api/v1/webhooks/{number}/deliveries/{event}/again",
+    "/api/v1/webhooks/{number}/secret",
 }
 """Routes that name what belongs to no consumer."""
 PAGES_THAT_DO = {"/sign-in", "/sign-in/demo", "/sign-in/phone", "/sign-in/code", "/oauth/token", "/oauth/revoke"}
@@ -117,7 +121,7 @@ def _heading() -> str:
 
 def _row(house: House, method: str, path: str, *, api: bool) -> str:
     sent = BODIES.get(path.removeprefix("/api/v1"), "") if method == "POST" else ""
-    named = (NAMED.search(path) is not None and path not in NOBODYS) or "{" in str(sent) or path in FORMS
+    named = (NAMED.search(path) is not None and path not in NOBODYS) or NAMED.search(str(sent)) is not None or path in FORMS
     lines = []
     for which in ("own", "other") if named else ("-",):
         answers = [str(_ask(house, method, path, who, which, api=api)) for who in ASKERS.values()]
@@ -137,6 +141,7 @@ def _ask(house: House, method: str, path: str, who: str, which: str, *, api: boo
         "order_id": fresh.get("order", "O-0" if held is house.own else "O-1"),
         "day": "2025-12-02",
         "feeder": held["feeder"],
+        "event": fresh.get("event", ""),
         "payment_id": f"W{24 * '0'}",
         "name": _name(path, held),
     }
@@ -147,7 +152,9 @@ def _ask(house: House, method: str, path: str, who: str, which: str, *, api: boo
         url += "?seconds=0"
     body = BODIES.get(path.removeprefix("/api/v1"))
     client = house.client(who) if api else house.browser(who)
-    given = {"json": _filled(body, names), "headers": {"idempotency-key": os.urandom(8).hex()}} if body and method == "POST" else {}
+    given = (
+        {"json": _filled(body, names), "headers": {"idempotency-key": os.urandom(8).hex()}} if body is not None and method == "POST" else {}
+    )
     if method == "POST" and not api:
         given = {"data": _filled(FORMS.get(path, {}), names) | {"csrf_token": client.headers.get("x-form-token", "")}}
     return client.request(method, url, **given).status_code

@@ -93,6 +93,10 @@ def test_consents_and_webhooks_come_and_go(house: House) -> None:
     admin = openami.Client(BASE, token=house.token("admin"), http=house.client())
     made = admin.subscribe("https://127.0.0.1/told", ["day.closed"])
     assert made["id"] in {one["id"] for one in admin.webhooks()}
+    assert admin.new_secret(made["id"]).startswith("whsec_")
+    house.gate.webhooks.hand_over("days", "0", [("day.closed", f"day-{made['id']}", {})], house.gate.now_s)
+    (told,) = admin.deliveries(made["id"])
+    admin.deliver_again(made["id"], told["event"])
     admin.unsubscribe(made["id"])
     assert made["id"] not in {one["id"] for one in admin.webhooks()}
     assert "operator" in {one["name"] for one in admin.people()}

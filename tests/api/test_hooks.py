@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -22,6 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from openami.control.order import Order, What
 from openami.store.order_book import OrderBook
+from openami.store.webhooks import KEPT_S, OLD_SECRET_HOLDS_S
 from openami.web import outward
 from openami.web.hooks import SETTLED_S, Hooks
 from openami.web.outward import Forbidden, Target, direct_client, target_of
@@ -96,6 +98,7 @@ def test_a_step_of_an_order_is_told_signed_and_again_until_it_is_taken(house: Ho
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + told
     assert headers["webhook-signature"] == "v1," + base64.b64encode(hmac.digest(secret, signed, "sha256")).decode()
     assert house.client("admin").delete(f"/api/v1/webhooks/{made.json()['id']}").status_code == 204
+    gate.webhooks.leave(hooks.name)
     gate.clock = before
 
 
@@ -150,14 +153,95 @@ def test_an_address_is_asked_for_the_certificate_of_its_name(listener: Listener,
     for name in ("hooks.example", "another.example"):
         monkeypatch.setattr(outward, "socket", Names("127.0.0.1"))
         target = target_of(f"https://{name}:{listener.server_port}/told", (name,))
-        with direct_client(60, trusted) as client:
-            headers, extensions = {"host": target.host}, {"sni_hostname": target.tls_name}
-            if name == "hooks.example":
-                assert client.post(target.url, content=b"{}", headers=headers, extensions=extensions).status_code == 204
-            else:
-                with pytest.raises(httpx.ConnectError, match="certificate"):
-                    client.post(target.url, content=b"{}", headers=headers, extensions=extensions)
+        if name == "hooks.example":
+            assert asyncio.run(_post(target, trusted)) == 204
+        else:
+            with pytest.raises(httpx.ConnectError, match="certificate"):
+                asyncio.run(_post(target, trusted))
     assert [headers["host"] for headers, _ in listener.taken] == [f"hooks.example:{listener.server_port}"]
+
+
+async def _post(target: Target, trusted: ssl.SSLContext) -> int:
+    async with direct_client(60, trusted) as client:
+        extensions = {"sni_hostname": target.tls_name}
+        return (await client.post(target.url, content=b"{}", headers={"host": target.host}, extensions=extensions)).status_code
+
+
+@pytest.fixture
+def told(house: House, listener: Listener):
+    """(a subscription of its own, its teller, its clock) with one thing to tell."""
+    gate, now = house.unlimited().gate, [house.gate.now_s + 100_000]
+    before, gate.clock = gate.clock, lambda: now[0]
+    body = {"url": f"http://127.0.0.1:{listener.server_port}/told", "events": ["day.closed"]}
+    made = house.client("admin").post("/api/v1/webhooks", json=body, headers={"idempotency-key": os.urandom(8).hex()}).json()
+    gate.webhooks.hand_over("days", "1", [("day.closed", f"day-{made['id']}", {"day": "2025-12-02"})], now[0])
+    hooks = Hooks(gate, lambda: house.site)
+    yield made, hooks, now
+    gate.webhooks.leave(hooks.name)
+    house.client("admin").delete(f"/api/v1/webhooks/{made['id']}")
+    gate.clock = before
+
+
+def _rows(house: House, made: dict[str, str]) -> list[dict[str, object]]:
+    return house.client("admin").get(f"/api/v1/webhooks/{made['id']}/deliveries").json()["items"]
+
+
+def test_what_became_of_each_can_be_seen_and_told_once_more(house: House, listener: Listener, told) -> None:
+    made, hooks, now = told
+    (row,) = _rows(house, made)
+    assert (row["state"], row["tries"], row["problem"]) == ("waiting", 0, None)
+    assert hooks.deliver() == 0
+    (row,) = _rows(house, made)
+    assert (row["state"], row["tries"], row["problem"]) == ("waiting", 1, "answered 500")
+    now[0] += 6
+    assert hooks.deliver() == 1
+    (row,) = _rows(house, made)
+    assert (row["event"], row["type"], row["state"], row["problem"]) == (f"day-{made['id']}", "day.closed", "taken", None)
+    again = f"/api/v1/webhooks/{made['id']}/deliveries/{row['event']}/again"
+    assert house.client("admin").post(again).status_code == 202
+    assert hooks.deliver() == 1
+    assert [headers["webhook-id"] for headers, _ in listener.taken] == [row["event"]] * 2
+    assert house.client("admin").post(again.replace("/day-", "/none-")).status_code == 404
+    assert hooks.gate.webhooks.forget(now[0] + KEPT_S + 1) > 0
+    assert _rows(house, made) == []
+
+
+def test_for_a_day_both_secrets_sign(house: House, listener: Listener, told) -> None:
+    made, hooks, now = told
+    listener.refuse = 0
+    key = {"idempotency-key": os.urandom(8).hex()}
+    new, again = (house.client("admin").post(f"/api/v1/webhooks/{made['id']}/secret", headers=key).json() for _ in range(2))
+    assert new["secret"] == again["secret"] != made["secret"]
+    for later_s, secrets in ((0, [new["secret"], made["secret"]]), (OLD_SECRET_HOLDS_S, [new["secret"]])):
+        now[0] += later_s
+        hooks.gate.webhooks.again(made["id"], f"day-{made['id']}", now[0])
+        assert hooks.deliver() == 1
+        headers, body = listener.taken[-1]
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+        octets = [base64.b64decode(secret.removeprefix("whsec_")) for secret in secrets]
+        wanted = " ".join("v1," + base64.b64encode(hmac.digest(one, signed, "sha256")).decode() for one in octets)
+        assert headers["webhook-signature"] == wanted
+
+
+def test_one_who_never_ends_the_answer_holds_up_nobody(house: House, listener: Listener, told) -> None:
+    made, hooks, now = told
+    listener.refuse = 0
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection, says nothing
+        body = {"url": f"http://127.0.0.1:{silent.getsockname()[1]}/", "events": ["day.closed"]}
+        other = house.client("admin").post("/api/v1/webhooks", json=body, headers={"idempotency-key": os.urandom(8).hex()}).json()
+        many = [("day.closed", f"day-{k}-{made['id']}", {}) for k in range(60)]
+        hooks.gate.webhooks.hand_over("days", "2", many, now[0])
+        hooks.patience_s = 3
+        for _ in range(60):
+            hooks.deliver()
+            now[0] += 1
+            if len(listener.taken) > len(many):
+                break
+        rows = _rows(house, other)
+        assert house.client("admin").delete(f"/api/v1/webhooks/{other['id']}").status_code == 204
+    assert {row["state"] for row in _rows(house, made)} == {"taken"}
+    assert {row["state"] for row in rows} == {"waiting"}
+    assert "no answer within 3 s" in {row["problem"] for row in rows}
 
 
 def _certificate(name: str, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:

@@ -19,6 +19,11 @@ from .sql import TEXT, insert, metadata
 
 AGAIN_S = (5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600)
 """How long after each failed try the next one comes; behind the last one it is given up."""
+SECRET_OCTETS = 32
+OLD_SECRET_HOLDS_S = 86_400
+"""How long what is told is signed with the secret before as well, so that whoever listens can change over."""
+KEPT_S = 30 * 86_400
+"""How long what was taken or given up can be looked at."""
 TELLING = "telling"
 """Of the feeds' positions, the one that says who tells: until when (seconds), and its name."""
 
@@ -63,14 +68,27 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One thing to be told to one address. secret: signs it."""
+    """One thing to be told to one address. secrets: sign it, the newest first."""
 
     webhook: str
     event_id: str
     url: str
     body: str
     tries: int
-    secret: bytes
+    secrets: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of one thing that was to be told. state: "waiting", "taken", "given_up"; due_s: when it comes next, or came last; problem: why the
+    last try led nowhere, "" = nothing to tell."""
+
+    event_id: str
+    kind: str
+    state: str
+    tries: int
+    due_s: int
+    problem: str
 
 
 class Webhooks:
@@ -79,11 +97,32 @@ class Webhooks:
 
     def add(self, url: str, events: tuple[str, ...], made_by: str, now_s: int) -> tuple[Webhook, bytes]:
         """The subscription and its secret, which is shown this once."""
-        made, secret = Webhook(f"W{secrets.token_hex(8)}", url, events, made_by, now_s), secrets.token_bytes(32)
+        made, secret = Webhook(f"W{secrets.token_hex(8)}", url, events, made_by, now_s), secrets.token_bytes(SECRET_OCTETS)
         row = {"id": made.id, "url": url, "events": " ".join(events), "secret_wrapped": self._master.wrap_secret(secret)}
         with self._rows.begin(writing=True) as connection:
+            if connection.execute(sa.select(webhook.c.id).where(webhook.c.ended_s.is_(None)).limit(1)).first() is None:
+                feeds = feed_position.c.feed != TELLING  # nobody was told meanwhile, and nobody is told now what was then
+                connection.execute(feed_position.delete().where(feeds))
             connection.execute(webhook.insert(), row | {"made_by": made_by, "made_s": now_s})
         return made, secret
+
+    def new_secret(self, number: str, now_s: int) -> bytes | None:
+        """A new secret, which is shown this once; the one before signs beside it for a day. None where there is no such subscription."""
+        own, secret = sa.and_(webhook.c.id == number, webhook.c.ended_s.is_(None)), secrets.token_bytes(SECRET_OCTETS)
+        with self._rows.begin(writing=True) as connection:
+            wrapped = connection.execute(sa.select(webhook.c.secret_wrapped).where(own)).scalar()
+            if wrapped is None:
+                return None
+            before = self._master.unwrap_secret(wrapped)[:SECRET_OCTETS]
+            both = secret + before + (now_s + OLD_SECRET_HOLDS_S).to_bytes(8)
+            connection.execute(webhook.update().where(own).values(secret_wrapped=self._master.wrap_secret(both)))
+        return secret
+
+    def _secrets(self, wrapped: bytes, now_s: int) -> tuple[bytes, ...]:
+        """Of one subscription: the secret, and the one before it while it holds (behind it, with its end in seconds)."""
+        kept = self._master.unwrap_secret(wrapped)
+        secret, before, until = kept[:SECRET_OCTETS], kept[SECRET_OCTETS : 2 * SECRET_OCTETS], kept[2 * SECRET_OCTETS :]
+        return (secret, before) if before and now_s < int.from_bytes(until) else (secret,)
 
     def end(self, number: str, now_s: int) -> bool:
         """False where there is none, or it has ended already."""
@@ -152,9 +191,44 @@ class Webhooks:
         )
         with self._rows.begin() as connection:
             return [
-                Delivery(r.webhook, r.event_id, r.url, r.body, r.tries, self._master.unwrap_secret(r.secret_wrapped))
+                Delivery(r.webhook, r.event_id, r.url, r.body, r.tries, self._secrets(r.secret_wrapped, now_s))
                 for r in connection.execute(query)
             ]
+
+    def told(self, number: str, after: tuple[int, str] | None, limit: int) -> list[Told]:
+        """What was, or is to be, told to one address, the latest first; after: (due_s, event_id) of the last one seen."""
+        key = (webhook_delivery.c.not_before_s, webhook_delivery.c.event_id)
+        query = (
+            sa.select(webhook_delivery)
+            .where(webhook_delivery.c.webhook == number)
+            .order_by(*(column.desc() for column in key))
+            .limit(limit)
+        )
+        if after is not None:
+            query = query.where(sa.tuple_(*key) < sa.tuple_(*map(sa.literal, after)))
+        with self._rows.begin() as connection:
+            return [
+                Told(r.event_id, json.loads(r.body)["type"], r.state, r.tries, r.not_before_s, r.problem) for r in connection.execute(query)
+            ]
+
+    def again(self, number: str, event_id: str, now_s: int) -> bool:
+        """Tell it once more, from now on as if for the first time; False where there is no such delivery."""
+        own = (webhook_delivery.c.webhook == number, webhook_delivery.c.event_id == event_id)
+        anew = webhook_delivery.update().where(*own).values(state="waiting", tries=0, not_before_s=now_s)
+        with self._rows.begin(writing=True) as connection:
+            return bool(connection.execute(anew).rowcount)
+
+    def postpone(self, number: str, now_s: int) -> None:
+        """What waits for an address that does not answer just now comes later; or the others would wait behind it."""
+        due = (webhook_delivery.c.webhook == number, webhook_delivery.c.state == "waiting", webhook_delivery.c.not_before_s <= now_s)
+        with self._rows.begin(writing=True) as connection:
+            connection.execute(webhook_delivery.update().where(*due).values(not_before_s=now_s + AGAIN_S[0]))
+
+    def forget(self, now_s: int) -> int:
+        """What was taken or given up long ago; how many."""
+        old = (webhook_delivery.c.state.in_(("taken", "given_up")), webhook_delivery.c.not_before_s < now_s - KEPT_S)
+        with self._rows.begin(writing=True) as connection:
+            return int(connection.execute(webhook_delivery.delete().where(*old)).rowcount)
 
     def taken(self, delivery: Delivery) -> None:
         self._mark(delivery, state="taken", tries=delivery.tries + 1, problem="")

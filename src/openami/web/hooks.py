@@ -6,12 +6,14 @@ growing distance for more than a day; the signature is that of Standard Webhooks
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
 import logging
 import secrets
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,13 +34,15 @@ SETTLED_S = 3
 """A step is told when it is this old: one that another process writes into the same second would else stand behind us, and never be told."""
 EVERY_S = 2.0
 PATIENCE_S = 10.0
+SWEEP_EVERY_S = 3600
 LEADS_S = 60
 """How long another console waits for one that tells and was killed; several times what one delivery may take."""
 
 
-def signature(secret: bytes, number: str, at_s: int, body: str) -> str:
-    """Of `{id}.{time}.{body}`, as `webhook-signature` carries it."""
-    return "v1," + base64.b64encode(hmac.digest(secret, f"{number}.{at_s}.{body}".encode(), "sha256")).decode()
+def signature(secrets: tuple[bytes, ...], number: str, at_s: int, body: str) -> str:
+    """Of `{id}.{time}.{body}`, as `webhook-signature` carries it: one for each secret that holds."""
+    signed = f"{number}.{at_s}.{body}".encode()
+    return " ".join("v1," + base64.b64encode(hmac.digest(secret, signed, "sha256")).decode() for secret in secrets)
 
 
 @dataclass
@@ -49,13 +53,15 @@ class Hooks(Beside):
     gate: Gate
     site: Any
     name: str = field(default_factory=lambda: secrets.token_hex(8))
-    client: httpx.Client = field(default_factory=lambda: direct_client(PATIENCE_S))
+    patience_s: float = PATIENCE_S
+    _swept_s: int = 0
 
     def _run(self) -> None:
         while not self._stopped.wait(EVERY_S):
             try:
                 self.look()
                 self.deliver()
+                self._sweep()
             except Exception:
                 log.exception("webhooks could not be told; trying again")
         try:
@@ -90,16 +96,42 @@ class Hooks(Beside):
         return self.gate.webhooks.hand_over("days", str(version), told, self.gate.now_s)
 
     def deliver(self) -> int:
-        """Tell what is due; how many were taken."""
-        return sum(self._tell(one) for one in self.gate.webhooks.due(self.gate.now_s) if self._leads())
+        """Tell what is due, to all addresses at once and to each in order; how many were taken."""
+        due = self.gate.webhooks.due(self.gate.now_s)
+        by_address: dict[str, list[Delivery]] = {}
+        for one in due:
+            by_address.setdefault(one.webhook, []).append(one)
+        return asyncio.run(self._tell_all([*by_address.values()])) if due and self._leads() else 0
+
+    async def _tell_all(self, waiting: list[list[Delivery]]) -> int:
+        async with direct_client(self.patience_s) as client:
+            return sum(await asyncio.gather(*(self._tell_in_order(client, own) for own in waiting)))
+
+    async def _tell_in_order(self, client: httpx.AsyncClient, own: list[Delivery]) -> int:
+        """To one address, until it fails once or a round's time is up; how many were taken."""
+        ends = time.monotonic() + 2 * self.patience_s
+        for taken, one in enumerate(own):
+            if time.monotonic() > ends:
+                return taken
+            if not await self._tell(client, one):
+                self.gate.webhooks.postpone(one.webhook, self.gate.now_s)
+                return taken
+        return len(own)
+
+    def _sweep(self) -> None:
+        """Once an hour, what need not be looked at any more."""
+        if self.gate.now_s - self._swept_s >= SWEEP_EVERY_S:
+            self._swept_s = self.gate.now_s
+            self.gate.webhooks.forget(self.gate.now_s)
 
     def _leads(self) -> bool:
         return self.gate.webhooks.leads(self.name, self.gate.now_s, LEADS_S)
 
-    def _tell(self, delivery: Delivery) -> bool:
+    async def _tell(self, client: httpx.AsyncClient, delivery: Delivery) -> bool:
+        """Whether it was taken. Its answer is looked at no further than its status, and the whole of it may take `patience_s`, however it comes."""
         now_s = self.gate.now_s
         try:
-            target = target_of(delivery.url, self.gate.webhook_hosts)
+            target = await asyncio.to_thread(target_of, delivery.url, self.gate.webhook_hosts)
         except Forbidden as forbidden:
             self.gate.webhooks.failed(delivery, str(forbidden), now_s)
             return False
@@ -108,11 +140,17 @@ class Hooks(Beside):
             "content-type": "application/json",
             "webhook-id": delivery.event_id,
             "webhook-timestamp": str(now_s),
-            "webhook-signature": signature(delivery.secret, delivery.event_id, now_s, delivery.body),
+            "webhook-signature": signature(delivery.secrets, delivery.event_id, now_s, delivery.body),
         }
         try:
-            answer = self.client.post(target.url, content=delivery.body, headers=headers, extensions={"sni_hostname": target.tls_name})
-            problem = "" if answer.is_success else f"answered {answer.status_code}"
+            async with asyncio.timeout(self.patience_s):
+                sent = client.build_request("POST", target.url, content=delivery.body, headers=headers)
+                sent.extensions["sni_hostname"] = target.tls_name
+                answer = await client.send(sent, stream=True)
+                problem = "" if answer.is_success else f"answered {answer.status_code}"
+                await answer.aclose()
+        except TimeoutError:
+            problem = f"no answer within {self.patience_s:.0f} s"
         except httpx.HTTPError as error:
             problem = type(error).__name__
         if problem:

@@ -50,7 +50,7 @@ def target_of(url: str, allowed: tuple[str, ...]) -> Target:
     return Target(urlunsplit((parts.scheme, place, parts.path or "/", parts.query, "")), parts.netloc.rpartition("@")[2], host)
 
 
-def direct_client(patience_s: float, trusted: ssl.SSLContext | None = None) -> httpx.Client:
+def direct_client(patience_s: float, trusted: ssl.SSLContext | None = None) -> httpx.AsyncClient:
     """Connects to addresses itself, through no proxy that would look names up again, and goes nowhere else when told to. trusted: whose
     certificates count, None = those that count on this machine."""
-    return httpx.Client(timeout=patience_s, follow_redirects=False, transport=httpx.HTTPTransport(verify=trusted or True))
+    return httpx.AsyncClient(timeout=patience_s, follow_redirects=False, transport=httpx.AsyncHTTPTransport(verify=trusted or True))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...store.consents import PURPOSES, Consent
+from ...store.webhooks import Webhook
 from ..access import Right, Role, Who
 from ..gate import gate_of
 from ..hooks import EVENTS
@@ -39,6 +40,7 @@ KeepsPeople = Annotated[Who, Depends(api_needs(Right.PEOPLE))]
 KeepsHooks = Annotated[Who, Depends(api_needs(Right.WEBHOOKS))]
 PURPOSE_CHOICE = "^(" + "|".join(PURPOSES) + ")$"
 EVENT_CHOICE = "^(" + "|".join(event.replace(".", r"\.") for event in EVENTS) + ")$"
+EVENT_ID = r"^[A-Za-z0-9][A-Za-z0-9 ._:-]{0,119}$"
 CONSENT_DAYS_MOST = 366
 
 
@@ -101,6 +103,17 @@ class HookRow(Answer):
     events: list[str]
     made_by: str
     made: datetime
+
+
+class DeliveryRow(Answer):
+    """One event for one address."""
+
+    event: str = Field(description="The event's id, `webhook-id` of the request that tells it.")
+    type: str = Field(description="What happened: order.step or day.closed.")
+    state: str = Field(description="waiting, taken (answered 2xx) or given_up (behind its last try).")
+    tries: int = Field(description="How often it was sent.")
+    due: datetime = Field(description="When it is sent next; of what does not wait any more, when it was sent last or was to be.")
+    problem: str | None = Field(description="Why the last try led nowhere; null = nothing to tell.")
 
 
 class NewHook(HookRow):
@@ -174,14 +187,64 @@ def end_consent(request: Request, who: Shares, number: Annotated[str, Path(patte
     return _consent(request, after or found)
 
 
+HookId = Annotated[str, Path(pattern=r"^W[0-9a-f]{16}$")]
+
+
 @router.get("/webhooks", responses=documented(404, success=NOT_MODIFIED))
 def webhooks(request: Request, who: KeepsHooks, limit: Limit = 100, cursor: Cursor = None) -> Page[HookRow]:
     """Who is told what happens."""
-    local, after = town_of(request).calendar.local, key_of(cursor, str)
+    after = key_of(cursor, str)
     rows = [one for one in gate_of(request).webhooks.all() if after is None or one.id > after[0]]
     kept, onward = page_of(rows, limit, lambda one: (one.id,))
-    told = [HookRow(id=w.id, url=w.url, events=list(w.events), made_by=w.made_by, made=local(w.made_s)) for w in kept]
-    return Page(items=told, next=onward)
+    return Page(items=[HookRow(**_hook(request, one)) for one in kept], next=onward)
+
+
+@router.get("/webhooks/{number}", responses=documented(404, success=NOT_MODIFIED))
+def webhook(request: Request, who: KeepsHooks, number: HookId) -> HookRow:
+    """One subscription."""
+    return HookRow(**_hook(request, _known(request, number)))
+
+
+@router.get("/webhooks/{number}/deliveries", responses=documented(404, success=NOT_MODIFIED))
+def deliveries(request: Request, who: KeepsHooks, number: HookId, limit: Limit = 100, cursor: Cursor = None) -> Page[DeliveryRow]:
+    """What was told to the address, and what is to be, the latest first; what was taken or given up is kept for thirty days."""
+    _known(request, number)
+    kept, onward = page_of(
+        gate_of(request).webhooks.told(number, key_of(cursor, int, str), limit + 1), limit, lambda one: (one.due_s, one.event_id)
+    )
+    local = town_of(request).calendar.local
+    rows = [
+        DeliveryRow(event=one.event_id, type=one.kind, state=one.state, tries=one.tries, due=local(one.due_s), problem=one.problem or None)
+        for one in kept
+    ]
+    return Page(items=rows, next=onward)
+
+
+@router.post("/webhooks/{number}/deliveries/{event}/again", status_code=202, responses=documented(404))
+def deliver_again(
+    request: Request, who: KeepsHooks, number: HookId, event: Annotated[str, Path(pattern=EVENT_ID, max_length=120)]
+) -> HookRow:
+    """Tell it once more, whatever became of it before: for a receiver that was away for longer than the tries last."""
+    found, gate = _known(request, number), gate_of(request)
+    if not gate.webhooks.again(number, event, gate.now_s):
+        raise Missing("delivery", event)
+    gate.note(who, request, "webhook.again", number, event)
+    return HookRow(**_hook(request, found))
+
+
+@router.post("/webhooks/{number}/secret", status_code=201, response_model=NewHook, responses=documented(400, 404, 409))
+def new_secret(request: Request, who: KeepsHooks, number: HookId, key: Key) -> Response:
+    """A new secret. For a day what is told is signed with the one before as well, so that nothing is missed while the receiver changes over."""
+
+    def act() -> NewHook:
+        gate, found = gate_of(request), _known(request, number)
+        made = gate.webhooks.new_secret(number, gate.now_s)
+        if made is None:
+            raise Missing("webhook", number)
+        gate.note(who, request, "webhook.secret", number)
+        return NewHook(**_hook(request, found), secret=_shown(made))
+
+    return once(request, who, key, {"secret of": number}, 201, act)
 
 
 @router.post("/webhooks", status_code=201, response_model=NewHook, responses=documented(400, 409))
@@ -191,7 +254,7 @@ def add_webhook(request: Request, who: KeepsHooks, wanted: WantedHook, key: Key)
 
 
 @router.delete("/webhooks/{number}", status_code=204, responses=documented(404))
-def end_webhook(request: Request, who: KeepsHooks, number: Annotated[str, Path(pattern=r"^W[0-9a-f]{16}$")]) -> Response:
+def end_webhook(request: Request, who: KeepsHooks, number: HookId) -> Response:
     """Tell it nothing more."""
     gate = gate_of(request)
     if not gate.webhooks.end(number, gate.now_s):
@@ -221,14 +284,23 @@ def _subscribe(request: Request, who: Who, wanted: WantedHook) -> NewHook:
         raise Refused(403, "webhook-address", str(forbidden)) from forbidden
     made, secret = gate.webhooks.add(wanted.url, tuple(sorted(set(wanted.events))), who.acts, gate.now_s)
     gate.note(who, request, "webhook.add", made.id, ", ".join(made.events))
-    return NewHook(
-        id=made.id,
-        url=made.url,
-        events=list(made.events),
-        made_by=made.made_by,
-        made=town_of(request).calendar.local(made.made_s),
-        secret="whsec_" + base64.b64encode(secret).decode(),
-    )
+    return NewHook(**_hook(request, made), secret=_shown(secret))
+
+
+def _known(request: Request, number: str) -> Webhook:
+    found = next((one for one in gate_of(request).webhooks.all() if one.id == number), None)
+    if found is None:
+        raise Missing("webhook", number)
+    return found
+
+
+def _hook(request: Request, one: Webhook) -> dict[str, Any]:
+    made = town_of(request).calendar.local(one.made_s)
+    return {"id": one.id, "url": one.url, "events": list(one.events), "made_by": one.made_by, "made": made}
+
+
+def _shown(secret: bytes) -> str:
+    return "whsec_" + base64.b64encode(secret).decode()
 
 
 def _consent(request: Request, one: Consent) -> ConsentRow:
