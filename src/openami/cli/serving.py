@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 
 MOST_PROCESSES = 64
+HANDED_ON_S = 0.0005
+"""How long a thread that reckons may keep the interpreter's lock from a page that wants it ten times: of 5 ms, as Python has it, a queue came."""
 KEEP_ALIVE_S = 75
 """How long a connection stays open between two pages: a new one costs a phone on 2G two seconds."""
 
@@ -170,6 +173,8 @@ def serve_console(data: Path, host: str, port: int, role: Console | None = None,
     if shared <= 1:
         _say_where(f"http://{host}:{listener.getsockname()[1]}/", app)
     around = app if role is None else role.figures.around(app)
+    sys.setswitchinterval(HANDED_ON_S)
+    gc.freeze()  # what the program consists of is not looked through again for what could be given back
     quiet: dict[str, Any] = {"log_level": "warning", "log_config": None, "access_log": False, "server_header": False}
     config = uvicorn.Config(around, timeout_keep_alive=KEEP_ALIVE_S, **quiet)
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a console is meant to end
