@@ -116,7 +116,7 @@ def network_of(site: Site, index: ShardIndex, day: date, wh: Int32 | None = None
     tree = tree_of_index(index) if by_registry else _together(found, index, ratings, day, up)
     own = _own_nodes(tree, index, _meters_below(tree))
     names = {tree.names[k] for k in own.tolist()}
-    faults = [f for f in tree.faults if f.kind not in ("meter_missing", "rating") or f.who in names]
+    faults = [f for f in tree.faults if f.kind not in ("meter_missing", "rating") or f.who in names - up.elsewhere]
     if by_registry:
         faults += [
             Fault("rating", node.name, f"{node.name} is rated {node.rating_kva:g} kVA; its loading is not told")
@@ -126,12 +126,12 @@ def network_of(site: Site, index: ShardIndex, day: date, wh: Int32 | None = None
     tree, unplaced = _with_unplaced(replace(tree, faults=tuple(faults)), index, own, wh)
     faults = [f for f in tree.faults if f.who not in {own.who for own in unplaced}] + unplaced
     supply = tree
-    tree, unknown = _with_nowhere(with_substations(tree, substation), found, own, day)
+    tree, unknown = _with_nowhere(with_substations(replace(tree, faults=tuple(faults)), substation), found, own, day)
     load, nobodys = _loads(found, tree, up)
     above = places_above(tree, up, _meters_below(tree), load)
     shared = np.isin(np.array(tree.names), [place.name for place in above])
     load[shared] = 0.0  # told once, where the shares are joined
-    whole = replace(tree, faults=(*faults, *unknown, *nobodys))
+    whole = replace(tree, faults=(*tree.faults, *unknown, *nobodys))
     return Network(whole, own[~shared[own]], _feeders(tree), load, above, _without_others(supply, above))
 
 

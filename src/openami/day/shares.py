@@ -1,8 +1,8 @@
 """What a shard keeps of a day for nodes above it: the table `loss_share`, and the accounts made of all shards' rows.
 
-A row: a node, hour (null = the whole day) and part (own, wires, area, heads, headed: `losses.above.Share`) with its sums; what the shard's records say
-of the node (`losses.above.Place`) stands in the row of the whole day's part `own`. What always holds: nothing joined is kept, so that the accounts
-are always those of the shards' rows as they are now, and a shard that has not told yet is missed, not passed over.
+A row: a node, hour (null = the whole day) and part (own, wires, area, heads, headed: `losses.above.Share`) with its sums; what the shard's records
+say of the node (`losses.above.Place`) stands in the row of the whole day's part `own`. What always holds: nothing joined is kept, so that the
+accounts are always those of the shards' rows as they are now, and a shard that has not told yet is missed, not passed over.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ class Upward:
 def upward(
     index: ShardIndex, day: date, edges: tuple[Edge, ...], drawn: Mapping[str, Level], substation: Mapping[str, str], nowhere: frozenset[str]
 ) -> Upward:  # fmt: skip
-    """edges, drawn: those of the folder, and the levels of its nodes; substation: of each feeder by name, "" = none; nowhere: children of edges that are
-    neither node nor meter."""
+    """edges, drawn: those of the folder, and the levels of its nodes; substation: of each feeder by name, "" = none; nowhere: children of edges that
+    are neither node nor meter."""
     feeders = set(index.feeder[index.feeder >= 0].tolist())
     held = {index.feeders[k] for k in feeders}
     held |= {name for name, of in zip(index.transformers, index.transformer_feeder.tolist(), strict=True) if of in feeders}

@@ -203,14 +203,21 @@ def with_fuses(tree: Tree, phase: Mapping[int, str]) -> Tree:
 
 def with_substations(tree: Tree, substation: Mapping[str, str]) -> Tree:
     """The same tree with the substations that feed its feeders. substation: by the feeder's name; a feeder that is fed from a node already, or of
-    which the records contradict themselves, stays where it is, and so does one whose substation has the name of another kind of node."""
+    which the records contradict themselves, stays where it is, and so does one whose substation has the name of another kind of node, or is itself
+    fed from the feeder: both are named."""
     at, torn = {name: k for k, name in enumerate(tree.names)}, set(tree.maybe_child.tolist())
-    parent, fresh = tree.parent.copy(), dict[str, int]()
+    parent, fresh, faults = tree.parent.copy(), dict[str, int](), list(tree.faults)
     for k, (name, level) in enumerate(zip(tree.names, tree.levels, strict=True)):
         above = substation.get(name, "")
         if level is not Level.FEEDER or parent[k] >= 0 or k in torn or not above:
             continue
         if above in at and tree.levels[at[above]] is not Level.SUBSTATION:
+            faults.append(
+                Fault("orphan_node", name, f"the substation of {name} has the name of {tree.levels[at[above]]} {above}; it stands alone")
+            )
+            continue
+        if above in at and k in _feeding(at[above], parent):
+            faults.append(Fault("cycle", name, f"{name} feeds its own substation {above}; it is taken to be fed from nowhere"))
             continue
         parent[k] = at[above] if above in at else fresh.setdefault(above, len(at) + len(fresh))
     count = len(fresh)
@@ -224,7 +231,16 @@ def with_substations(tree: Tree, substation: Mapping[str, str]) -> Tree:
         own_meter=np.concatenate([tree.own_meter, np.full(count, -1, np.int32)]),
         rating_kva=np.concatenate([tree.rating_kva, np.full(count, np.nan)]),
         absent=None if tree.absent is None else np.concatenate([tree.absent, np.zeros(count, np.int32)]),
+        faults=tuple(faults),
     )
+
+
+def _feeding(node: int, parent: Int32) -> list[int]:
+    """The nodes above a node."""
+    found = []
+    while (node := int(parent[node])) >= 0:
+        found.append(node)
+    return found
 
 
 def children_first(parent: Int32) -> Int32:

@@ -2,9 +2,9 @@
 how often does the 90 % interval cover the loss that truly was.
 
 Every run: one substation, two feeders, each in a shard of its own, 12 transformers of 20 to 40 homes (shipped households, each run other ones on
-other days), technical and some commercial loss. The substation is reckoned from the shards' sums, to its feeders' heads and (its area) to the homes. Then the meters: errors within their class, clocks off, intervals missing, silent meters, gaps estimated from the day
-before, meters registered at the wrong transformer. The interval knows the rates at which these happen, never the draws. Other settings change the
-network or one of the rates.
+other days), technical and some commercial loss. The substation is reckoned from the shards' sums, to its feeders' heads and (its area) to the homes.
+Then the meters: errors within their class, clocks off, intervals missing, silent meters, gaps estimated from the day before, meters registered at the
+wrong transformer. The interval knows the rates at which these happen, never the draws. Other settings change the network or one of the rates.
 """
 
 from __future__ import annotations
