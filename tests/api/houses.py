@@ -152,6 +152,19 @@ def darken(house: House, *transformers: str) -> list[OutageRow]:
     return [found[name] for name in transformers]
 
 
+def charged(house: House) -> tuple[str, str]:
+    """A person and their account, from which the last day took most: whose home has its chart."""
+    day = house.site.lake.days("statements")[-1]
+    taken = [
+        row for shard in house.site.lake.files("statements", day) for row in house.site.lake.read("statements", day, shard).to_pylist()
+    ]
+    account = max(taken, key=lambda row: row["charges_paise"])["account"]
+    if house.gate.people.find("consumer-charged") is None:
+        house.gate.people.add("consumer-charged", "consumer", house.gate.now_s)
+        house.gate.people.grant("consumer-charged", GrantKind.ACCOUNT, account)
+    return "consumer-charged", account
+
+
 def enter(root: Path) -> House:
     """The web app over a folder that `build` has made."""
     town = LakeTown(Folder(root))

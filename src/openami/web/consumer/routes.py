@@ -18,9 +18,9 @@ from ...supply.chain import chain_of
 from ..access import Role
 from ..api.money import explained
 from ..api.words import Refused
-from ..failures import NotThere
+from ..failures import NotThere, NotUsable
 from ..lane import WAITING_AT_A_SERVER, Lane
-from ..parameters import READ, Day, Lang
+from ..parameters import READ, Choice, Day, Lang
 from ..reader import LakeTown
 from ..townbook import DayCost
 from ..wording import Language
@@ -130,13 +130,20 @@ def usage(own: OwnAccount, day: Day = "", lang: Lang = "") -> Response:
 
 
 @router.api_route("/{account}/usage.csv", methods=READ, response_model=None)
-def usage_csv(own: OwnAccount, day: Day = "") -> Response:
-    """hour_start in the deployment's zone; wh empty = nothing was read."""
+def usage_csv(own: OwnAccount, day: Day = "", span: Choice = "day") -> Response:
+    """A day's hours (hour_start in the deployment's zone), or the seven days to it in paise; empty = not known."""
     asked = own.day(day)
-    hours = answers.one_day(own.site, own.row, own.meter, asked).hours
-    rows = [f"{h.start.isoformat()},{'' if h.wh is None else h.wh},{int(h.whole)},{int(h.estimated)}\r\n" for h in hours]
-    headers = {"content-disposition": f'attachment; filename="{own.account}-{asked}.csv"', "cache-control": "private, no-store"}
-    return Response("hour_start,wh,whole,estimated\r\n" + "".join(rows), media_type="text/csv; charset=utf-8", headers=headers)
+    if span == "day":
+        hours = answers.one_day(own.site, own.row, own.meter, asked).hours
+        header, rows = "hour_start,wh,whole,estimated", [(h.start.isoformat(), h.wh, int(h.whole), int(h.estimated)) for h in hours]
+    elif span == "week":
+        week = own.consumer(asked).week
+        header, rows = "day,charge_paise,wh,estimated", [(d.day.isoformat(), d.charge_paise, d.wh, int(d.estimated)) for d in week]
+    else:
+        raise NotUsable("curve", span)
+    text = "".join(",".join("" if value is None else str(value) for value in row) + "\r\n" for row in [(header,), *rows])
+    headers = {"content-disposition": f'attachment; filename="{own.account}-{asked}-{span}.csv"', "cache-control": "private, no-store"}
+    return Response(text, media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.api_route("/{account}/supply", methods=READ, response_model=None)
