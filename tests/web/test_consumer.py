@@ -147,7 +147,9 @@ def test_an_amount_that_is_none_is_refused_in_words_and_nothing_is_asked_for(hou
 
 def _confirmed(phone: TestClient, own: str, amount: str) -> tuple[str, dict[str, str]]:
     """The second look: where its form goes, and with what."""
-    page = phone.post(f"{own}/recharge", data={"csrf_token": _form(phone.get(own).text), "amount": amount}).text
+    look = phone.post(f"{own}/recharge", data={"csrf_token": _form(phone.get(own).text), "amount": amount})
+    assert look.status_code == 303
+    page = phone.get(look.headers["location"]).text
     url = re.search(r'action="([^"]+/recharge/W[0-9a-f]{24})', page)
     assert url
     return url[1], {"csrf_token": _form(page), "amount": re.search(r'name="amount" value="([^"]+)"', page)[1]}
@@ -167,6 +169,19 @@ def test_a_recharge_is_paid_once_however_often_its_form_is_sent(house, phone):
     assert "150.50" in phone.get(url).text
     other = phone.post(f"{url}?lang=en", data=form | {"amount": "900"})
     assert (other.status_code, "begun before, for another amount" in other.text) == (422, True)
+
+
+def test_whoever_goes_back_after_paying_finds_the_payment_and_begins_no_other(house, phone):
+    own = f"/my/{house.own['account']}"
+    look = phone.post(f"{own}/recharge?lang=en", data={"csrf_token": _form(phone.get(own).text), "amount": "310"}).headers["location"]
+    again = phone.get(look).text
+    assert "Pay ₹310.00?" in again
+    url = re.search(r'action="([^"?]+/recharge/W[0-9a-f]{24})', again)[1]
+    phone.post(url, data={"csrf_token": _form(again), "amount": "310.00"})
+    assert "Payment of ₹310.00 is open" in phone.get(look).text
+    assert phone.get(look.replace("310.00", "3e3").replace(url[-24:], "0" * 24)).status_code == 422
+    stranger = house.browser("consumer-other")
+    assert stranger.get(look.replace(house.own["account"], house.other["account"])).status_code == 404
 
 
 def test_devanagari_figures_are_an_amount(house, phone):

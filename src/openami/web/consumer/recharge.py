@@ -27,7 +27,7 @@ from ...payments.simulator import Simulator
 from ...prepaid.recharge import RechargePolicy, recharge_policy
 from ..failures import NotThere, NotUsable
 from ..gate import FormToken
-from ..parameters import READ, Lang
+from ..parameters import READ, Choice, Lang
 from . import answers
 from .here import Here, OwnAccount, SeesAccounts
 
@@ -69,8 +69,9 @@ class Payer:
         finally:
             client.close()
 
-    def state(self, payment_id: str) -> State | None:
-        return self.desk().state(self.gateway.name, payment_id) if self.gateway is not None else None
+    def asked_for(self, payment_id: str) -> tuple[str, int, State] | None:
+        """Account, amount [paise] and state of a payment that was begun; None where none was."""
+        return self.desk().asked_for(self.gateway.name, payment_id) if self.gateway is not None else None
 
     def pay_simulated(self, payment_id: str, account: str, amount_paise: int) -> None:
         """The payer's tap in the simulated gateway: it collects, and tells us by a signed event like any other."""
@@ -105,23 +106,13 @@ def choose(own: OwnAccount, lang: Lang = "") -> Response:
 
 @router.post("/{account}/recharge", response_model=None)
 def look_again(own: OwnAccount, amount: Text = "", form: FormToken = "", lang: Lang = "") -> Response:
-    """The amount once more, with what it does; nothing has happened yet."""
+    """To the amount once more; nothing has happened yet. That page has the payment's number in its address: whoever comes back to it later finds
+    how this payment stands, and begins no other."""
     own.gate.check_form(own.request, own.who, form)
     paise, problem = _amount(own, amount)
     if problem:
         return _choice(own, problem, amount)
-    found = own.consumer(own.town.days()[-1])
-    shown = answers.shown_paise(own.site, found, own.gate.now_s)
-    return own.page(
-        "recharge_confirm.html",
-        None,
-        it=found,
-        amount_paise=paise,
-        payment_id=f"W{secrets.token_hex(12)}",
-        after_paise=shown + paise,
-        lasts_days=answers.lasting_days(shown + paise, found.week),
-        simulated=payer_of(own.request).simulated,
-    )
+    return RedirectResponse(own.url("recharge", f"W{secrets.token_hex(12)}", amount=f"{paise // 100}.{paise % 100:02d}"), 303)
 
 
 @router.post("/{account}/recharge/{payment_id}", response_model=None)
@@ -142,8 +133,10 @@ def begin(own: OwnAccount, payment_id: str, amount: Text = "", form: FormToken =
 
 
 @router.api_route("/{account}/recharge/{payment_id}", methods=READ, response_model=None)
-def stands(own: OwnAccount, payment_id: str, lang: Lang = "") -> Response:
-    """How the payment stands, and what the balance is now."""
+def stands(own: OwnAccount, payment_id: str, amount: Choice = "", lang: Lang = "") -> Response:
+    """How the payment stands, and what the balance is now; of one that is not begun, the amount once more, with what it does."""
+    if amount and PAYMENT_ID.fullmatch(payment_id) and payer_of(own.request).asked_for(payment_id) is None:
+        return _look(own, payment_id, amount)
     paise, state = _own_payment(own, payment_id)
     found = own.consumer(own.town.days()[-1])
     shown = answers.shown_paise(own.site, found, own.gate.now_s)
@@ -173,10 +166,27 @@ def tap(own: OwnAccount, payment_id: str, form: FormToken = "", lang: Lang = "")
     return RedirectResponse(own.url("recharge", payment_id), 303)
 
 
+def _look(own: Here, payment_id: str, amount: str) -> Response:
+    paise, problem = _amount(own, amount)
+    if problem:
+        return _choice(own, problem, amount)
+    found = own.consumer(own.town.days()[-1])
+    shown = answers.shown_paise(own.site, found, own.gate.now_s)
+    return own.page(
+        "recharge_confirm.html",
+        None,
+        it=found,
+        amount_paise=paise,
+        payment_id=payment_id,
+        after_paise=shown + paise,
+        lasts_days=answers.lasting_days(shown + paise, found.week),
+        simulated=payer_of(own.request).simulated,
+    )
+
+
 def _own_payment(own: Here, payment_id: str) -> tuple[int, State]:
     """Amount and state of one of the account's payments; another's is not there."""
-    payer = payer_of(own.request)
-    found = payer.desk().asked_for(payer.gateway.name, payment_id) if payer.gateway and PAYMENT_ID.fullmatch(payment_id) else None
+    found = payer_of(own.request).asked_for(payment_id) if PAYMENT_ID.fullmatch(payment_id) else None
     if found is None or found[0] != own.account:
         raise NotThere("payment", payment_id)
     return found[1], found[2]

@@ -135,10 +135,12 @@ def usage_csv(own: OwnAccount, day: Day = "", span: Choice = "day") -> Response:
     asked = own.day(day)
     if span == "day":
         hours = answers.one_day(own.site, own.row, own.meter, asked).hours
-        header, rows = "hour_start,wh,whole,estimated", [(h.start.isoformat(), h.wh, int(h.whole), int(h.estimated)) for h in hours]
+        header = "hour_start,wh,whole,estimated"
+        rows: list[tuple[object, ...]] = [(h.start.isoformat(), h.wh, int(h.whole), int(h.estimated)) for h in hours]
     elif span == "week":
         week = own.consumer(asked).week
-        header, rows = "day,charge_paise,wh,estimated", [(d.day.isoformat(), d.charge_paise, d.wh, int(d.estimated)) for d in week]
+        header = "day,charge_paise,wh,estimated"
+        rows = [(d.day.isoformat(), d.charge_paise, d.wh, int(d.estimated)) for d in week]
     else:
         raise NotUsable("curve", span)
     text = "".join(",".join("" if value is None else str(value) for value in row) + "\r\n" for row in [(header,), *rows])
