@@ -1,6 +1,8 @@
 """The API, `/api/v1`: everything the consoles know, for programs; described by OpenAPI 3.1 at `/api/v1/openapi.json`.
 
-    app.py       the application: failures, limits, ETags, its description
+    app.py       the application: its routes, its failures as problems
+    around.py    what HTTP asks of every route: methods, limits, forms, tags
+    description.py what the API says of itself, OpenAPI 3.1; fields.py: what each field means
     words.py     what all routes share: problems, pages by cursor, parameters; bounds.py: why a parameter cannot be used
     network.py   usage points, meters, losses, service levels, quarantine
     readings.py  readings as JSON, CSV and Arrow, quality, events

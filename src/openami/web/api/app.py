@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
@@ -23,10 +22,22 @@ from ..townbook import TownReader
 from . import complaints, inspections, live, money, network, readings, sharing, work
 from .around import Limited, Methods, Tagged, acceptable, allowed
 from .bounds import why_not
-from .words import NOTHING_THERE, Problem, Refused, only_known_parameters, problem
+from .description import described
+from .words import NOTHING_THERE, Refused, only_known_parameters, problem
 
 log = logging.getLogger(__name__)
-PARTS = (network, readings, money, complaints, inspections, work, sharing, live)
+BY_TAG = {
+    "network": network,
+    "readings": readings,
+    "accounts": money,
+    "complaints": complaints,
+    "inspections": inspections,
+    "orders": work,
+    "sharing": sharing,
+    "live": live,
+}
+PARTS = tuple(BY_TAG.values())
+ROUTES = [route for part in PARTS for route in part.router.routes if isinstance(route, APIRoute)]
 PER_MINUTE, AT_ONCE = 600, 200
 
 
@@ -44,9 +55,9 @@ def create_api(town: TownReader, site: Callable[[], Site], gate: Gate, limit: Li
     api.state.town, api.state.site, api.state.gate = town, site, gate
     api.state.figures = Figures()
     api.state.limit = limit or Limit(PER_MINUTE, AT_ONCE, gate.clock)
-    for part in PARTS:
-        api.include_router(part.router)
-    api.openapi = lambda: _described(api)  # type: ignore[method-assign]
+    for tag, part in BY_TAG.items():
+        api.include_router(part.router, tags=[tag])
+    api.openapi = lambda: described(api, ROUTES)  # type: ignore[method-assign]
 
     @api.get("/openapi.json", include_in_schema=False)
     def description() -> dict[str, Any]:
@@ -123,32 +134,4 @@ def _told(request: Request, refused: Refused) -> Response:
 def _methods(scope: Scope) -> set[str]:
     """The methods that the address takes, over all routes that have its path; none = there is no such address."""
     path = scope["path"].removeprefix(scope.get("root_path", ""))
-    own = [route for part in PARTS for route in part.router.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
-    return {method for route in own for method in route.methods or ()}
-
-
-def _described(api: FastAPI) -> dict[str, Any]:
-    """OpenAPI 3.1, with the security schemes and the problem's schema."""
-    if api.openapi_schema is None:
-        found = get_openapi(
-            title="OpenAMI",
-            version=__version__,
-            openapi_version="3.1.0",
-            routes=api.routes,
-            description="The open AMI platform. Instants are ISO 8601 with their offset; energies are Wh, money is paise; null = unknown or absent.",
-            servers=[{"url": "/api/v1"}],
-        )
-        parts = found.setdefault("components", {})
-        schemas = parts.setdefault("schemas", {})
-        schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        for unused in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(unused, None)
-        parts["securitySchemes"] = {
-            "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "An access token from /oauth/token."}
-        }
-        found["security"] = [{"bearer": []}]
-        for path in found["paths"].values():
-            for operation in path.values():
-                operation["security"] = [{"bearer": []}]
-        api.openapi_schema = found
-    return api.openapi_schema
+    return {method for route in ROUTES if route.path_regex.match(path) for method in route.methods or ()}

@@ -6,7 +6,6 @@ from datetime import date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import Field
 
 from ...billing.tariff import load_tariffs
 from ...day import Site
@@ -62,7 +61,7 @@ class AccountNow(Account):
 
     balance_paise: int | None
     balance_as_of: str | None
-    days_left: int | None = Field(description="For how many days the balance lasts at the present use; null = cannot be told.")
+    days_left: int | None
     low: bool | None
 
 
@@ -163,6 +162,7 @@ def accounts(
 
 @router.get("/accounts/{number}", responses=documented(404, success=NOT_MODIFIED))
 def account(request: Request, who: SeesAccounts, number: Number) -> AccountNow:
+    """One account, and how it stands after the latest closed day."""
     row = _own(request, who, number)
     town = town_of(request)
     days = town.days()

@@ -7,7 +7,6 @@ from heapq import nsmallest
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import Field
 
 from ...day.found import Found, NodeAccount, TechnicalRow
 from ...headend.levels import service_levels
@@ -50,7 +49,7 @@ class UsagePoint(Answer):
     feeder: str
     transformer: str | None
     phase: str
-    connected_load_w: int = Field(description="Sanctioned load [W]; 0 = unknown.")
+    connected_load_w: int
     since: date
     account: str | None
 
@@ -62,7 +61,7 @@ class Meter(Answer):
     maker: str
     model: str
     phases: int
-    accuracy_class: float | None = Field(description="Class index on the nameplate, as 1.0 or 0.5; null = not known.")
+    accuracy_class: float | None
     usage_point: str
     kind: str
     feeder: str
@@ -83,16 +82,16 @@ class Balance(Answer):
     day: date
     in_wh: int | None
     out_wh: int | None
-    loss_wh: int | None = Field(description="in - out; may be negative, is never clamped.")
-    coverage: float = Field(description="Share of the energy that was truly metered, 0 to 1.")
+    loss_wh: int | None
+    coverage: float
     estimated_share: float | None
-    likely_wh: float | None = Field(description="The loss with what is missing at its expectation.")
-    low_wh: float | None = Field(description="The true loss lies between low_wh and high_wh nine times of ten.")
+    likely_wh: float | None
+    low_wh: float | None
     high_wh: float | None
-    technical_wh: float | None = Field(description="Lost by wires and iron: the share fitted over the last days; null = too few of them.")
+    technical_wh: float | None
     technical_low_wh: float | None
     technical_high_wh: float | None
-    commercial_wh: float | None = Field(description="The rest, likely_wh - technical_wh; may be negative.")
+    commercial_wh: float | None
 
 
 class ServiceLevel(Answer):
@@ -131,6 +130,7 @@ def usage_points(
 
 @router.get("/usage-points/{name}", responses=documented(404, success=NOT_MODIFIED))
 def usage_point(request: Request, who: SeesMeters, name: Name) -> UsagePoint:
+    """One usage point, as it is now."""
     found = gate_of(request).lookup.usage_point(who.reach, name)
     if found is None:
         raise Missing("usage point", name)
@@ -150,6 +150,7 @@ def meters(
 
 @router.get("/meters/{serial}", responses=documented(404, success=NOT_MODIFIED))
 def meter(request: Request, who: SeesMeters, serial: Name) -> Meter:
+    """One meter, and where it hangs now."""
     found = gate_of(request).lookup.meter(who.reach, serial)
     if found is None:
         raise Missing("meter", serial)

@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import Field
 
 from ...day import Site
 from ...readings import CHANNEL_BY_NAME, CHANNELS, MISSING, Channel, Quality
@@ -86,7 +85,7 @@ class Event(Answer):
     meter: str
     at: datetime
     code: int
-    occurred: bool = Field(description="true = began, false = is over.")
+    occurred: bool
     text: str
     received: datetime
 

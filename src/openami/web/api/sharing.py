@@ -108,16 +108,16 @@ class HookRow(Answer):
 class DeliveryRow(Answer):
     """One event for one address."""
 
-    event: str = Field(description="The event's id, `webhook-id` of the request that tells it.")
-    type: str = Field(description="What happened: order.step or day.closed.")
-    state: str = Field(description="waiting, taken (answered 2xx) or given_up (behind its last try).")
-    tries: int = Field(description="How often it was sent.")
-    due: datetime = Field(description="When it is sent next; of what does not wait any more, when it was sent last or was to be.")
-    problem: str | None = Field(description="Why the last try led nowhere; null = nothing to tell.")
+    event: str
+    type: str
+    state: str
+    tries: int
+    due: datetime
+    problem: str | None
 
 
 class NewHook(HookRow):
-    secret: str = Field(description="Signs what is sent (Standard Webhooks, whsec_...); shown this once.")
+    secret: str
 
 
 @router.get("/me", responses=documented(success=NOT_MODIFIED))

@@ -62,10 +62,10 @@ class Answer(BaseModel):
 class Problem(Answer):
     """What went wrong, and what would be right (RFC 9457)."""
 
-    type: str = Field(description="A stable word for the kind of problem, as a URI reference.")
+    type: str
     title: str
     status: int
-    detail: str = Field(description="One sentence: what is wrong here, and the way out.")
+    detail: str
     instance: str = Field(default="", description="The address that was asked, as a URI reference.")
     errors: list[dict[str, str]] = Field(default=[], description="Where in the request: `where` and `why`.")
 
@@ -74,7 +74,7 @@ class Page(Answer, Generic[T]):
     """Some rows, and the cursor of the next page."""
 
     items: list[T]
-    next: str | None = Field(description="Give it as `cursor` to go on; null = this was the last page.")
+    next: str | None
 
 
 class Refused(Exception):
@@ -148,6 +148,7 @@ def api_needs(*rights: Right) -> Any:
             gate_of(request).check_form(request, who, request.headers.get("x-form-token", ""))
         return who
 
+    checked.rights = rights  # type: ignore[attr-defined]  # as the description tells them
     return checked
 
 

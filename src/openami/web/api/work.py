@@ -103,7 +103,7 @@ class OrderSummary(Answer):
     requested: datetime
     who: str
     why: str
-    problem: str | None = Field(description="Why the last attempt led nowhere; null = nothing to tell.")
+    problem: str | None
 
 
 class OrderWhole(OrderSummary):
