@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..day import Site
 
 ORDERS = (
-    "account", "record", "outages", "suspects", "places", "technical", "loading", "tomorrow", "atc", "quarter", "inspected", "inspections",
+    "account", "now", "record", "outages", "suspects", "places", "technical", "loading", "tomorrow", "atc", "quarter", "inspected", "inspections",
     "classes", "export",
 )  # fmt: skip
 MAY_FOLLOW = {
@@ -40,7 +41,7 @@ def losses(
     day: Annotated[str | None, typer.Option(help="The first day, as 2025-12-01; left out = the last closed one.")] = None,
     days: Annotated[int, typer.Option(help="How many days together.")] = 1,
     month: Annotated[str | None, typer.Option(help="Instead of --day and --days: the closed days of a month, as 2025-12.")] = None,
-    hours: Annotated[bool, typer.Option("--hours", help="account: by the hour.")] = False,
+    hours: Annotated[bool, typer.Option("--hours", help="account, now: by the hour.")] = False,
     out: Annotated[Path | None, typer.Option(help="export: the folder for the files; quarter: the file, left out = the terminal.")] = None,
     as_format: Annotated[str, typer.Option("--format", help="export: parquet or csv.")] = "parquet",
     by: Annotated[str, typer.Option("--by", help="inspected: who was there.")] = "",
@@ -53,7 +54,8 @@ def losses(
 ) -> None:
     """The energy audit of closed days.
 
-    account: in, out and loss of every feeder and transformer, with a 90 % interval, coverage, and why it is wide. record: write down what the audit
+    account: in, out and loss of every node, with a 90 % interval, coverage, and why it is wide. now: the same of the day that is not closed
+    yet, from what has come so far. record: write down what the audit
     finds (every close does it). outages, suspects, places (who seems to hang elsewhere), technical (what wires lose), loading: what was written.
     tomorrow: the next day's demand with quantiles. atc: AT&C loss by feeder, division and in all. quarter: the quarterly energy
     account as CSV. inspected: write down what a visit found; suspects learn from it. inspections: those known. classes: write the classes on
@@ -72,6 +74,9 @@ def losses(
         return
     if order == "classes":
         losses_kept.classes(site, more or [])
+        return
+    if order == "now":
+        _now(site, hours=hours, as_json=as_json)
         return
     if order == "quarter":
         losses_money.quarter(site, more or [], discom, out)
@@ -156,6 +161,30 @@ def _account(site: Site, span: list[date], as_json: bool) -> None:
             if sentence not in said:  # shards that see the same records say the same of them
                 print(json.dumps({"doubt": sentence}, ensure_ascii=False) if as_json else f"  ! {sentence}")
         said |= {*found.doubts}
+
+
+def _now(site: Site, *, hours: bool, as_json: bool) -> None:
+    """The day that is not closed yet, as it stands."""
+    from ..day.running import running
+    from ..day.shares import AREA
+
+    found = running(site, int(time.time()))
+    if found is None:
+        raise InputError(
+            f"no reading of a day that is not closed has come to {site.folder.root}; collect first: openami close, or a worker"
+        )
+    as_of = site.calendar.local(found.as_of_s)
+    if not as_json:
+        print(
+            f"{found.day}, provisional, as of {as_of:%Y-%m-%d %H:%M}: readings as they came, not validated; what has not come yet widens the interval"
+        )
+        print(HEAD)
+    for one in found.hours if hours else found.so_far:
+        row = {**asdict(one), "day": found.day.isoformat(), "as_of": as_of.isoformat(), "provisional": True}
+        name = f"{one.node}{AREA if one.level.endswith(AREA) else ''}{'' if one.hour is None else f' {one.hour:02d}'}"
+        print(json.dumps(row) if as_json else _line({**row, "node": name}))
+    for sentence in found.doubts:
+        print(json.dumps({"doubt": sentence}, ensure_ascii=False) if as_json else f"  ! {sentence}")
 
 
 def _record(site: Site, span: list[date] | None, anew: bool, data: Path) -> None:

@@ -214,7 +214,7 @@ class Found:
             for row in self._above(day, hourly=False):
                 if (nodes is None or row["node"] in nodes) and (feeders is None or row["feeder"] in feeders):
                     by_node.setdefault((row["level"], row["node"]), []).append(row)
-        return [_joined(by_node[key]) for key in sorted(by_node, key=_from_the_top)]
+        return [node_account(by_node[key]) for key in sorted(by_node, key=from_the_top)]
 
     def hours(self, day: date, node: str, level: str | None = None) -> list[NodeAccount]:
         """One node's accounts by hour, in their order. level: which of its accounts, where it has an area too; None = that of its own wires, or else
@@ -223,7 +223,7 @@ class Found:
         rows = [row for _, _, row in self._rows("loss_account", day, None, None, asked)]
         rows = rows or [row for row in self._above(day, hourly=True) if row["node"] == node]
         wanted = level or min((row["level"] for row in rows), key=len, default="")
-        return [_joined([row]) for row in sorted(rows, key=lambda row: row["hour"]) if row["level"] == wanted]
+        return [node_account([row]) for row in sorted(rows, key=lambda row: row["hour"]) if row["level"] == wanted]
 
     def doubts(self, day: date) -> tuple[str, ...]:
         """What is not told of nodes above shards, as sentences."""
@@ -324,12 +324,13 @@ class Found:
                     yield day, shard, row
 
 
-def _from_the_top(key: tuple[str, str]) -> tuple[int, str, str]:
+def from_the_top(key: tuple[str, str]) -> tuple[int, str, str]:
+    """The order of (level, node): from the company down, by name."""
     level, node = key
     return LEVELS.index(level.removesuffix(AREA)), node, level
 
 
-def _joined(rows: list[dict[str, Any]]) -> NodeAccount:
+def node_account(rows: list[dict[str, Any]]) -> NodeAccount:
     """Rows of one node as one: energies add up, known only where each is; lasting errors add up, the others in the square. Findings of before
     limits and moves were kept are taken as normal."""
     one = rows[0]

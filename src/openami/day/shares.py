@@ -111,10 +111,12 @@ def above_rows(found: Above, *, hourly: bool) -> Iterator[dict[str, Any]]:
         for span in range(len(found.area.loss_wh)):
             for kind, account in kinds:
                 feeder = name if level is Level.FEEDER else ""
-                yield {"level": kind, "node": name, "feeder": feeder, "hour": span if hourly else None, **_figures(account, span, k)}
+                yield {"level": kind, "node": name, "feeder": feeder, "hour": span if hourly else None, **figures(account, span, k)}
 
 
-def _figures(account: Account, span: int, node: int) -> dict[str, Any]:
+def figures(account: Account, span: int, node: int) -> dict[str, Any]:
+    """The figures of one node and span, None where unknown, as columns of `loss_account`."""
+
     def whole(value: np.int64) -> int | None:
         return None if value == MISSING64 else int(value)
 

@@ -1,0 +1,130 @@
+"""The energy account of a day that is not closed yet, by the hour, from what has come so far.
+
+In: `raw` of the day, as the collector has it by now (a worker collects every minute). Out: `Running`; nothing is written.
+
+What always holds: it is provisional, and says of when it is; what has not come yet is missing, not lost: it widens the interval and lowers the
+coverage; an interval that nobody has told of yet, or that has not ended, stands in no hour; readings are as the meters gave them, not validated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from datetime import date
+
+import numpy as np
+
+from ..losses.above import Share, join
+from ..losses.account import Account, Assessed
+from ..readings import EXPORT_WH, IMPORT_WH, MISSING, DayBlock
+from .audit import given_of, totals_of
+from .closes import is_closed
+from .found import NodeAccount, from_the_top, node_account
+from .meter_errors import Said, errors_of, read_errors
+from .network import FOLDER, Drawn, Network, drawn_of, network_of
+from .shares import above_rows, figures
+from .site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A day as it stands. as_of_s: end of the last interval that somebody has told of [UTC s]; so_far: every node from midnight until then; hours:
+    the same by hour, the last one as far as it has come; doubts: what is wrong with the network's records."""
+
+    day: date
+    as_of_s: int
+    so_far: tuple[NodeAccount, ...]
+    hours: tuple[NodeAccount, ...]
+    doubts: tuple[str, ...]
+
+    def seen_by(self, feeders: Set[str] | None) -> Running:
+        """The same for whoever sees these feeders only; None = all."""
+        if feeders is None:
+            return self
+        so_far, hours = (tuple(one for one in rows if one.feeder in feeders) for rows in (self.so_far, self.hours))
+        return replace(self, so_far=so_far, hours=hours, doubts=())
+
+
+def open_day(site: Site) -> date | None:
+    """The last day of which readings have come and that some shard has not closed; None where there is none."""
+    shards = site.rows.shards()
+    return next((day for day in reversed(site.lake.days("raw")) if any(not is_closed(site.lake, day, shard) for shard in shards)), None)
+
+
+def running(site: Site, now_s: int, day: date | None = None) -> Running | None:
+    """The account of a day so far (None = of `open_day`); None where nothing has come of an interval that ended by `now_s`."""
+    asked = day or open_day(site)
+    if asked is None:
+        return None
+    blocks = {shard: _came(site, asked, shard) for shard in sorted(site.lake.files("raw", asked))}
+    slots = min(max((_told(own[IMPORT_WH.name]) for own in blocks.values() if own), default=0), _ended(site, asked, now_s))
+    if not slots:
+        return None
+    drawn, said = drawn_of(site), read_errors(site.folder.root / FOLDER)
+    rows: list[NodeAccount] = []
+    shares: list[tuple[Share, Share]] = []
+    doubts = dict[str, None]()
+    for shard, own in blocks.items():
+        if own:
+            network, accounts, both = _shard(site, asked, shard, {name: _until(block, slots) for name, block in own.items()}, drawn, said)
+            rows += [one for account, hourly in accounts for one in _accounts(network, account, hourly=hourly)]
+            shares.append(both)
+            doubts |= dict.fromkeys(fault.sentence for fault in network.tree.faults)
+    for which, hourly in ((0, False), (1, True)):
+        if (found := join([both[which] for both in shares])) is not None:
+            rows += [node_account([row]) for row in above_rows(found, hourly=hourly)]
+            doubts |= dict.fromkeys(found.doubts)
+    rows.sort(key=lambda one: (*from_the_top((one.level, one.node)), one.hour or 0))
+    so_far, hours = (tuple(one for one in rows if (one.hour is not None) == hourly) for hourly in (False, True))
+    return Running(asked, site.calendar.stamp(asked, slots - 1), so_far, hours, tuple(doubts))
+
+
+def _shard(
+    site: Site, day: date, shard: int, blocks: dict[str, DayBlock], drawn: Drawn, said: Said
+) -> tuple[Network, tuple[tuple[Account, bool], ...], tuple[Share, Share]]:
+    """A shard's network, its accounts so far and by hour, and its shares in what stands above it."""
+    index, energy = site.index_of(shard, day), blocks[IMPORT_WH.name]
+    network = network_of(site, index, day, energy.values, drawn)
+    errors = errors_of(site, index, network.tree, energy, said)
+    slots, of_day = len(energy.values), site.calendar.slots(day)
+    network = replace(network, above=tuple(replace(place, load_wh=place.load_wh * slots / of_day) for place in network.above))
+    found = []
+    for per_span in (slots, max(1, 60 // site.deployment.interval_minutes)):
+        taken, given = totals_of(energy, index, per_span), given_of(blocks, index, per_span)
+        within = np.diff(np.append(np.arange(0, slots, per_span), slots))
+        load = Assessed(within[:, None] * network.assessed_wh[None, :] / of_day) if network.assessed_wh.any() else None
+        found.append(network.account(taken, given, errors, site.calendar.interval_s, load))
+    (whole, share), (hours, by_hour) = found
+    return network, ((whole, False), (hours, True)), (share, by_hour)
+
+
+def _accounts(network: Network, account: Account, *, hourly: bool) -> list[NodeAccount]:
+    levels, names = network.tree.levels, network.tree.names
+    found = []
+    for k in network.own.tolist():
+        place = {"level": str(levels[k]), "node": names[k], "feeder": network.feeder_of[k]}
+        for span in range(len(account.loss_wh)):
+            found.append(node_account([{**place, "hour": span if hourly else None, **figures(account, span, k)}]))
+    return found
+
+
+def _came(site: Site, day: date, shard: int) -> dict[str, DayBlock]:
+    """What has come of the energies of a (day, shard); nothing where no import has."""
+    blocks = site.lake.read_blocks("raw", day, shard)
+    return {name: blocks[name] for name in (IMPORT_WH.name, EXPORT_WH.name) if name in blocks} if IMPORT_WH.name in blocks else {}
+
+
+def _told(block: DayBlock) -> int:
+    """How many intervals there are up to the last that somebody has told of."""
+    return int(np.flatnonzero((block.values != MISSING).any(axis=1)).max(initial=-1)) + 1
+
+
+def _ended(site: Site, day: date, now_s: int) -> int:
+    """How many intervals of the day have ended: a clock that is ahead tells of none before its time."""
+    return max(0, min(site.calendar.slots(day), (now_s - site.calendar.day_start(day)) // site.calendar.interval_s))
+
+
+def _until(block: DayBlock, slots: int) -> DayBlock:
+    """The first intervals of a block, without what no meter can have counted."""
+    values = block.values[:slots]
+    return replace(block, values=np.where(values < 0, MISSING, values), quality=block.quality[:slots])
