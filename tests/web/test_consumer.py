@@ -222,6 +222,21 @@ def test_a_dispute_is_told_to_the_guard_once(house, phone):
     assert "कल बहुत कटा" in phone.get(f"{own}/help").text
 
 
+def test_the_same_words_from_another_page_are_one_complaint_until_they_are_answered(house, phone):
+    own, complaints = f"/my/{house.own['account']}/help", Complaints(house.site.rows.database)
+
+    def send() -> int:
+        page = phone.get(own).text
+        form = {"csrf_token": _form(page), "phone_id": re.search(r'name="phone_id" value="([^"]+)"', page)[1]}
+        phone.post(own, data=form | {"about": "meter", "text": "it clicks"})
+        return sum(one.text == "it clicks" for one in complaints.of_account(house.own["account"]))
+
+    assert [send(), send()] == [1, 1]
+    waiting = next(one for one in complaints.of_account(house.own["account"]) if one.text == "it clicks")
+    complaints.close(waiting.id, "mended", house.gate.now_s)
+    assert send() == 2
+
+
 def test_the_proof_is_signed_and_a_changed_one_is_none(house, phone):
     told = phone.get(f"/my/{house.own['account']}/proof.json").json()
     tokens = house.gate.tokens

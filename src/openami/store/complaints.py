@@ -68,9 +68,11 @@ class Complaints:
         self.database = database
 
     def make(self, number: str, about: About, text: str, phone_id: str, now_s: int) -> Complaint:
-        """Written down; the same form again gives what was made of it."""
+        """Written down; the same form again, or the same words while they wait for an answer, give what was made of it."""
+        waiting = sa.and_(complaint.c.about == str(about), complaint.c.text == text, complaint.c.closed_s.is_(None))
+        same = sa.and_(complaint.c.account == number, sa.or_(complaint.c.phone_id == phone_id, waiting))
         with self.database.begin(writing=True, lock="complaints") as connection:
-            known = connection.execute(sa.select(complaint).where(complaint.c.phone_id == phone_id, complaint.c.account == number)).first()
+            known = connection.execute(sa.select(complaint).where(same)).first()
             if known is None:
                 row: dict[str, object] = {"id": f"G{secrets.token_hex(5).upper()}", "account": number, "about": str(about), "text": text}
                 row |= {"phone_id": phone_id, "made_s": now_s, "answer": ""}

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
 from ...day.found import Found, NodeAccount
+from ...day.running import open_day
 from ...errors import RequestError
 from ...store.inspections import Inspection, Inspections, Result
 from .. import charts
@@ -74,8 +75,26 @@ def losses(request: Request, who: Sees, day: Day = "", feeder: Choice = "", lang
         "by_feeder": by_feeder,
         "map": drawn,
         "zone_of": console.local,
+        "areas": Found(room_of(request).site().lake).above(asked) if who.reach.everything and not feeder else [],
+        "runs": open_day(room_of(request).site()),
     }
     return page(request, "losses.html", asked, **found)
+
+
+@router.get("/running", response_model=None)
+def running_day(request: Request, who: Sees, node: Choice = "", lang: Lang = "") -> Response:
+    """The day that is not closed yet, so far and, of one node, by the hour."""
+    site = site_of(request)
+    found = request.app.state.running.of(site, gate_of(request).now_s)
+    if found is None:
+        raise NotThere("page", "running")
+    seen = found.seen_by(feeders_of(who))
+    rows = [one for one in seen.so_far if node in ("", one.node)]
+    if node and not rows:
+        raise NotThere("feeder", node)
+    hours = [one for one in seen.hours if one.node == node and one.level == rows[0].level] if node else []
+    of_day = {"rows": rows[:AREAS_MOST], "node": node, "hours": hours, "as_of": site.calendar.local(seen.as_of_s), "runs": seen.day}
+    return page(request, "running.html", None, **of_day, flow_figure=_flow, band_figure=_band)
 
 
 @router.get("/losses/{name}", response_model=None)

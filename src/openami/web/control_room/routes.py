@@ -26,6 +26,7 @@ from ..gate import Gate, gate_of, needs
 from ..pages import Console
 from ..parameters import SHORTEST_REASON, Choice, Cursor, Day, Lang
 from ..reader import LakeTown
+from ..running import RunningDay
 from . import lists
 from .curves import bars
 from .figures import days_figure, demand_figure
@@ -84,6 +85,7 @@ def open_control_room(app: FastAPI, town: LakeTown) -> None:
     from .quality import QualityDays
 
     app.state.room, app.state.town = Room(town, Standing(lambda: town.site), QualityDays(lambda: town.site)), town
+    app.state.running = RunningDay()
     app.include_router(router)
     for part in (acting, losses, levels, quality, outages, complaints, tariffs, statements, exports, people):
         app.include_router(part.router)

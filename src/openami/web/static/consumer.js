@@ -3,7 +3,7 @@
   const root = document.documentElement, box = document.getElementById("age"), kept = Number(root.dataset.kept) || 0;
   const opened = kept || Date.now();
   const ago = () => {
-    const s = (Date.now() - opened) / 1000, words = new Intl.RelativeTimeFormat(root.lang, { numeric: "auto" });
+    const s = (Date.now() - opened) / 1000, words = new Intl.RelativeTimeFormat(root.lang, { numeric: "always" });
     return s < 3600 ? words.format(-Math.floor(s / 60), "minute") : s < 86400 ? words.format(-Math.floor(s / 3600), "hour") : words.format(-Math.floor(s / 86400), "day");
   };
   const say = () => {
