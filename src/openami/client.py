@@ -131,8 +131,9 @@ class Client:
         """only: kind."""
         return self.each("/losses", day=day, **only)
 
-    def service_levels(self) -> list[dict[str, Any]]:
-        return list(self.get("/service-levels"))
+    def service_levels(self, day: Day | None = None) -> list[dict[str, Any]]:
+        """What the provider is held to; with a closed day, also how that day's levels were met."""
+        return list(self.get("/service-levels" if day is None else f"/service-levels/{day}"))
 
     def quarantine(self, **only: Any) -> Iterator[dict[str, Any]]:
         """only: cause."""

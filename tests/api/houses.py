@@ -90,7 +90,7 @@ class House:
         if "/complaints/" in path:
             return {
                 "id": Complaints(self.site.rows.database)
-                .make(held["account"], About.AMOUNT, "too much", secrets.token_hex(12), gate.now_s)
+                .make(held["account"], About.AMOUNT, f"too much, {secrets.token_hex(4)}", secrets.token_hex(12), gate.now_s)
                 .id
             }
         if "/consents/" in path:

@@ -61,6 +61,7 @@ NOBODYS = {
     "/static/{name}",
     "/room/static/{name}",
     "/room/people/{name}",
+    "/api/v1/service-levels/{day}",
     "/api/v1/webhooks/{number}",
     "/api/v1/webhooks/{number}/deliveries",
     "/api/v1/webhooks/{number}/deliveries/{event}/again",

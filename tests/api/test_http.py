@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import date
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
+from openami.store.heard import Heard, Mark
+from openami.store.journal import Refusal
+from openami.store.journal_at import open_journal
 from openami.store.order_book import OrderBook
 from openami.web.api.around import best
 from openami.web.limits import Bounded
@@ -179,6 +183,39 @@ def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     with pytest.raises(HTTPException) as refused:
         asyncio.run(ask())
     assert refused.value.status_code == 408
+
+
+def test_frames_that_come_while_somebody_turns_pages_neither_repeat_nor_hide_others(house: House) -> None:
+    client, path = house.client("operator"), "/api/v1/quarantine"
+    _refuse(house, *range(1_000, 1_005))
+    before = [row["number"] for row in client.get(path, params={"limit": 500}).json()["items"]]
+    seen, cursor, late = [], None, iter([(1_005, 1_006, 1_007), (900,), (1_008,)])
+    while True:
+        page = client.get(path, params={"limit": 2} | ({"cursor": cursor} if cursor else {})).json()
+        seen += [row["number"] for row in page["items"]]
+        if (cursor := page["next"]) is None:
+            break
+        _refuse(house, *next(late, ()))
+    assert len(seen) == len(set(seen))
+    assert [number for number in seen if number in before] == before
+    assert set(seen) - set(before) <= {"900-0"}
+
+
+def _refuse(house: House, *batches: int) -> None:
+    journal = open_journal(house.site.folder, house.site.deployment)
+    journal.refuse([Refusal(batch, 0, "malformed", "no frame", None, 1_764_700_000_000_000, b"") for batch in batches])
+    journal.close()
+
+
+def test_a_days_levels_are_told_with_how_they_were_met(house: House) -> None:
+    client, day = house.client("operator"), "2025-12-01"
+    begins_s = house.site.calendar.day_start(date(2025, 12, 2))
+    Heard(house.site.rows).mark([Mark(kind="block_load", since_s=begins_s, at_s=begins_s + 3600, due=400, done=390)])
+    found = {row["name"]: row for row in client.get(f"/api/v1/service-levels/{day}").json()}
+    row = found["block load within 8 hours"]
+    assert (row["due"], row["done"], row["lacking"], row["met"]) == (400, 390, 0, True)
+    assert (row["begins"], row["ends"]) == ("2025-12-02T00:00:00+05:30", "2025-12-02T08:00:00+05:30")
+    assert client.get("/api/v1/service-levels/9999-12-31").status_code == 404
 
 
 def test_days_from_one_on_go_to_the_latest(house: House) -> None:

@@ -10,11 +10,13 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 import sqlalchemy as sa
+from joserfc import jwt
+from joserfc.jwk import KeySet
 
 from openami.store.clients import Client
 from openami.store.people import DIGEST_MARK, SignIn, person
 from openami.web.app import TRIES_AT_ONCE
-from openami.web.tokens import External, Tokens
+from openami.web.tokens import SIGNS_AFTER_S, UNKNOWN_AGAIN_S, External, Tokens
 
 from .houses import BASE, House
 
@@ -147,6 +149,23 @@ def test_a_secret_lies_as_a_keyed_digest_once_it_was_given(programs: House) -> N
     assert SECRET not in kept
     assert not programs.gate.people.check_secret("reader", kept)
     assert programs.gate.people.sign_in("reader", SECRET, None, 0).outcome is SignIn.WRONG
+
+
+def test_a_new_key_is_known_before_it_signs_and_the_one_before_stays_good(programs: House) -> None:
+    """Two processes of one deployment, each with keys of its own memory."""
+    now = [programs.gate.clock()]
+    here, there = (Tokens(lambda: programs.gate.clients, lambda: now[0]) for _ in range(2))
+    before = here.access(BASE, "ann", "", ())
+    assert there.verify(before, BASE) is not None
+    made = here.new_key()
+    now[0] += UNKNOWN_AGAIN_S
+    soon = here.access(BASE, "ann", "", ())
+    assert jwt.decode(soon, KeySet.import_key_set(here.jwks())).header["kid"] != made
+    assert made in {key["kid"] for key in here.jwks()["keys"]}
+    now[0] += SIGNS_AFTER_S
+    later = here.access(BASE, "ann", "", ())
+    assert jwt.decode(later, KeySet.import_key_set(here.jwks())).header["kid"] == made
+    assert [tokens.verify(one, BASE) is not None for tokens in (here, there) for one in (before, soon, later)] == [True] * 6
 
 
 def test_an_issuer_that_does_not_answer_is_not_asked_for_every_stranger(programs: House) -> None:

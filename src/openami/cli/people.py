@@ -187,6 +187,17 @@ def phone(
     print(f"account {account}: phone {'removed' if take else 'added'}")
 
 
+@people.command("signing-key")
+def signing_key(data: DataOption = DEMO_FOLDER, why: WhyOption = "") -> None:
+    """A new key for tokens and statements; it signs after two minutes, when everybody knows it. What the ones before signed stays good."""
+    gate = _gate(data)
+    if gate.tokens is None:
+        raise InputError("this deployment signs no tokens of its own")
+    made = gate.tokens.new_key()
+    _note(gate, "people.signing_key", made, why)
+    print(f"key {made} signs in two minutes; /oauth/jwks shows it already")
+
+
 @people.command("audit")
 def audit(
     data: DataOption = DEMO_FOLDER,

@@ -160,11 +160,11 @@ class Clients:
             for table in (oauth_refresh, oauth_code):
                 connection.execute(table.delete().where(sa.or_(table.c.name == name, table.c.client == name)))
 
-    def signing_keys(self) -> list[tuple[str, bytes]]:
-        """(key id, private key in PEM), newest first."""
+    def signing_keys(self) -> list[tuple[str, bytes, int]]:
+        """(key id, private key in PEM, since when it is there), newest first."""
         with self.rows.begin() as connection:
             rows = connection.execute(sa.select(signing_key).order_by(signing_key.c.since_s.desc(), signing_key.c.kid)).all()
-        return [(row.kid, self._master.unwrap_secret(row.wrapped)) for row in rows]
+        return [(row.kid, self._master.unwrap_secret(row.wrapped), row.since_s) for row in rows]
 
     def add_signing_key(self, kid: str, pem: bytes, now_s: int) -> None:
         with self.rows.begin(writing=True) as connection:

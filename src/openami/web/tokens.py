@@ -22,7 +22,9 @@ from ..store.rows import Rows
 
 ACCESS_LIVES_S, ID_LIVES_S = 600, 600
 EXTERNAL_ALGORITHMS = ["ES256", "ES384", "RS256", "PS256", "EdDSA"]
-KEYS_AGAIN_S, LEEWAY_S = 60, 30
+KEYS_AGAIN_S, UNKNOWN_AGAIN_S, LEEWAY_S = 60, 5, 30
+SIGNS_AFTER_S = 2 * KEYS_AGAIN_S
+"""How long a new key is only shown before it signs: by then everybody knows it, our own processes and whoever keeps our public keys."""
 AUDIENCE = "openami"
 
 
@@ -63,11 +65,18 @@ class Tokens:
         self._external_keys: KeySet | None = None
         self._external_asked: float | None = None
         self._about: dict[str, Any] | None = None
-        self._own: tuple[Rows, float, list[ECKey]] | None = None
+        self._own: tuple[Rows, float, list[tuple[ECKey, int]]] | None = None
 
     def jwks(self) -> dict[str, Any]:
         """Our public keys."""
-        return {"keys": [key.as_dict(private=False) | {"use": "sig", "alg": "ES256"} for key in self._keys()]}
+        return {"keys": [key.as_dict(private=False) | {"use": "sig", "alg": "ES256"} for key, _ in self._keys()]}
+
+    def new_key(self) -> str:
+        """A new key, which signs in a while; the ones before are known for ever, by what they signed. Gives its id."""
+        self._keys()
+        with self._lock:
+            self._own = None
+            return self._made(self._clients())
 
     def access(self, issuer: str, subject: str, client: str, scopes: tuple[str, ...], lives_s: int = ACCESS_LIVES_S) -> str:
         now_s = int(self._clock())
@@ -93,17 +102,13 @@ class Tokens:
 
     def verify_statement(self, token: str) -> dict[str, Any] | None:
         """What a statement of ours says; None where it is not one, or was changed."""
-        try:
-            found = jwt.decode(token, KeySet(list(self._keys())), algorithms=["ES256"])
-        except (JoseError, ValueError, TypeError):
-            return None
-        return dict(found.claims) if found.header.get("typ") == "statement+jwt" else None
+        found = self._decoded(token)
+        return dict(found.claims) if found is not None and found.header.get("typ") == "statement+jwt" else None
 
     def verify(self, token: str, issuer: str) -> Claims | None:
         """What an access token of ours, or of the external issuer, says; None where it is not one, or no longer."""
-        try:
-            found = jwt.decode(token, KeySet(list(self._keys())), algorithms=["ES256"])
-        except (JoseError, ValueError, TypeError):
+        found = self._decoded(token)
+        if found is None:
             return self._verify_external(token)
         if found.header.get("typ") != "at+jwt" or not self._current(found.claims, issuer, AUDIENCE):
             return None
@@ -164,24 +169,38 @@ class Tokens:
         return claims.get("iss") == issuer and meant and now_s < expires + LEEWAY_S and begins <= now_s + LEEWAY_S
 
     def _sign(self, header: dict[str, str], claims: dict[str, Any]) -> str:
-        key = self._keys()[0]
+        keys, old_enough = self._keys(), self._clock() - SIGNS_AFTER_S
+        key = next((key for key, since_s in keys if since_s <= old_enough), keys[-1][0])
         return jwt.encode({"alg": "ES256", "kid": key.kid} | header, claims, key, algorithms=["ES256"])
 
-    def _keys(self) -> list[ECKey]:
-        """Newest first; the first one is made when there is none. Kept for a minute, as long as the database is the same one."""
-        clients = self._clients()
+    def _decoded(self, token: str) -> jwt.Token | None:
+        """A token that one of our keys signed. One by a key that another process has just made makes the keys be read anew."""
+        for anew in (False, True):
+            try:
+                return jwt.decode(token, KeySet([key for key, _ in self._keys(anew)]), algorithms=["ES256"])
+            except (JoseError, ValueError, TypeError):
+                continue
+        return None
+
+    def _keys(self, anew: bool = False) -> list[tuple[ECKey, int]]:
+        """With since when they are there, newest first; the first one is made when there is none. Kept for a minute, as long as the database is
+        the same one; read `anew` every few seconds at most."""
+        clients, now = self._clients(), self._clock()
         with self._lock:
-            kept = self._own
-            if kept is not None and kept[0] is clients.rows and self._clock() - kept[1] < KEYS_AGAIN_S:
+            kept, again_s = self._own, UNKNOWN_AGAIN_S if anew else KEYS_AGAIN_S
+            if kept is not None and kept[0] is clients.rows and now - kept[1] < again_s:
                 return kept[2]
-            stored = clients.signing_keys()
-            if not stored:
-                made = ECKey.generate_key("P-256", {"kid": secrets.token_hex(8)}, private=True)
-                clients.add_signing_key(str(made.kid), made.as_pem(private=True), int(self._clock()))
+            if not (stored := clients.signing_keys()):
+                self._made(clients)
                 stored = clients.signing_keys()
-            keys = [ECKey.import_key(pem, {"kid": kid}) for kid, pem in stored]
-            self._own = (clients.rows, self._clock(), keys)
+            keys = [(ECKey.import_key(pem, {"kid": kid}), since_s) for kid, pem, since_s in stored]
+            self._own = (clients.rows, now, keys)
             return keys
+
+    def _made(self, clients: Clients) -> str:
+        made = ECKey.generate_key("P-256", {"kid": secrets.token_hex(8)}, private=True)
+        clients.add_signing_key(str(made.kid), made.as_pem(private=True), int(self._clock()))
+        return str(made.kid)
 
 
 def _fetch(url: str) -> dict[str, Any]:

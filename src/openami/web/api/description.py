@@ -137,6 +137,7 @@ def _components(found: dict[str, Any]) -> None:
         made = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= made.pop("$defs", {})
         schemas[model.__name__] = made
+    parts["responses"] = {str(status): _problem(status) for status in TITLES if status not in (405, 500)}
     parts["headers"] = {name: {"description": what, "schema": {"type": kind}} for name, (what, kind) in HEADERS.items()}
     flow = {"tokenUrl": "/oauth/token", "refreshUrl": "/oauth/token", "scopes": {str(right): what for right, what in SCOPES.items()}}
     parts["securitySchemes"] = {
@@ -160,20 +161,26 @@ def _operation(operation: dict[str, Any], method: str, route: APIRoute) -> None:
         _field(parameter["schema"], "path" if parameter["in"] == "path" else "", parameter["name"])
         parameter["description"] = parameter["schema"].pop("description", parameter.get("description", ""))
     responses = operation["responses"]
-    added = {406, 412} if method == "get" else {412}
-    added |= {400, 408, 413, 415} if "requestBody" in operation else set()
-    for status in sorted(added):
-        responses.setdefault(str(status), {"description": TITLES[status], "content": {PROBLEM: {"schema": {"$ref": PROBLEM_SCHEMA}}}})
+    always = {406, 412} if method == "get" else {412}
+    always |= {400, 408, 413, 415} if "requestBody" in operation else set()
+    for status in sorted({str(one) for one in always} | {one for one in responses if one >= "400"}):
+        responses[status] = {"$ref": f"#/components/responses/{status}"}
     keyed = any(one["name"] == "Idempotency-Key" for one in operation.get("parameters", []))
-    for status, response in responses.items():
-        tagged = method == "get" and status in ("200", "304") and route.name != "live"
-        names = [*LIMITS, *(["ETag"] if tagged else []), *(["Retry-After"] if status in ("429", "503") else [])]
-        names += ["Idempotency-Replayed"] if keyed and status.startswith("2") else []
-        names += ["WWW-Authenticate"] if status == "401" else []
-        response["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    for status in [one for one in responses if one < "400"]:
+        tagged = method == "get" and route.name != "live"
+        more = (["ETag"] if tagged else []) + (["Idempotency-Replayed"] if keyed else [])
+        responses[status]["headers"] = _headers(*LIMITS, *more)
 
 
-PROBLEM_SCHEMA = "#/components/schemas/Problem"
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    """An answer that is not a success, for all routes that may give it."""
+    more = {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])
+    content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {"description": TITLES[status], "headers": _headers(*LIMITS, *more), "content": content}
 
 
 def _field(schema: dict[str, Any], model: str, field: str) -> None:

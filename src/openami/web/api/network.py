@@ -9,10 +9,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 
 from ...day.found import Found, NodeAccount, TechnicalRow
-from ...headend.levels import service_levels
+from ...headend.levels import Level, service_levels
+from ...headend.status import LevelClock, day_clocks
+from ...readings import Calendar
+from ...store.heard import Heard
 from ..access import Right, Who
 from ..gate import gate_of
 from ..townbook import FeederNode, NodeFigures, TransformerNode
+from ..townbook import QuarantinedFrame as Refused
 from .words import (
     NAME,
     NOT_MODIFIED,
@@ -104,6 +108,17 @@ class ServiceLevel(Answer):
     verify: str | None
 
 
+class LevelOfDay(ServiceLevel):
+    """A level for one day: due and done null = nothing was due of it, or nobody counted."""
+
+    begins: datetime
+    ends: datetime
+    due: int | None
+    done: int | None
+    lacking: int | None
+    met: bool | None
+
+
 class QuarantinedFrame(Answer):
     """A frame that could not be taken. octets: as it was received, in hex."""
 
@@ -188,10 +203,17 @@ def losses(
 @router.get("/service-levels", responses=documented(success=NOT_MODIFIED))
 def levels(who: SeesTown) -> list[ServiceLevel]:
     """What the provider of the metering is held to."""
-    return [
-        ServiceLevel(name=one.name, kind=one.kind, share=one.share, within_s=one.within_s, verify=one.verify or None)
-        for one in service_levels()
-    ]
+    return [_level(one) for one in service_levels()]
+
+
+@router.get("/service-levels/{day}", responses=documented(404, success=NOT_MODIFIED))
+def levels_of_day(request: Request, who: SeesTown, day: Annotated[Day, Path()]) -> list[LevelOfDay]:
+    """How the levels that run from the midnight which ended a closed day were met, or stand, for the whole deployment."""
+    if day not in town_of(request).days():
+        raise Missing("closed day", str(day))
+    site = site_of(request)
+    told = day_clocks(Heard(site.rows), site.calendar, day, gate_of(request).now_s)
+    return [_of_day(clock, site.calendar) for clock in told]
 
 
 @router.get("/quarantine", responses=documented(404, success=NOT_MODIFIED))
@@ -202,17 +224,45 @@ def quarantine(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[QuarantinedFrame]:
-    """Frames that could not be taken, latest first; `next` counts from the latest, so new ones shift it."""
-    after = key_of(cursor, int)
-    offset = max(0, after[0]) if after else 0
-    found = town_of(request).quarantine(cause, offset, limit + 1)
-    kept = found.rows[:limit]
+    """Frames that could not be taken, the latest in the journal first."""
+    town, after = town_of(request), key_of(cursor, int, int, int)
+    seen, at = ((after[0], after[1]), max(0, after[2])) if after else (None, 0)
+    rows: list[Refused] = []
+    while len(rows) <= limit:  # what came since the page before pushes what was seen behind `at`: it is passed over
+        found = town.quarantine(cause, at, limit + 1).rows
+        at += len(found)
+        rows += [row for row in found if seen is None or _place(row) < seen]
+        if len(found) <= limit:
+            break
+    kept, onward = page_of(rows, limit, lambda row: (*_place(row), at - len(rows) + limit))
     items = [
         QuarantinedFrame(number=f.number, received=f.received, cause=f.cause, detail=f.detail, serial=f.serial, octets=f.octets.hex())
         for f in kept
     ]
-    onward = page_of(found.rows, limit, lambda _: (offset + limit,))[1]
     return Page(items=items, next=onward)
+
+
+def _place(frame: Refused) -> tuple[int, int]:
+    """Where it stands in the journal: batch, and place in it."""
+    batch, _, place = frame.number.partition("-")
+    return int(batch), int(place)
+
+
+def _of_day(clock: LevelClock, calendar: Calendar) -> LevelOfDay:
+    level, now = clock.level, clock.standing
+    return LevelOfDay(
+        **_level(level).model_dump(),
+        begins=calendar.local(clock.since_s),
+        ends=calendar.local(clock.since_s + level.within_s),
+        due=now.due if now else None,
+        done=now.done if now else None,
+        lacking=now.lacking if now else None,
+        met=now.met if now else None,
+    )
+
+
+def _level(one: Level) -> ServiceLevel:
+    return ServiceLevel(name=one.name, kind=one.kind, share=one.share, within_s=one.within_s, verify=one.verify or None)
 
 
 def _balance(kind: str, node: FeederNode | TransformerNode, feeder: str, day: date) -> Balance:

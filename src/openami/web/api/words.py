@@ -108,7 +108,6 @@ TITLES = {
     413: "Too much at once",
     415: "Not in this form",
     422: "Cannot be used",
-    428: "A header is missing",
     429: "Too often",
     500: "Our mistake",
     503: "Not available now",
