@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from openami.errors import RequestError
 from openami.losses.mapping import consensus, doubt, find_places, posterior, prior, proposals, steps, voltage_scores
-from openami.losses.mapping_energy import energy_scores
+from openami.losses.mapping_energy import Energies, _noise_elsewhere, energy_scores
 from openami.readings import MISSING
 from openami.studies.mapping import score, town
 
@@ -121,6 +121,35 @@ def test_readings_that_flowed_nowhere_are_not_moved_anywhere():
     found = find_places(prior(at, np.arange(3)), wh=wh, node_wh=node, slots_per_day=48)
     assert proposals(found.probability, at) == []
     assert doubt(found.probability, at)[7] < 0.5
+
+
+def test_a_short_gap_is_put_in_on_a_straight_line_and_a_long_one_by_its_slot():
+    wh = np.tile(np.array([[10], [20], [40], [80]], np.int32), (4, 1))
+    wh[5:7], wh[9:13] = MISSING, MISSING
+    held = Energies.of(wh, wh.copy(), slots_per_day=4)
+    assert held.steps[4:7, 0].tolist() == pytest.approx([70 / 3] * 3)  # 10 to 80 in three steps
+    assert held.steps[9:11, 0].tolist() == [20, 40]
+    assert held.gaps[:, 0].nonzero()[0].tolist() == [4, 5, 6, 8, 9, 10, 11, 12]
+
+
+def test_the_usual_day_says_nothing_of_a_place():
+    """From a week on: a home whose every day is the same moves no step, however large its days are."""
+    day = np.random.default_rng(1).integers(0, 5000, 48)
+    wh = np.stack([np.tile(day, 8), np.random.default_rng(2).integers(0, 5000, 8 * 48)], axis=1).astype(np.int32)
+    held = Energies.of(wh, wh.copy(), slots_per_day=48)
+    assert np.abs(held.steps[:, 0]).max() < 0.01
+    assert np.abs(held.steps[:, 1]).max() > 100
+
+
+def test_a_meter_that_seems_to_hang_everywhere_hangs_nowhere_for_sure():
+    """The same coefficient speaks less where the meter's coefficients elsewhere are loud too."""
+    quiet, loud = np.full((1, 60), 0.01), np.full((1, 60), 0.4)
+    variance, at = np.full((1, 60), 0.01), np.zeros(1, np.int32)
+    assert _noise_elsewhere(quiet, variance, at)[0, 0] == pytest.approx(1.0)
+    assert _noise_elsewhere(loud, variance, at)[0, 0] > 10
+    one = quiet.copy()
+    one[0, 7] = 1.0  # where it may hang: the largest does not count
+    assert _noise_elsewhere(one, variance, at)[0, 0] == pytest.approx(1.0)
 
 
 def test_consensus_wants_three():

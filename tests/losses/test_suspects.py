@@ -228,11 +228,13 @@ def test_a_strange_curve_accuses_nobody_whose_transformer_misses_nothing():
     assert worth(Model.cold(), closed)[1].max() < worth(Model.cold(), losing)[1][5]
 
 
-def test_what_a_silent_meter_uses_makes_its_neighbours_no_thieves():
+@pytest.mark.parametrize("times", [1, 10])
+def test_what_a_silent_meter_uses_makes_its_neighbours_no_thieves(times):
+    """However much that is: it told nothing by which one could know."""
     chunk = without_memory(1)
-    wh = chunk.wh.copy()
+    wh, into_wh = chunk.wh.copy(), chunk.into_wh + (times - 1) * chunk.wh[:, [7]]
     wh[:, 7] = MISSING
-    found = features(replace(chunk, wh=wh), PROFILE)
+    found = features(replace(chunk, wh=wh, into_wh=into_wh), PROFILE)
     noise = [e.name for e in EVIDENCE].index("noise")
     assert strengths(found.values)[5, noise] == 0
 

@@ -23,8 +23,9 @@ from .span import SPAN_DAYS, Group, spans
 from .technical import TECHNICAL, technical_rows
 
 LISTED, LISTED_SHARE = 20, 0.02
-PROBABLE = 0.08
-"""A feeder's suspects: the first twenty, or 2 % of its consumers where that is more, of those with evidence and at least this probability."""
+PROBABLE, PROBABLE_UNMEASURED = 0.25, 0.08
+"""A feeder's suspects: the first twenty, or 2 % of its consumers where that is more, of those with evidence and at least this probability: at most
+three of four are expected to be innocent. Where no transformer's meter can speak for or against anybody, a single strong sign is enough."""
 DAYS_MIN = 2
 
 
@@ -61,7 +62,8 @@ def _proposed(group: Group, p: Proposal) -> dict[str, object]:
 
 def _suspects(group: Group, model: Model, found: Features) -> list[dict[str, object]]:
     most = max(LISTED, int(LISTED_SHARE * group.members.size))
-    listed = [s for s in suspects(model, found, most) if s.evidence and s.probability >= PROBABLE]
+    least = np.where(np.isnan(found.missing_wh), PROBABLE_UNMEASURED, PROBABLE)
+    listed = [s for s in suspects(model, found, most) if s.evidence and s.probability >= least[s.meter]]
     said = contributions(model, found.values[[s.meter for s in listed]]) if listed else ()
     rows = [_row(group, s, each, found.values[s.meter]) for s, each in zip(listed, said, strict=True)]
     return [row for row in rows if row is not None]

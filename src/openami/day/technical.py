@@ -44,26 +44,34 @@ def technical_rows(group: Group, where: Whereabouts, interval_s: int) -> list[di
     unsure_wh2 = np.zeros(group.dts.size)
     np.add.at(unsure_wh2, at[at >= 0], ((PASSES * taken.sum(axis=0)) ** 2 * np.where(silent, 1.0, astray * (1 - astray)))[at >= 0])
     into = np.where(group.into_wh != MISSING64, group.into_wh, np.nan)
-    below = np.zeros(into.shape)
+    below, squares = np.zeros((2, *into.shape))
     np.add.at(below.T, at[at >= 0], taken.T[at >= 0])
+    np.add.at(squares.T, at[at >= 0], (taken.T[at >= 0] * per_hour) ** 2)
     unsure = NORMAL_90 * np.sqrt(unsure_wh2)
     rows = [
-        _row(group, str(Level.TRANSFORMER), group.name(k), into[:, k] * per_hour, below[:, k] * per_hour, interval_s, 0.0, float(unsure[k]))
+        _row(
+            group, str(Level.TRANSFORMER), group.name(k), into[:, k] * per_hour, below[:, k] * per_hour, squares[:, k], interval_s, 0.0,
+            float(unsure[k]),
+        )
         for k in range(group.dts.size)
-    ]
+    ]  # fmt: skip
     index = group.span.index
     heads = np.flatnonzero(index.is_feeder & (index.feeder == index.feeders.index(group.feeder)))
     if heads.size == 1 and (group.own >= 0).all():
         head = group.span.wh[:, heads[0]]
         head_w = np.where(head != MISSING, head, np.nan) * per_hour
-        rows.append(_row(group, str(Level.FEEDER), group.feeder, head_w, into.sum(axis=1) * per_hour, interval_s, None, 0.0))
+        into_w = into * per_hour
+        rows.append(
+            _row(group, str(Level.FEEDER), group.feeder, head_w, into_w.sum(axis=1), (into_w**2).sum(axis=1), interval_s, None, 0.0)
+        )
     return [row for row in rows if row is not None]
 
 
 def _row(
-    group: Group, level: str, node: str, in_w: np.ndarray, out_w: np.ndarray, interval_s: int, no_load_w: float | None, unsure_wh: float
-) -> dict[str, object] | None:
-    found = fit(in_w, in_w - out_w, interval_s, out_w, no_load_w)
+    group: Group, level: str, node: str, in_w: np.ndarray, out_w: np.ndarray, squares_w2: np.ndarray, interval_s: int, no_load_w: float | None,
+    unsure_wh: float,
+) -> dict[str, object] | None:  # fmt: skip
+    found = fit(in_w, in_w - out_w, interval_s, out_w, no_load_w, squares_w2)
     if found is None:
         return None
     fitted = np.isfinite(in_w) & np.isfinite(out_w)

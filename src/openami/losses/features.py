@@ -68,8 +68,8 @@ class Watched:
 class Features:
     """values: float32 [meter, feature]; mean_wh: float32 [meter], mean reading per slot (NaN without any); stolen_wh: float32 [meter], what might
     be missing per day if the evidence is right [Wh], 0 where none speaks; missing_wh: float32 [meter], what its transformer misses per day beyond its
-    wires, the most that it can take [Wh]; NaN where the transformer has no meter. The feature `missing` is the share of it that neither a silent
-    meter nor a neighbour's curve explains."""
+    wires, the most that it can take [Wh]; NaN where the transformer has no meter. The feature `missing` is the share of what came in that no
+    neighbour's curve explains; where a member told nothing at all, all that is missing may be its own."""
 
     values: Float32
     mean_wh: Float32
@@ -179,9 +179,9 @@ def _with_the_loss(  # type: ignore[no-untyped-def]
     a_day = float(excess.sum()) / (known.sum() / per_day)
     stolen[members] = np.minimum(np.maximum.reduce([by_slope, by_idle, by_drop]), max(a_day, 0.0))
     explained = np.where(values[members, COLUMN["joint_t"]] > SURE_T, by_slope, np.where(idle_t > SURE_T, by_idle, 0.0))
-    unheard = float(silent[known].sum()) / (known.sum() / per_day)  # they may use twice what their neighbours do
     missing[members] = a_day
-    values[members, COLUMN["missing"]] = (a_day - unheard - (explained.sum() - explained)) * (known.sum() / per_day) / total
+    accusing = 0.0 if silent.any() else a_day  # who told nothing may have used ten times what its neighbours do
+    values[members, COLUMN["missing"]] = (accusing - (explained.sum() - explained)) * (known.sum() / per_day) / total
 
 
 def _of_the_silent(x: Float64, variation: Float32) -> Float64:

@@ -33,7 +33,8 @@ PUBLISHED = {"1-LV-rural3": 3.478, "IEEE European LV": 0.969}
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """One network. Energies [kWh]: flow_* by power flow, audit_loss by the energy account of its meters; percent: of `base`."""
+    """One network. Energies [kWh]: flow_* by power flow, audit_loss by the energy account of its meters; percent: of `base`;
+    squares_w2: float64 [slot], the sum of the squares of what each connection takes or gives."""
 
     network: str
     base: str
@@ -42,6 +43,7 @@ class Audit:
     base_kwh: float
     published_percent: float
     flow: Flow
+    squares_w2: Float64
 
     @property
     def percent(self) -> float:
@@ -73,8 +75,9 @@ def simbench_audit(slots: int | None = None) -> Audit:
     found = flow(grid_of(net), p_w, q_var)
     load_kwh = float(p_w[:, : len(net.load)].sum()) / 4e3
     return Audit(
-        "1-LV-rural3", "load", found.loss_w.sum() / 4e3, metered_loss_kwh(found, p_w, 900), load_kwh, PUBLISHED["1-LV-rural3"], found
-    )
+        "1-LV-rural3", "load", found.loss_w.sum() / 4e3, metered_loss_kwh(found, p_w, 900), load_kwh, PUBLISHED["1-LV-rural3"], found,
+        (p_w**2).sum(axis=1),
+    )  # fmt: skip
 
 
 def european_circuit(folder: Path) -> Circuit:
@@ -103,7 +106,8 @@ def circuit_audit(name: str, grid: Grid, p_w: Float64, q_var: Float64, interval_
     taken = p_w * (found.load_w / p_w.sum(axis=1))[:, None]  # an audit needs their sum; how it is shared out among loads does not matter
     hours = interval_s / 3600e3
     loss = metered_loss_kwh(found, taken, interval_s)
-    return Audit(name, "infeed", found.loss_w.sum() * hours, loss, found.infeed_w.sum() * hours, PUBLISHED.get(name, np.nan), found)
+    published, squares = PUBLISHED.get(name, np.nan), (taken**2).sum(axis=1)
+    return Audit(name, "infeed", found.loss_w.sum() * hours, loss, found.infeed_w.sum() * hours, published, found, squares)
 
 
 def metered_loss_kwh(found: Flow, p_w: Float64, interval_s: int) -> float:
@@ -133,27 +137,33 @@ def one_node(meters: int) -> Tree:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Slots of a network's flow by which it is fitted as if its wires were not known. taken_w: float64 [slot], what consumers take."""
+    """Slots of a network's flow by which it is fitted as if its wires were not known. taken_w: float64 [slot], what consumers take; squares_w2: as
+    of an `Audit`."""
 
     network: str
     span: str
     flow: Flow
     taken_w: Float64
+    squares_w2: Float64
     interval_s: int
 
 
 def stretches(rural: Audit, european: Audit | None) -> Iterator[Stretch]:
     """The two networks of the audits and other low-voltage codes of SimBench, 90 days each but the day of the European feeder."""
     net, p_w, _ = simbench_year("1-LV-rural3")
-    taken = p_w[:, : len(net.load)].sum(axis=1)
     for span, days in SEASONS:
-        yield Stretch("1-LV-rural3", span, _cut(rural.flow, days), taken[days], 900)
+        yield _stretch("1-LV-rural3", span, _cut(rural.flow, days), p_w[days], len(net.load))
     span, days = SEASONS[0]
     for code in FITTED:
         net, p_w, q_var = simbench_year(code)
-        yield Stretch(code, span, flow(grid_of(net), p_w[days], q_var[days]), p_w[days, : len(net.load)].sum(axis=1), 900)
+        yield _stretch(code, span, flow(grid_of(net), p_w[days], q_var[days]), p_w[days], len(net.load))
     if european is not None:
-        yield Stretch(european.network, "a day", european.flow, european.flow.load_w, 60)
+        yield Stretch(european.network, "a day", european.flow, european.flow.load_w, european.squares_w2, 60)
+
+
+def _stretch(code: str, span: str, found: Flow, p_w: Float64, loads: int) -> Stretch:
+    """Quarter hours of a SimBench network."""
+    return Stretch(code, span, found, p_w[:, :loads].sum(axis=1), (p_w**2).sum(axis=1), 900)
 
 
 def _cut(found: Flow, slots: slice) -> Flow:
@@ -164,5 +174,6 @@ def fitted_beside_flow(of: Stretch, stolen: float) -> tuple[Fitted | None, float
     """The fit where a share `stolen` of what consumers take is not metered: (fit, true technical, truly stolen Wh)."""
     hours = of.interval_s / 3600
     gone = stolen * of.taken_w
-    found = fit(of.flow.infeed_w, of.flow.loss_w + gone, of.interval_s, of.taken_w - gone)
+    squares = of.squares_w2 * (1 - stolen) ** 2
+    found = fit(of.flow.infeed_w, of.flow.loss_w + gone, of.interval_s, of.taken_w - gone, squares_w2=squares)
     return found, float(of.flow.loss_w.sum()) * hours, float(gone.sum()) * hours

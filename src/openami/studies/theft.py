@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..fleet.households import load_households, true_consumption
 from ..losses.features import COLUMN, Features, Watched, features
 from ..losses.grid import Grid, wire_losses
-from ..losses.mapping import Places, doubt, find_places, prior, proposals
+from ..losses.mapping import PROPOSE_MIN, Places, doubt, find_places, prior, proposals
 from ..losses.metered import Float32
 from ..losses.network import Float64
 from ..losses.pandapower_grid import grid_of
@@ -107,14 +107,16 @@ def town(seed: int, days: int = DAYS) -> Town:
 
 
 def _curves(net: Network, rng: np.random.Generator) -> Float64:
-    """True Wh [half hour, customer]: a household each, begun on another week, scaled to the customer's mean."""
+    """True Wh [half hour, customer]: a household each, scaled to the customer's mean; its weeks in an order of their own and its clock up to half an
+    hour off, so that no two customers are alike: there are more customers than households."""
     metered = load_households().metered_wh
-    true = true_consumption(metered.reshape(len(metered), -1)).reshape(len(metered), DAYS * PER_DAY, 2).sum(axis=2).astype(np.float64)
-    true = true[true.mean(axis=1) > 20]
-    household = rng.integers(0, len(true), net.mean_w.size)
-    shift = rng.integers(0, 7, net.mean_w.size) * 7 * PER_DAY
-    slot = (np.arange(DAYS * PER_DAY)[:, None] + shift[None, :]) % (DAYS * PER_DAY)
-    curves = true[household[None, :], slot]
+    true = true_consumption(metered.reshape(len(metered), -1))
+    true = true[true.mean(axis=1) > 10]
+    customers, week = net.mean_w.size, 7 * PER_DAY * 2
+    household = rng.integers(0, len(true), customers)
+    weeks = rng.permuted(np.broadcast_to(np.arange(DAYS // 7), (customers, DAYS // 7)), axis=1)
+    quarter = (weeks[:, :, None] * week + np.arange(week)).reshape(customers, -1) + rng.integers(-2, 3, customers)[:, None]
+    curves = true[household[:, None], quarter % true.shape[1]].reshape(customers, -1, 2).sum(axis=2).T.astype(np.float64)
     return np.asarray(curves * (net.mean_w / 2 / curves.mean(axis=0)))
 
 
@@ -180,7 +182,8 @@ def doubts(built: Town, found: Places) -> Float32:
 @dataclass(frozen=True, slots=True)
 class Placed:
     """How many customers stand at a wrong transformer; of them doubted by more than half, and proposed to the right one; their share of the wrongly
-    registered energy; proposals that are wrong; and honest customers at their right place doubted by more than half."""
+    registered energy; proposals that are wrong; and honest customers at their right place doubted by more than half. sure: (confidence, right?) of
+    every other place that is believed by more than half, also of those that are not sure enough to be proposed."""
 
     wrong: int
     doubted: int
@@ -188,12 +191,14 @@ class Placed:
     energy_share: float
     mistaken: int
     doubted_wrongly: int
+    sure: tuple[tuple[float, bool], ...]
 
 
 def placed(built: Town, found: Places) -> Placed:
     true, doubted = network().transformer, doubts(built, found) > 0.5
     wrong = (built.node >= 0) & (built.node != true)
-    told = [p for p in proposals(found.probability, built.node) if built.node[p.meter] >= 0]
+    likely = [p for p in proposals(found.probability, built.node, 0.5) if built.node[p.meter] >= 0]
+    told = [p for p in likely if p.confidence >= PROPOSE_MIN]
     right = [p.meter for p in told if p.to == true[p.meter]]
     used = np.where(built.registered != MISSING, built.registered, 0).sum(axis=0, dtype=np.int64)
     share = float(used[right].sum() / max(int(used[wrong].sum()), 1))
@@ -204,6 +209,7 @@ def placed(built: Town, found: Places) -> Placed:
         share,
         len(told) - len(right),
         int((doubted & ~wrong & (built.shape == 0)).sum()),
+        tuple((p.confidence, bool(p.to == true[p.meter])) for p in likely),
     )
 
 
