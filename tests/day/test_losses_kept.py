@@ -23,7 +23,7 @@ from openami.day.tomorrow import tomorrow
 from openami.errors import InputError
 from openami.losses.atc import atc, method_of
 from openami.losses.network import tree_of_index
-from openami.readings import IMPORT_WH
+from openami.readings import IMPORT_WH, Quality
 
 from .sites import FIRST, copy_of, make_audited
 
@@ -214,6 +214,27 @@ def test_tomorrow_wants_two_weeks_and_says_so(closed):
     assert {t.level for t in told} == {"feeder", "transformer"}
     assert {t.method for t in told} == {""}
     assert {t.day for t in told} == {SECOND + timedelta(days=1)}
+
+
+def test_hours_without_supply_are_no_demand_that_tomorrow_would_have(site):
+    """Of three weeks' days with a megawatt hour in every interval, the last Monday was dark from noon to three: what was marked as an outage is not
+    learnt, zeros that nobody marked are."""
+    blocks = site.lake.read_blocks("validated", FIRST, 0)
+    energy, last = blocks[IMPORT_WH.name], FIRST + timedelta(days=20)
+    dark = slice(energy.values.shape[0] // 2, energy.values.shape[0] * 5 // 8)
+    told = {}
+    for mark in (0, int(Quality.OUTAGE)):
+        for k in range(21):
+            values, quality = np.full_like(energy.values, 1_000_000), np.zeros_like(energy.quality)
+            if k == 14:
+                values[dark], quality[dark] = 0, mark
+            site.lake.write_blocks("validated", [replace(energy, day=FIRST + timedelta(days=k), values=values, quality=quality)])
+        (found,) = tomorrow(site, last, site.index_of(0, last).feeders[0])
+        assert found.method
+        told[mark] = found.kw[:, dark]
+    assert np.nanmin(told[0]) < 0.5 * np.nanmax(told[0]), "a zero that was counted is a demand"
+    outage = told[int(Quality.OUTAGE)]
+    assert np.isnan(outage).all() or np.nanmin(outage) == pytest.approx(np.nanmax(outage))
 
 
 def test_feeders_are_taken_whole_and_a_few_at_a_time(closed, monkeypatch):

@@ -225,6 +225,10 @@ class Found:
         wanted = level or min((row["level"] for row in rows), key=len, default="")
         return [node_account([row]) for row in sorted(rows, key=lambda row: row["hour"]) if row["level"] == wanted]
 
+    def above(self, day: date) -> list[NodeAccount]:
+        """The nodes above shards over a day: substations, divisions, the company, each to the next meters where it has one, and its area."""
+        return [node_account([row]) for row in self._above(day, hourly=False)]
+
     def doubts(self, day: date) -> tuple[str, ...]:
         """What is not told of nodes above shards, as sentences."""
         found = above_of(self._lake, day)

@@ -5,6 +5,7 @@
     description.py what the API says of itself, OpenAPI 3.1; fields.py: what each field means
     words.py     what all routes share: problems, pages by cursor, parameters; bounds.py: why a parameter cannot be used
     network.py   usage points, meters, losses, service levels, quarantine
+    losses.py    losses of substations and above, and of the day that is not closed yet
     readings.py  readings as JSON, CSV and Arrow, quality, events
     money.py     accounts, statements, explanations, payments, tariffs
     complaints.py what waits for an answer

@@ -18,8 +18,9 @@ from ...errors import OpenAMIError
 from ..gate import ForeignForm, Gate, NotAllowed, NotSignedIn
 from ..hooks import Figures
 from ..limits import Limit
+from ..running import RunningDay
 from ..townbook import TownReader
-from . import complaints, inspections, live, money, network, readings, sharing, work
+from . import complaints, inspections, live, losses, money, network, readings, sharing, work
 from .around import Limited, Methods, Tagged, acceptable, allowed
 from .bounds import why_not
 from .description import described
@@ -28,6 +29,7 @@ from .words import NOTHING_THERE, Refused, only_known_parameters, problem
 log = logging.getLogger(__name__)
 BY_TAG = {
     "network": network,
+    "losses": losses,
     "readings": readings,
     "accounts": money,
     "complaints": complaints,
@@ -53,7 +55,7 @@ def create_api(town: TownReader, site: Callable[[], Site], gate: Gate, limit: Li
         redirect_slashes=False,
     )
     api.state.town, api.state.site, api.state.gate = town, site, gate
-    api.state.figures = Figures()
+    api.state.figures, api.state.running = Figures(), RunningDay()
     api.state.limit = limit or Limit(PER_MINUTE, AT_ONCE, gate.clock)
     for tag, part in BY_TAG.items():
         api.include_router(part.router, tags=[tag])

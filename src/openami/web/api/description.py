@@ -31,6 +31,7 @@ depend on what was seen (412). POST routes that make something need an **Idempot
 live stream. A parameter or field that is not described here is refused, never passed over."""
 TAGS = {
     "network": "Usage points, meters, losses, service levels, quarantine.",
+    "losses": "Losses of substations and above, and of the day that is not closed yet.",
     "readings": "Readings, their quality, events.",
     "accounts": "Accounts, statements and why they say so, payments, tariffs.",
     "complaints": "What consumers complain of.",
