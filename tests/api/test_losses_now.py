@@ -1,0 +1,110 @@
+"""Losses above feeders, and of a day that runs, over HTTP and in the control room: to whom, of when, and page by page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from day.sites import DAYS, FIRST
+from openami.day import running as a_day
+from openami.day.findings import record
+from openami.web import running as kept
+from openami.web.control_room import losses as room
+from openami.web.running import RunningDay
+
+from .houses import House, enter
+
+LAST = FIRST + timedelta(days=DAYS - 1)
+SUBSTATION = "SS-1 33/11 kV"
+
+
+@pytest.fixture
+def recorded(house: House, tmp_path: Path) -> House:
+    """A copy of the house with the energy audit's findings."""
+    copied = enter(Path(shutil.copytree(house.folder, tmp_path / "recorded")))
+    record(copied.site)
+    return copied
+
+
+@pytest.fixture
+def runs(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """The house as if its last day were not closed yet."""
+
+    def open_day(site: object) -> date:
+        return LAST
+
+    monkeypatch.setattr(a_day, "open_day", open_day)
+    monkeypatch.setattr(room, "open_day", open_day)
+    for app in (house.api, house.app):
+        app.state.running = RunningDay()
+    yield house
+    for app in (house.api, house.app):
+        app.state.running = RunningDay()
+
+
+def test_substations_are_told_to_whoever_sees_all_feeders(recorded: House) -> None:
+    (area,) = recorded.client("operator").get("/api/v1/losses/areas").json()["items"]
+    assert (area["level"], area["name"], area["hour"]) == ("substation area", SUBSTATION, None)
+    assert area["low_wh"] < area["likely_wh"] < area["high_wh"]
+    assert area["loss_wh"] == area["in_wh"] - area["out_wh"]
+    heads = recorded.client("operator").get("/api/v1/losses?kind=feeder").json()["items"]
+    assert area["in_wh"] == sum(one["in_wh"] for one in heads)
+    assert recorded.client("operator-own").get("/api/v1/losses/areas").json()["items"] == []
+    assert recorded.client("operator").get("/api/v1/losses/areas?day=2020-01-01").status_code == 404
+    assert SUBSTATION in recorded.browser("operator").get("/room/losses?lang=en").text
+
+
+def test_a_day_that_runs_is_provisional_and_says_of_when(runs: House) -> None:
+    told = runs.client("operator").get("/api/v1/losses/now").json()
+    assert (told["day"], told["provisional"]) == (LAST.isoformat(), True)
+    assert told["as_of"] == runs.site.calendar.local(runs.site.calendar.day_start(LAST + timedelta(days=1))).isoformat()
+    assert [one["level"] for one in told["items"]][:2] == ["substation area", "feeder"]
+    hours = runs.client("operator").get(f"/api/v1/losses/now?hours=true&name={runs.own['feeder']}").json()["items"]
+    assert [one["hour"] for one in hours] == list(range(24))
+
+
+def test_the_rows_of_a_day_that_runs_come_in_pages(runs: House) -> None:
+    client, seen, onward = runs.client("operator"), [], ""
+    while onward is not None:
+        page = client.get(f"/api/v1/losses/now?limit=2{onward and f'&cursor={onward}'}").json()
+        seen += page["items"]
+        onward = page["next"]
+    assert seen == client.get("/api/v1/losses/now").json()["items"]
+    assert len(seen) > 2
+
+
+def test_who_sees_one_feeder_sees_that_one_run(runs: House) -> None:
+    rows = runs.client("operator-own").get("/api/v1/losses/now").json()["items"]
+    assert {one["name"] for one in rows if one["level"] == "feeder"} == {runs.own["feeder"]}
+    assert not [one for one in rows if one["level"] == "substation area"]
+    browser = runs.browser("operator-own")
+    assert runs.own["feeder"] in browser.get("/room/running?lang=en").text
+    assert browser.get(f"/room/running?node={runs.other['feeder']}").status_code == 404
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "Provisional, as of 00:00"), ("hi", "अस्थायी, 00:00 तक")])
+def test_the_room_shows_the_day_that_runs(runs: House, lang: str, said: str) -> None:
+    browser = runs.browser("operator")
+    assert "/room/running" in browser.get(f"/room/losses?lang={lang}").text
+    page = browser.get(f"/room/running?lang={lang}").text
+    assert said in page
+    assert SUBSTATION in page
+    assert "band-figure" in browser.get(f"/room/running?node={runs.own['feeder']}&lang={lang}").text
+
+
+def test_it_is_reckoned_once_a_minute_however_many_ask(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(kept, "running", lambda site, now_s: asked.append(now_s))
+    day = RunningDay()
+    for now_s in (0, 30, 59, 60, 61):
+        assert day.of(house.site, now_s) is None
+    assert asked == [0, 60]
+
+
+def test_without_such_a_day_there_is_none(house: House) -> None:
+    assert house.client("operator").get("/api/v1/losses/now").status_code == 404
+    assert house.browser("operator").get("/room/running").status_code == 404
