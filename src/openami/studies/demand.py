@@ -1,12 +1,13 @@
 """How good is tomorrow's demand? Rolling origin on real load: every day of the span is told at midnight from what was known then.
 
-In: CSV files that the reader gives (they are not shipped). The temperature of the day itself is taken as known: a weather forecast would be a
-little worse, for every method that uses it alike. Each method's quantiles are recalibrated at each midnight by how its own last eight weeks came
-out; without that they are in the rows that say "as made".
+In: CSV files that the reader gives (they are not shipped). The temperature of the day itself is taken as known, as if its forecast were perfect; rows
+that say "no weather" neither learn from temperatures nor know one, so what a true forecast gives lies between the two. Each method's quantiles are
+recalibrated at each midnight by how its own last eight weeks came out; without that they are in the rows that say "as made".
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -109,16 +110,16 @@ def told(load: Load, span_days: int = SPAN_DAYS, seed: int = 1) -> Iterator[Told
     begin = total - span_days - RECENT_DAYS
     start = max(begin - TRAIN_DAYS, 0)  # the same first day throughout: a model counts weekdays from it
     days = range(begin, total)
-    made: dict[str, list[Float64]] = {"seasonal naive": [], "classical": [], "gradient boosting": []}
-    model = None
+    made: dict[str, list[Float64]] = defaultdict(list)
+    models: dict[str, Boosted] = {}
     for k, day in enumerate(days):
-        history, warm = load.demand[start:day], load.temperature[start : day + 1]
-        if k % RETRAIN_DAYS == 0:
-            model = Boosted.train(history, warm, seed=seed)
+        history = load.demand[start:day]
         made["seasonal naive"].append(seasonal_naive(history))
-        made["classical"].append(classical(history, warm))
-        if model is not None:
-            made["gradient boosting"].append(model.predict(history, warm))
+        for known, warm in (("", load.temperature[start : day + 1]), (", no weather", None)):
+            if k % RETRAIN_DAYS == 0:
+                models[known] = Boosted.train(history, warm, seed=seed)
+            made[f"classical{known}"].append(classical(history, warm))
+            made[f"gradient boosting{known}"].append(models[known].predict(history, warm))
     actual = load.demand[list(days)]
     plain = {name: np.stack(each) for name, each in made.items()}
     moved = {name: _recalibrated(each, actual) for name, each in plain.items()}
