@@ -129,8 +129,8 @@ def one_run(homes: Int32, rng: np.random.Generator, setting: Setting = USUAL) ->
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One feeder's meters, and in the first shard the substation's own. nodes: its transformers and its feeder, int64; by_span: the totals of the first
-    day's hours, of the first day, and of all days."""
+    """One feeder's meters, and in the first shard the substation's own. nodes: its transformers and its feeder, int64; by_span: the totals of the
+    first day's hours, of the first day, and of all days."""
 
     tree: Tree
     nodes: npt.NDArray[np.int64]
