@@ -13,6 +13,8 @@ from pathlib import Path
 
 import uvicorn
 
+from openami.web.connections import Connection
+
 from .houses import House
 
 ASKERS = {"people": "admin", "webhooks": "admin", "audit": "auditor", "consents": "consumer-own"}
@@ -26,7 +28,7 @@ def served(house: House) -> Iterator[str]:
     """The address at which the house answers meanwhile."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(house.app, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(house.app, http=Connection, ws="none", log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -133,6 +133,19 @@ def test_tags_of_every_form_hold_until_something_changes(house: House) -> None:
         assert client.get(path, params={"format": form}, headers={"if-none-match": '"another"'}).status_code == 200
 
 
+def test_packed_bytes_have_a_tag_of_their_own_which_names_the_same_state(house: House) -> None:
+    client, path = house.client("operator"), f"/api/v1/meters/{house.own['meter']}/readings"
+    plain, brotli, gzip = (client.get(path, headers={"accept-encoding": coding}) for coding in ("identity", "br", "gzip"))
+    tag = plain.headers["etag"].strip('"')
+    assert [one.headers["etag"] for one in (brotli, gzip)] == [f'"{tag}-br"', f'"{tag}-gzip"']
+    for coding in ("br", "gzip"):
+        meant = f'"{tag}-{coding}"'
+        again = client.get(path, headers={"accept-encoding": coding, "if-none-match": f'"another", {meant}'})
+        assert (again.status_code, again.headers["etag"]) == (304, meant)
+        assert client.get(path, headers={"if-match": meant}).status_code == 200
+    assert client.get(path, headers={"if-match": f'"{tag}-zstd"'}).status_code == 412
+
+
 def test_who_means_another_state_of_a_thing_changes_nothing(house: House) -> None:
     client, number = house.client("operator"), _ask(house)
     seen, body = client.get(f"/api/v1/orders/{number}").headers["etag"], {"why": "decided on what was seen"}

@@ -162,6 +162,7 @@ def serve_console(data: Path, host: str, port: int, role: Console | None = None,
     import uvicorn
 
     from ..store.deployment import Folder
+    from ..web.connections import Connection
     from ..web.house import open_house
     from ..web.reader import LakeTown
 
@@ -176,7 +177,7 @@ def serve_console(data: Path, host: str, port: int, role: Console | None = None,
     sys.setswitchinterval(HANDED_ON_S)
     gc.freeze()  # what the program consists of is not looked through again for what could be given back
     quiet: dict[str, Any] = {"log_level": "warning", "log_config": None, "access_log": False, "server_header": False}
-    config = uvicorn.Config(around, timeout_keep_alive=KEEP_ALIVE_S, **quiet)
+    config = uvicorn.Config(around, http=Connection, ws="none", timeout_keep_alive=KEEP_ALIVE_S, **quiet)
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a console is meant to end
         uvicorn.Server(config).run(sockets=[listener])
 

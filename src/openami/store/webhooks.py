@@ -179,7 +179,10 @@ class Webhooks:
         with self._rows.begin(writing=True) as connection:
             held = sa.select(feed_position.c.position).where(feed_position.c.feed == TELLING).with_for_update()
             if _lease(connection.execute(held).scalar())[0] == teller:
-                connection.execute(feed_position.delete().where(feed_position.c.feed == TELLING))
+                ended = (
+                    feed_position.update().where(feed_position.c.feed == TELLING).values(position="0 ")
+                )  # the row stays: `leads` waits on it
+                connection.execute(ended)
 
     def due(self, now_s: int, limit: int = 50) -> list[Delivery]:
         query = (

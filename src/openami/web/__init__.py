@@ -4,6 +4,7 @@ readable without JavaScript.
     access.py     who may do what: roles, rights, reach (pure)
     gate.py       who is behind a request: session or token, form tokens, the way to the audit trail
     sign_in.py    signing in and out, one's own page, consents; tokens.py: signed tokens; limits.py: how often anybody may ask
+    connections.py  how long one may take over what it asks, and how long its head may be
     oauth.py      our own OAuth and OpenID Connect provider; external.py: sign-in through another one
     carriers.py   what carriers report of messages, signed
     lane.py       quick pages one after another

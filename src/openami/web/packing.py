@@ -1,6 +1,7 @@
 """Answers packed for the way: brotli where the browser takes it, else gzip.
 
-What always holds: what is packed already, small, or a stream of events goes as it is; a stream leaves piece by piece as it is made.
+What always holds: what is packed already, small, or a stream of events goes as it is; a stream leaves piece by piece as it is made; what is packed has
+a tag of its own ("abc-br" where the thing's is "abc"), because its bytes are others (RFC 9110, 8.8.3).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PACKED = ("text/", "application/json", "application/problem+json", "application/manifest+json", "image/svg+xml")
+CODINGS = ("br", "gzip")
 PAGE_QUALITY, FILE_QUALITY = 5, 11
 """Pages are packed for each request, files that never change once."""
 
@@ -26,10 +28,30 @@ class Packed:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif _takes_brotli(Headers(scope=scope).get("accept-encoding", "")):
-            await self._app(scope, receive, _Brotli(send, self._least).send)
+            return
+
+        async def tagged(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _tag_by_coding(MutableHeaders(raw=message["headers"]))
+            await send(message)
+
+        if _takes_brotli(Headers(scope=scope).get("accept-encoding", "")):
+            await self._app(scope, receive, _Brotli(tagged, self._least).send)
         else:
-            await self._gzip(scope, receive, send)
+            await self._gzip(scope, receive, tagged)
+
+
+def _tag_by_coding(headers: MutableHeaders) -> None:
+    tag, coding = headers.get("etag", ""), headers.get("content-encoding")
+    if coding in CODINGS and tag.startswith('"'):
+        headers["etag"] = f'{tag[:-1]}-{coding}"'
+
+
+def whole_tag(tag: str) -> str:
+    """The thing's tag, of the tag of its bytes however they were packed."""
+    for coding in CODINGS:
+        tag = tag.removesuffix(f'-{coding}"') + '"' if tag.endswith(f'-{coding}"') else tag
+    return tag
 
 
 def _takes_brotli(accepted: str) -> bool:

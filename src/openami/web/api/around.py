@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ...errors import OpenAMIError
 from ..gate import Gate, address_of, cookie_name
 from ..limits import BODY_MOST, Limit
+from ..packing import whole_tag
 from .words import JSON, NOTHING_THERE, Refused, problem
 
 STREAM = "text/event-stream"
@@ -122,7 +123,7 @@ class Tagged:
         request = Request(scope)
         if scope["method"] != "GET":
             meant = request.headers.get("if-match")
-            if meant is not None and not _names(meant, await self._tag_of_thing(scope), weakly=False):
+            if meant is not None and _named(meant, await self._tag_of_thing(scope), weakly=False) is None:
                 await problem(CHANGED, request.url.path)(scope, receive, send)
             else:
                 await self._app(scope, receive, send)
@@ -182,10 +183,11 @@ async def _send_tagged(request: Request, begun: Message, whole: bytes, scope: Sc
         (b"vary", b"Accept"),
     ]
     meant, held = request.headers.get("if-match"), request.headers.get("if-none-match")
-    if meant is not None and not _names(meant, tag, weakly=False):
+    if meant is not None and _named(meant, tag, weakly=False) is None:
         await problem(CHANGED, request.url.path)(scope, receive, send)
-    elif held is not None and _names(held, tag, weakly=True):
-        kept = [(name, value) for name, value in kept if name not in (b"content-length", b"content-type", b"content-disposition")]
+    elif held is not None and (known := _named(held, tag, weakly=True)) is not None:
+        left_out = (b"content-length", b"content-type", b"content-disposition", b"etag")
+        kept = [(b"etag", known.encode()), *((name, value) for name, value in kept if name not in left_out)]
         await send({**begun, "status": 304, "headers": kept})
         await send({"type": "http.response.body", "body": b""})
     else:
@@ -198,12 +200,13 @@ def _tag(whole: bytes) -> str:
     return f'"{hashlib.sha256(whole).hexdigest()[:32]}"'
 
 
-def _names(given: str, tag: str | None, *, weakly: bool) -> bool:
-    """Whether a list of tags names this one, or "*" any; weakly: W/"..." counts as well (RFC 9110, 13.1)."""
-    if tag is None:
-        return False
-    named = [one.strip() for one in given.split(",")]
-    return given.strip() == "*" or tag in ([one.removeprefix("W/") for one in named] if weakly else named)
+def _named(given: str, tag: str | None, *, weakly: bool) -> str | None:
+    """Under which name a list of tags has this one, however its bytes were packed ("*": any); None = it does not. weakly: W/"..." counts as well
+    (RFC 9110, 13.1)."""
+    if tag is None or given.strip() == "*":
+        return tag
+    named = [one.strip().removeprefix("W/" if weakly else "") for one in given.split(",")]
+    return next((one for one in named if whole_tag(one) == tag), None)
 
 
 def allowed(methods: set[str]) -> str:
