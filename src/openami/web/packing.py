@@ -1,7 +1,7 @@
 """Answers packed for the way: brotli where the browser takes it, else gzip.
 
-What always holds: what is packed already, small, or a stream of events goes as it is; a stream leaves piece by piece as it is made; what is packed has
-a tag of its own ("abc-br" where the thing's is "abc"), because its bytes are others (RFC 9110, 8.8.3).
+What always holds: what is packed already, small, or a stream of events goes as it is; a stream leaves piece by piece as it is made; what is
+packed has a tag of its own ("abc-br" where the thing's is "abc"), because its bytes are others (RFC 9110, 8.8.3).
 """
 
 from __future__ import annotations
