@@ -34,7 +34,7 @@ def recorded(house: House, tmp_path: Path) -> House:
 def runs(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """The house as if its last day were not closed yet."""
 
-    def open_day(site: object) -> date:
+    def open_day(site: object, now_s: int) -> date:
         return LAST
 
     monkeypatch.setattr(a_day, "open_day", open_day)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import timedelta
 
 import numpy as np
@@ -75,6 +76,16 @@ def test_a_clock_that_is_ahead_tells_of_no_hour_before_its_time(noon):
     assert running(noon, at(noon, 0)) is None
 
 
+def test_a_clock_that_is_a_day_ahead_begins_no_day(noon, tmp_path):
+    """Raw of the second day is there while the first one runs, and still in the first minutes of the second."""
+    site = copy_of(noon, tmp_path)
+    shutil.rmtree(site.lake.root / "closes")
+    for slots, last in ((NOON - DAY_SLOTS, NOON - 1), (0, DAY_SLOTS - 1)):
+        found = running(site, at(site, slots))
+        assert found is not None
+        assert (found.day, found.as_of_s) == (FIRST, site.calendar.stamp(FIRST, last))
+
+
 def test_an_unmetered_load_counts_for_the_hours_that_have_passed(noon, tmp_path):
     site = copy_of(noon, tmp_path)
     (dt,) = (t.name for t in site.rows.transformers())
@@ -115,9 +126,9 @@ def test_an_impossible_reading_is_not_taken(noon, tmp_path):
 
 def test_the_day_that_is_not_closed_yet_is_the_one_asked_for(noon, tmp_path):
     site = copy_of(noon, tmp_path)
-    assert open_day(site) == SECOND
+    assert open_day(site, at(site, NOON)) == SECOND
     close_all(site)
-    assert open_day(site) is None
+    assert open_day(site, at(site, NOON)) is None
     assert running(site, at(site, DAY_SLOTS)) is None
     told = CliRunner().invoke(app, ["losses", "now", "--data", str(site.folder.root)])
     assert told.exit_code != 0

@@ -45,15 +45,17 @@ class Running:
         return replace(self, so_far=so_far, hours=hours, doubts=())
 
 
-def open_day(site: Site) -> date | None:
-    """The last day of which readings have come and that some shard has not closed; None where there is none."""
+def open_day(site: Site, now_s: int) -> date | None:
+    """The last day that some shard has not closed and of which readings have come, an interval of it having ended by `now_s`: a clock that is days
+    ahead begins none. None where there is none."""
     shards = site.rows.shards()
-    return next((day for day in reversed(site.lake.days("raw")) if any(not is_closed(site.lake, day, shard) for shard in shards)), None)
+    begun = (day for day in reversed(site.lake.days("raw")) if _ended(site, day, now_s))
+    return next((day for day in begun if any(not is_closed(site.lake, day, shard) for shard in shards)), None)
 
 
 def running(site: Site, now_s: int, day: date | None = None) -> Running | None:
     """The account of a day so far (None = of `open_day`); None where nothing has come of an interval that ended by `now_s`."""
-    asked = day or open_day(site)
+    asked = day or open_day(site, now_s)
     if asked is None:
         return None
     blocks = {shard: _came(site, asked, shard) for shard in sorted(site.lake.files("raw", asked))}

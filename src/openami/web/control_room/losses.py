@@ -7,6 +7,8 @@ changed by a person, with a reason, from a day on, and never backwards.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -31,6 +33,7 @@ from .routes import Name, Sees, changing, closed_day, page, reason, room_of, sit
 
 router = APIRouter(prefix="/room")
 AREAS_MOST, ROWS = 300, 50
+COLUMNS = ("day", "level", "node", "hour", "in_wh", "out_wh", "loss_wh", "likely_wh", "low_wh", "high_wh", "coverage")
 Orders = Annotated[Who, Depends(needs(Right.ORDER))]
 SeesMeters = Annotated[Who, Depends(needs(Right.METERS))]
 
@@ -76,7 +79,7 @@ def losses(request: Request, who: Sees, day: Day = "", feeder: Choice = "", lang
         "map": drawn,
         "zone_of": console.local,
         "areas": Found(room_of(request).site().lake).above(asked) if who.reach.everything and not feeder else [],
-        "runs": open_day(room_of(request).site()),
+        "runs": open_day(room_of(request).site(), gate_of(request).now_s),
     }
     return page(request, "losses.html", asked, **found)
 
@@ -89,12 +92,61 @@ def running_day(request: Request, who: Sees, node: Choice = "", lang: Lang = "")
     if found is None:
         raise NotThere("page", "running")
     seen = found.seen_by(feeders_of(who))
-    rows = [one for one in seen.so_far if node in ("", one.node)]
-    if node and not rows:
-        raise NotThere("feeder", node)
-    hours = [one for one in seen.hours if one.node == node and one.level == rows[0].level] if node else []
-    of_day = {"rows": rows[:AREAS_MOST], "node": node, "hours": hours, "as_of": site.calendar.local(seen.as_of_s), "runs": seen.day}
-    return page(request, "running.html", None, **of_day, flow_figure=_flow, band_figure=_band)
+    rows, hours = _of_node(seen.so_far, seen.hours, node)
+    of_day = {"node": node, "hours": hours, "as_of": site.calendar.local(seen.as_of_s), "runs": seen.day}
+    return page(request, "running.html", None, **of_day, rows=rows[:AREAS_MOST], of=len(rows), flow_figure=_flow, band_figure=_band)
+
+
+@router.get("/running.csv", response_model=None)
+def running_file(request: Request, who: Sees, node: Choice = "", format: Choice = "csv") -> Response:
+    """Every node so far, or one node's hours."""
+    found = request.app.state.running.of(site_of(request), gate_of(request).now_s)
+    if found is None:
+        raise NotThere("page", "running")
+    seen = found.seen_by(feeders_of(who))
+    rows, hours = _of_node(seen.so_far, seen.hours, node)
+    return as_file(_told(seen.day, hours if node else rows), f"running-{seen.day}", format, COLUMNS)
+
+
+@router.get("/areas", response_model=None)
+def area(request: Request, who: Sees, node: Choice = "", day: Day = "", lang: Lang = "") -> Response:
+    """Substations and what stands above them: all of a day or, of one, by the hour."""
+    asked, rows, hours = _areas(request, who, node, day)
+    return page(request, "areas.html", asked, rows=rows, node=node, hours=hours, flow_figure=_flow, band_figure=_band)
+
+
+@router.get("/areas.csv", response_model=None)
+def area_file(request: Request, who: Sees, node: Choice = "", day: Day = "", format: Choice = "csv") -> Response:
+    """All of a day, or one's hours."""
+    asked, rows, hours = _areas(request, who, node, day)
+    return as_file(_told(asked, hours if node else rows), f"areas-{asked}", format, COLUMNS)
+
+
+def _areas(request: Request, who: Who, node: str, day: str) -> tuple[date, list[NodeAccount], list[NodeAccount]]:
+    """The asked day's, and the hours of `node`; for whoever sees all feeders."""
+    asked = closed_day(request, day)
+    found = Found(site_of(request).lake)
+    rows = found.above(asked) if who.reach.everything else []
+    return asked, *_of_node(rows, found.hours(asked, node, _own_level(rows, node)) if node and rows else (), node)
+
+
+def _of_node(rows: Iterable[NodeAccount], hours: Iterable[NodeAccount], node: str) -> tuple[list[NodeAccount], list[NodeAccount]]:
+    """The rows of one node, and its hours; all rows where none is asked for."""
+    own = [one for one in rows if node in ("", one.node)]
+    if node and not own:
+        raise NotThere("node", node)
+    level = _own_level(own, node)
+    return own, [one for one in hours if one.node == node and one.level == level]
+
+
+def _own_level(rows: Iterable[NodeAccount], node: str) -> str | None:
+    """Of which of a node's accounts the hours are shown: of its own wires, or else of its area."""
+    return min((one.level for one in rows if one.node == node), key=len, default=None)
+
+
+def _told(day: date, rows: Iterable[NodeAccount]) -> list[dict[str, Any]]:
+    """Rows of a file, of `COLUMNS`."""
+    return [{"day": day.isoformat(), **{name: getattr(one, name) for name in COLUMNS[1:]}} for one in rows]
 
 
 @router.get("/losses/{name}", response_model=None)
@@ -128,22 +180,7 @@ def transformer_file(request: Request, who: Sees, name: Name, day: Day = "", for
     feeder = next((t.feeder for t in stands.transformers.values() if t.name == name), name if name in stands.names else "")
     if not feeder or not who.sees_feeder(feeder):
         raise NotThere("transformer", name)
-    rows = [
-        {
-            "day": asked.isoformat(),
-            "node": name,
-            "hour": one.hour,
-            "in_wh": one.in_wh,
-            "out_wh": one.out_wh,
-            "loss_wh": one.loss_wh,
-            "likely_wh": one.likely_wh,
-            "low_wh": one.low_wh,
-            "high_wh": one.high_wh,
-            "coverage": one.coverage,
-        }
-        for one in Found(room.site().lake).hours(asked, name)
-    ]
-    return as_file(rows, f"{name}-{asked}-loss", format)
+    return as_file(_told(asked, Found(room.site().lake).hours(asked, name)), f"{name}-{asked}-loss", format, COLUMNS)
 
 
 def _flow(words: Language, name: str, title: str, hours: list[NodeAccount]) -> object:
