@@ -141,6 +141,26 @@ def test_a_body_is_not_counted_as_head_nor_what_comes_right_behind_it(patient: S
         assert b'"host":"here"' in _answer(connection)
 
 
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (b"", b"400"),
+        (b"host: a\r\nhost: b\r\n", b"400"),
+        (b"host: [::\r\n", b"400"),
+        (b"host: a/b\r\n", b"400"),
+        (b"host: a b\r\n", b"400"),
+        (b"host:\r\n", b"400"),
+        (b"host: ami_1.example.in:8080\r\n", b"200"),
+        (b"host: [::1]:8080\r\n", b"200"),
+        (b"host: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n", b"200"),
+    ],
+)
+def test_a_request_names_one_host(patient: Served, fields: bytes, status: bytes) -> None:
+    with socket.create_connection(patient.address) as connection:
+        connection.sendall(b"GET /hello HTTP/1.1\r\n" + fields + b"\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 " + status)
+
+
 def test_fields_behind_a_body_are_nobodys(patient: Served) -> None:
     with socket.create_connection(patient.address) as connection:
         connection.sendall(b"POST /length HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n")

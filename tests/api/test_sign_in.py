@@ -133,7 +133,8 @@ def test_a_form_of_another_site_or_session_changes_nothing(house: House, door) -
     _person(house, name, "installer", totp=False)
     form = FORM.search(browser.get("/sign-in").text)[1]
     sent = {"name": name, "password": PASSWORD, "csrf_token": form}
-    assert browser.post("/sign-in", data=sent, headers={"origin": "https://evil.example"}).status_code == 403
+    for origin in ("https://evil.example", "null", "http://[x", "http://[::1]x]", f"{BASE}.evil.example", BASE.partition("://")[2]):
+        assert browser.post("/sign-in", data=sent, headers={"origin": origin}).status_code == 403, origin
     assert browser.post("/sign-in", data=sent, headers={"sec-fetch-site": "cross-site"}).status_code == 403
     assert browser.post("/sign-in", data=sent | {"csrf_token": "0" * 64}).status_code == 403
     assert house.browser().post("/sign-in", data=sent).status_code == 403
@@ -238,6 +239,9 @@ def test_demo_people_are_one_click_away_in_a_simulated_town_and_nowhere_else(hou
         assert f'value="{name}"' in page
         assert other.post("/sign-in/demo", data={"person": name, "csrf_token": form}).status_code == 303
         assert other.get("/", follow_redirects=True).status_code == 200
+    elsewhere = {"host": "a-page-whose-name-points-here.example"}
+    assert "demo-operator" not in browser.get("/sign-in", headers=elsewhere).text
+    assert browser.post("/sign-in/demo", data={"person": "demo-operator", "csrf_token": form}, headers=elsewhere).status_code == 404
     house.gate.demo = False
     assert "demo-operator" not in browser.get("/sign-in").text
     assert browser.post("/sign-in/demo", data={"person": "demo-operator", "csrf_token": FORM.search(page)[1]}).status_code == 404

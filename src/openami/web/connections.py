@@ -7,6 +7,7 @@ body may have is the concern of `limits`, which can answer in words.
 from __future__ import annotations
 
 import asyncio
+import re
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +22,8 @@ HEAD_WITHIN_S = 20.0
 """From the connection, or the first octet of a later request, to the head's end: at 120 kbit/s a whole one takes two."""
 CLOSED_AFTER_S = BODY_WITHIN_S + 5.0
 """From the head's end to the body's: `limits` has said so before."""
+
+HOST = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class Part(Enum):
@@ -75,6 +78,9 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if self.parser.get_http_version() == "1.1" and (len(hosts) != 1 or not HOST.fullmatch(hosts[0])):
+            raise ValueError("a request names one host")  # answered with 400 by whoever feeds the parser (RFC 9112, 3.2)
         super().on_headers_complete()
         self._part = Part.BODY
 
@@ -82,6 +88,9 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
         self._part, self._timed = Part.NOTHING, None  # a next head has a time of its own
         self._octets = -HEAD_MOST  # the rest of this piece, of which a next request may be part, is not counted
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Asked for another protocol, we answer in this one, and no stranger fills the log."""
 
     def _look_at_clock(self) -> None:
         """Time runs for the part that is awaited now, from when it began to be."""

@@ -193,7 +193,7 @@ class Gate:
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise ForeignForm
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != urlsplit(self.base_url(request)).netloc:
+        if origin is not None and origin.partition("://")[2] != urlsplit(self.base_url(request)).netloc:
             raise ForeignForm
 
     def check_form(self, request: Request, who: Who | None, given: str) -> None:
