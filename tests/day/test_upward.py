@@ -173,6 +173,16 @@ def test_a_child_that_nobody_knows_is_named_and_lowers_the_coverage_where_it_is_
     assert own["F2"]["loss_wh"] == usual["F2"]["loss_wh"] is not None, "the rest is told"
 
 
+def test_another_rating_of_a_transformer_is_no_fault_in_the_other_shard(site):
+    """Each shard's file is the whole deployment's; what it says of a node of another shard is that shard's matter."""
+    usual = told(site)
+    own = {t.feeder: t.name for t in site.rows.transformers()}
+    write(site, "nodes.csv", "name,level,rating_kva", f"{own['F1']},transformer,160", f"{own['F2']},transformer,-5", "F2,feeder,")
+    rows = told(site)
+    assert [row["doubt"] for row in rows if "doubt" in row] == [f"{own['F2']} is rated -5 kVA; its loading is not told"]
+    assert [row for row in rows if "node" in row] == usual
+
+
 def test_a_meter_that_nobody_knows_measures_nothing_and_is_named(site):
     write(site, "meters.csv", "meter,node,since,until", f"NO-SUCH,{S},,")
     assert [row for row in told(site) if "NO-SUCH is to measure" in row.get("doubt", "")]

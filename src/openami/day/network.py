@@ -181,8 +181,9 @@ def _together(found: Drawn, index: ShardIndex, ratings: list[Node], day: date, u
     """The registry's nodes of this shard, over and beside them what the folder says, and what feeds all these."""
     held = set(index.feeder[index.feeder >= 0].tolist())
     dts = [k for k, f in enumerate(index.transformer_feeder.tolist()) if f in held]
-    rated = {node.name: node for node in ratings}
-    nodes = [*found.nodes, *(rated[index.transformers[k]] for k in dts), *(Node(index.feeders[f], Level.FEEDER) for f in sorted(held))]
+    rated = {node.name: node for node in (*ratings, *found.nodes)}
+    nodes = [node for node in found.nodes if node.name not in up.elsewhere]  # those come by `_beyond`, where this shard needs them
+    nodes += [*(rated[index.transformers[k]] for k in dts), *(Node(index.feeders[f], Level.FEEDER) for f in sorted(held))]
     nodes += _beyond(found, {node.name for node in nodes}, index, rated, up)
     said = {edge.child for edge in found.edges}
     edges = [*found.edges]
