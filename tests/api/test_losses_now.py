@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import shutil
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
 
@@ -14,6 +17,7 @@ from openami.day import running as a_day
 from openami.day.findings import record
 from openami.web import running as kept
 from openami.web.control_room import losses as room
+from openami.web.control_room import routes
 from openami.web.running import RunningDay
 
 from .houses import House, enter
@@ -39,6 +43,7 @@ def runs(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
     monkeypatch.setattr(a_day, "open_day", open_day)
     monkeypatch.setattr(room, "open_day", open_day)
+    monkeypatch.setattr(routes, "open_day", open_day)
     for app in (house.api, house.app):
         app.state.running = RunningDay()
     yield house
@@ -94,6 +99,39 @@ def test_the_room_shows_the_day_that_runs(runs: House, lang: str, said: str) -> 
     assert said in page
     assert SUBSTATION in page
     assert "band-figure" in browser.get(f"/room/running?node={runs.own['feeder']}&lang={lang}").text
+
+
+def test_the_wall_leads_to_the_day_that_runs_and_to_substations(runs: House) -> None:
+    page = runs.browser("operator").get("/room?lang=en").text
+    assert "So far on Tue 2 Dec 2025" in page
+    assert "/room/areas" in page
+
+
+def test_a_file_of_the_day_that_runs_has_every_node_or_one_by_the_hour(runs: House) -> None:
+    browser, feeder = runs.browser("operator"), runs.own["feeder"]
+    told = list(csv.DictReader(io.StringIO(browser.get("/room/running.csv").text)))
+    assert {SUBSTATION, feeder, runs.own["transformer"]} <= {row["node"] for row in told}
+    hours = list(csv.DictReader(io.StringIO(browser.get(f"/room/running.csv?node={feeder}").text)))
+    assert [(row["node"], row["hour"]) for row in hours] == [(feeder, str(hour)) for hour in range(24)]
+    assert f"/room/running.csv?node={feeder}" in browser.get(f"/room/running?node={feeder}").text
+
+
+def test_a_substation_is_told_by_the_hour_on_a_page_and_in_a_file(recorded: House) -> None:
+    browser, asked = recorded.browser("operator"), quote_plus(SUBSTATION)
+    assert f"node={asked}" in browser.get("/room/losses?lang=en").text
+    page = browser.get(f"/room/areas?node={asked}&lang=en")
+    assert (page.status_code, "band-figure" in page.text) == (200, True)
+    hours = list(csv.DictReader(io.StringIO(browser.get(f"/room/areas.csv?node={asked}").text)))
+    (whole,) = csv.DictReader(io.StringIO(browser.get("/room/areas.csv").text))
+    assert sum(int(row["loss_wh"]) for row in hours) == int(whole["loss_wh"])
+
+
+def test_a_substation_is_not_told_to_a_division(recorded: House) -> None:
+    browser = recorded.browser("operator-own")
+    assert SUBSTATION not in browser.get("/room/areas?lang=en").text
+    answer = browser.get(f"/room/areas?node={quote_plus(SUBSTATION)}&lang=en")
+    assert (answer.status_code, "here for you" in answer.text) == (404, True)
+    assert browser.get("/room/areas.csv").text.splitlines() == [",".join(room.COLUMNS)]
 
 
 def test_it_is_reckoned_once_a_minute_however_many_ask(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

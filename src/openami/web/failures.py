@@ -22,7 +22,7 @@ TOLD_ANYHOW = ("day", "first", "last", "serial", "name", "account", "lang")
 
 class NotThere(Exception):
     """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "order", "proposal",
-    "complaint", "person", "tariff", "page" or "day"."""
+    "complaint", "person", "tariff", "node", "page" or "day"."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, name)
@@ -91,6 +91,7 @@ def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -
         "meter": words.say("There is no meter %(name)s here for you. Check the number.", name=failure.name),
         "transformer": words.say("There is no transformer %(name)s here for you. Check the name.", name=failure.name),
         "feeder": words.say("There is no feeder %(name)s here for you. Check the name.", name=failure.name),
+        "node": words.say("There is nothing called %(name)s here for you. Choose from the list.", name=failure.name),
         "account": words.say("There is no account %(name)s. Check the number on your bill.", name=failure.name),
         "consent": words.say("There is no consent %(name)s. Your own are listed on your page.", name=failure.name),
         "order": words.say("There is no order %(name)s. Look for it in the list of orders.", name=failure.name),

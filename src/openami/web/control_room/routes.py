@@ -16,6 +16,7 @@ from fastapi.responses import RedirectResponse
 
 from ...control.order import State
 from ...day import Site
+from ...day.running import open_day
 from ...readings import CHECKS
 from ...registry import NodeKind
 from ...store.supply_rows import SupplyRows
@@ -152,6 +153,7 @@ def wall(request: Request, who: Sees, day: Day = "", lang: Lang = "") -> Respons
         "feeders": feeders,
         "worst": worst,
         "hidden": max(0, len(feeders) - lists.WALL_FEEDERS),
+        "runs": open_day(site_of(request), gate.now_s),
         "behind": latest if site_of(request).calendar.local(now.at_s).date() - latest > BEHIND else None,
     }
     return page(request, "wall.html", asked, **found, most=lists.WALL_FEEDERS)
