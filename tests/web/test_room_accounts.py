@@ -150,6 +150,33 @@ def test_the_lowest_balances_come_first_and_each_once(house, operator, monkeypat
     assert found == [[low[0][1]], [low[1][1]]]
 
 
+def test_an_account_without_a_statement_ends_no_list(house, operator, monkeypatch):
+    numbers = sorted(row["account"] for row in rows_of(operator.get("/room/statements.csv")))
+    whole = statements._rows
+
+    def without(site, gate, who, day, held):
+        return (row for row in whole(site, gate, who, day, held) if row.account not in numbers[1:3])
+
+    monkeypatch.setattr(statements, "_rows", without)
+    monkeypatch.setattr(statements, "ROWS", 2)
+    page = operator.get("/room/statements?lang=en").text
+    assert re.findall(r'<th scope="row"><a href="/consumers/(\d+)', page) == numbers[:1]
+    assert 'rel="next"' in page
+
+
+def test_a_division_is_told_its_own_balances_and_asks_for_no_others(house, monkeypatch):
+    town = rows_of(house.browser("operator").get("/room/statements.csv"))
+    low = {row["account"] for row in town if int(row["closing_paise"]) < 0}
+    lookup, asked = type(house.gate.lookup), list[str]()
+    account = lookup.account
+    monkeypatch.setattr(lookup, "account", lambda self, reach, number: asked.append(number) or account(self, reach, number))
+    for who in ("operator-own", "operator-other"):
+        asked.clear()
+        page = house.browser(who).get("/room/statements?state=below&lang=en").text
+        own = {row["account"] for row in rows_of(house.browser(who).get("/room/statements.csv"))}
+        assert set(asked) == low & own == set(re.findall(r'<th scope="row"><a href="/consumers/(\d+)', page))
+
+
 def test_who_takes_a_day_of_statements_stands_in_the_trail(house, operator):
     count = len(rows_of(operator.get("/room/statements.csv")))
     entry = AuditTrail(house.site.rows).latest(1, action="statements.export")[0][1]

@@ -144,6 +144,9 @@ def _say_not_usable(words: Language, field: str, given: str) -> str:
         "to": words.say("“%(given)s” is not proposed any more. Open the list again and look at it anew.", given=given),
         "person": words.say("“%(given)s” cannot be a person's name: use 1 to 60 letters, digits and . _ @ -", given=given),
         "person_there": words.say("There is somebody called “%(given)s” already. Choose another name.", given=given),
+        "client_id": words.say(
+            "The program that sent you here is not known, or wants you back at an address that is not its own. It was told nothing. Ask its makers."
+        ),
         "oneself": words.say("Nobody changes their own access. Ask another administrator."),
         "reach": words.say(
             "“%(given)s” cannot be granted. Write all:*, division:NAME, job:USAGE_POINT or account:NUMBER of one that there is.",

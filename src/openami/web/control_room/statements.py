@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -47,30 +48,24 @@ class StatementRow:
     figures: dict[str, Any]
 
 
-def by_number(site: Site, gate: Gate, who: Who, day: date, text: str, after: str, limit: int) -> list[StatementRow]:
-    """Statements of accounts whose number begins with `text`, in order from behind `after`; accounts without one on this day are left out."""
+def accounts_from(gate: Gate, who: Who, text: str, after: str, limit: int) -> list[dict[str, Any]]:
+    """Accounts whose number begins with `text`, in order from behind `after`."""
     if not NUMBER_BEGINS.fullmatch(text):
         return []
     begin = max(after, text[:-1] + chr(ord(text[-1]) - 1) + "\uffff") if text else after
-    held = [row for row in gate.lookup.accounts(who.reach, begin, limit) if row["number"].startswith(text)]
-    return list(_rows(site, gate, who, day, held))
+    return [row for row in gate.lookup.accounts(who.reach, begin, limit) if row["number"].startswith(text)]
 
 
 def below_zero(site: Site, gate: Gate, who: Who, day: date, text: str, after: tuple[Any, ...] | None, limit: int) -> list[StatementRow]:
     """The lowest balances first, from behind `after` (balance [paise], account)."""
-    whole = _tables(site, day, ("account", "closing_paise"))
+    whole = _within(_tables(site, day, ("account", "closing_paise")), gate, who)
     low = whole.filter(pc.and_(pc.less(whole["closing_paise"], 0), pc.starts_with(whole["account"], text)))
     if after is not None:
         behind = pc.and_(pc.equal(low["closing_paise"], after[0]), pc.greater(low["account"], after[1]))
         low = low.filter(pc.or_(pc.greater(low["closing_paise"], after[0]), behind))
     low = low.take(pc.sort_indices(low, [("closing_paise", "ascending"), ("account", "ascending")]))
-    held = (gate.lookup.account(who.reach, number) for number in low["account"].to_pylist())
-    found: list[dict[str, Any]] = []
-    for row in held:
-        found += [row] if row is not None else []
-        if len(found) == limit:
-            break
-    return list(_rows(site, gate, who, day, found))
+    held = (row for number in low["account"].to_pylist() if (row := gate.lookup.account(who.reach, number)) is not None)
+    return list(islice((row for one in held for row in _rows(site, gate, who, day, [one])), limit))
 
 
 def _rows(site: Site, gate: Gate, who: Who, day: date, held: list[dict[str, Any]]) -> Iterator[StatementRow]:
@@ -101,8 +96,8 @@ def statements(
         kept, onward = page_of(rows, ROWS, lambda row: (row.figures["closing_paise"], row.account))
     else:
         after = key_of(cursor, str)
-        rows = by_number(site, gate, who, asked, text, after[0] if after else "", ROWS + 1)
-        kept, onward = page_of(rows, ROWS, lambda row: (row.account,))
+        held, onward = page_of(accounts_from(gate, who, text, after[0] if after else "", ROWS + 1), ROWS, lambda row: (row["number"],))
+        kept = list(_rows(site, gate, who, asked, held))  # who has none on this day is left out, and the list goes on behind them
     money = room_of(request).town.closed(asked).money
     return page(request, "statements.html", asked, rows=kept, onward=onward, text=text, state=state, states=STATES, money=money)
 
@@ -113,14 +108,19 @@ def statements_file(request: Request, who: SeesAccounts, day: Day = "", text: Ch
     staff(who)
     asked, site, gate = closed_day(request, day), site_of(request), gate_of(request)
     whole, begin = _tables(site, asked, ("account", *FIGURES)), text.strip()
-    own = whole.filter(pc.starts_with(whole["account"], begin))
-    if not who.reach.everything:
-        own = own.filter(pc.is_in(own["account"], pa.array([row["number"] for row in _all_accounts(gate, who)], pa.string())))
+    own = _within(whole.filter(pc.starts_with(whole["account"], begin)), gate, who)
     if own.num_rows > FILE_MOST:
         raise NotUsable("file", str(own.num_rows))
     gate.note(who, request, "statements.export", str(asked), f"{own.num_rows} statements{f' of {begin}' if begin else ''}")
     rows = [{"day": asked.isoformat(), **row} for row in own.sort_by("account").to_pylist()]
     return as_file(rows, f"statements-{asked}", format, ("day", "account", *FIGURES))
+
+
+def _within(rows: pa.Table, gate: Gate, who: Who) -> pa.Table:
+    """Those of accounts within the reach, without asking for each of the others."""
+    if who.reach.everything:
+        return rows
+    return rows.filter(pc.is_in(rows["account"], pa.array([row["number"] for row in _all_accounts(gate, who)], pa.string())))
 
 
 def _all_accounts(gate: Gate, who: Who) -> Iterator[dict[str, Any]]:
