@@ -11,6 +11,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from fastapi.testclient import TestClient
 
+import sqlalchemy as sa
 from argon2 import PasswordHasher
 from fastapi import FastAPI
 
@@ -27,6 +28,7 @@ from openami.store.heard import Heard, MeterEvent
 from openami.store.lookup import Reach
 from openami.store.order_book import OrderBook
 from openami.store.people import GrantKind
+from openami.store.rows import usage_point
 from openami.store.sessions import form_token
 from openami.web.access import Right
 from openami.web.demo_people import make_demo_people
@@ -163,6 +165,22 @@ def charged(house: House) -> tuple[str, str]:
         house.gate.people.add("consumer-charged", "consumer", house.gate.now_s)
         house.gate.people.grant("consumer-charged", GrantKind.ACCOUNT, account)
     return "consumer-charged", account
+
+
+def handed_over(house: House) -> str:
+    """The account of `consumer-moved`, whose usage point has had another consumer's meter since the last day."""
+    reach = Reach(everything=True)
+    account, giver = house.gate.lookup.accounts(reach, "", 6)[3:6:2]
+    if house.gate.people.find("consumer-moved") is None:
+        name, day = usage_point.c.name, house.site.lake.days("validated")[-1]
+        with house.site.rows.begin(writing=True) as connection:
+            held = dict(connection.execute(sa.select(usage_point).where(name == account["usage_point"])).one()._mapping)
+            both = usage_point.update().where(name.in_([account["usage_point"], giver["usage_point"]]))
+            connection.execute(both.values(until=day))
+            connection.execute(usage_point.insert(), held | {"meter": giver["meter"], "since": day})
+        house.gate.people.add("consumer-moved", "consumer", house.gate.now_s)
+        house.gate.people.grant("consumer-moved", GrantKind.ACCOUNT, account["number"])
+    return str(account["number"])
 
 
 def enter(root: Path) -> House:
