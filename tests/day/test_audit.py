@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -30,27 +29,31 @@ def site(tmp_path_factory) -> Site:
     return made
 
 
+def losses(site: Site, *days: date) -> dict[tuple[str, str, bool], int | None]:
+    """What the audit says is lost over the days, by level, node, and whether it is that of the node with all below it."""
+    return {
+        (str(found.joined.levels[k]), found.joined.names[k], found.area): None if loss == MISSING64 else int(loss)
+        for found in audit(site, list(days))
+        for k in found.nodes
+        for loss in (found.joined.loss_wh[k],)
+    }
+
+
 def test_the_loss_is_the_closes_own(site):
-    for found in audit(site, [FIRST]):
-        rows = site.lake.read("balance", FIRST, found.shard).to_pylist()
-        closed = {(r["kind"], r["node"]): r["loss_wh"] for r in rows if r["hour"] is None}
-        for k in found.nodes:
-            loss = found.joined.loss_wh[k]
-            assert (None if loss == MISSING64 else loss) == closed[str(found.joined.levels[k]), found.joined.names[k]]
+    rows = [row for shard in site.rows.shards() for row in site.lake.read("balance", FIRST, shard).to_pylist()]
+    closed = {(row["kind"], row["node"], False): row["loss_wh"] for row in rows if row["hour"] is None}
+    assert {node: loss for node, loss in losses(site, FIRST).items() if not node[2]} == closed
 
 
 def test_the_interval_lies_around_the_likely_loss_and_two_days_add_up(site):
     days = [FIRST, FIRST + timedelta(days=1)]
-    both = {name: int(loss) for found in audit(site, days) for name, loss in zip(found.joined.names, found.joined.loss_wh, strict=True)}
-    single = [{n: int(x) for f in audit(site, [d]) for n, x in zip(f.joined.names, f.joined.loss_wh, strict=True)} for d in days]
+    single, both = [losses(site, day) for day in days], losses(site, *days)
+    known = {node for node, loss in both.items() if loss is not None}
+    assert {(level, area) for level, _, area in known} == {(Level.FEEDER, False), (Level.TRANSFORMER, False), (Level.SUBSTATION, True)}
+    assert all(both[node] == single[0][node] + single[1][node] for node in known)
     for found in audit(site, days):
         j = found.joined
-        known = np.array([k for k in found.nodes if j.loss_wh[k] != MISSING64])
-        assert known.size
-        assert (j.low_wh[known] < j.likely_wh[known]).all()
-        assert (j.likely_wh[known] < j.high_wh[known]).all()
-        assert all(both[j.names[k]] == single[0][j.names[k]] + single[1][j.names[k]] for k in known)
-        assert {j.levels[k] for k in found.nodes} == {Level.FEEDER, Level.TRANSFORMER}
+        assert all(j.low_wh[k] < j.likely_wh[k] < j.high_wh[k] for k in found.nodes if j.loss_wh[k] != MISSING64)
 
 
 def test_a_day_that_is_not_closed_is_named(site):
