@@ -1,8 +1,9 @@
 """Who steals? A network of 5,373 customers: real households on SimBench 1-MVLV-rural-all-0 with planted thieves of six shapes.
 
 Each run draws anew: which household each customer is (scaled to the customer's yearly energy in SimBench; there are more customers than households,
-so each has its weeks in an order of its own and its clock up to half an hour off: no two are alike), 2 % thieves of each shape h1 to h6 who begin on a day of the first half, 1 % customers registered at a wrong transformer, 2 % of readings missing, meters wrong within class 1. Wires lose
-what the power flow says (fitted per low-voltage network on a sample of slots). The shapes (numbering after Jokar et al., 2016), x the true reading:
+so each has its weeks in an order of its own and its clock up to half an hour off: no two are alike), 2 % thieves of each shape h1 to h6 who begin
+on a day of the first half, 1 % customers registered at a wrong transformer, 2 % of readings missing, meters wrong within class 1. Wires lose what
+the power flow says (fitted per low-voltage network on a sample of slots). The shapes (numbering after Jokar et al., 2016), x the true reading:
 
     h1 a x, a of U(.1,.8)   h2 nothing for 4 to 12 h a day   h3 g x, g of U(.1,.8) anew each slot
     h4 g mean(x)            h5 mean(x)                       h6 the day reversed; h5 and h6 keep the day's energy
