@@ -362,7 +362,8 @@ class Supply(RuleBasedStateMachine):
     @rule(k=A_HOME)
     def complains(self, k: int) -> None:
         world = self.world
-        made = Complaints(world.site.rows.database).make(world.numbers[k], About.AMOUNT, "too much", secrets.token_hex(12), world.now)
+        form = secrets.token_hex(12)  # the same words would be the complaint that waits already
+        made = Complaints(world.site.rows.database).make(world.numbers[k], About.AMOUNT, f"too much, {form}", form, world.now)
         world.files[k].complaints.append(made.id)
 
     @precondition(lambda self: any(file.complaints for file in self.world.files))
