@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from openami.cli import app
 from openami.day import Site, close_all, collect
+from openami.day import running as a_day
 from openami.day.findings import record
 from openami.day.found import Found
 from openami.day.network import FOLDER
@@ -144,3 +145,12 @@ def test_the_command_says_that_it_is_provisional_and_of_when(noon):
 
 def test_whoever_sees_other_feeders_sees_nothing(noon):
     assert running(noon, at(noon, NOON)).seen_by(frozenset({"F9"})).hours == ()
+
+
+def test_a_day_long_past_does_not_run_and_is_not_asked_for(noon, monkeypatch):
+    asked = []
+    monkeypatch.setattr(noon.lake, "days", lambda table: [FIRST - timedelta(days=k) for k in range(1000, 0, -1)])
+    monkeypatch.setattr(noon.lake, "files", lambda table, day: {0: []})
+    monkeypatch.setattr(a_day, "is_closed", lambda lake, day, shard: not asked.append(day))
+    assert open_day(noon, at(noon, NOON)) is None
+    assert asked == [FIRST - timedelta(days=k) for k in range(1, a_day.DAYS_LOOKED + 1)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import islice
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from .meter_errors import Said, errors_of, read_errors
 from .network import FOLDER, Drawn, Network, drawn_of, network_of
 from .shares import above_rows, figures
 from .site import Site
+
+DAYS_LOOKED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +49,11 @@ class Running:
 
 
 def open_day(site: Site, now_s: int) -> date | None:
-    """The last day that some shard has not closed and of which readings have come, an interval of it having ended by `now_s`: a clock that is days
-    ahead begins none. None where there is none."""
-    shards = site.rows.shards()
-    begun = (day for day in reversed(site.lake.days("raw")) if _ended(site, day, now_s))
-    return next((day for day in begun if any(not is_closed(site.lake, day, shard) for shard in shards)), None)
+    """The last day of which readings have come to a shard that has not closed it, an interval of it having ended by `now_s`: a clock that is days
+    ahead begins none. None where there is none among the latest DAYS_LOOKED: every wall asks, and what is older does not run."""
+    lake = site.lake
+    begun = islice((day for day in reversed(lake.days("raw")) if _ended(site, day, now_s)), DAYS_LOOKED)
+    return next((day for day in begun if any(not is_closed(lake, day, shard) for shard in lake.files("raw", day))), None)
 
 
 def running(site: Site, now_s: int, day: date | None = None) -> Running | None:

@@ -115,6 +115,12 @@ class Lookup:
         wanted = [account.c.number > after, accounts_within(reach)] + ([account.c.payment_mode == mode] if mode else [])
         return self._all(_ACCOUNTS.where(*wanted).order_by(account.c.number).limit(limit))
 
+    def account_numbers(self, reach: Reach) -> list[str]:
+        """The numbers of all accounts within a reach that is not everything, in no order: found by their feeders, not among all."""
+        here = sa.and_(usage_point.c.name == account.c.usage_point, usage_point.c.until.is_(None))
+        on = sa.select(account.c.number).join(usage_point, here).where(usage_point.c.feeder.in_(sorted(reach.feeders)))
+        return [*{*reach.accounts, *(row["number"] for row in self._all(on))}]
+
     def account(self, reach: Reach, number: str) -> dict[str, Any] | None:
         found = self._first(_ACCOUNT, key=number)
         return found if found is not None and reach.has_account(found["number"], found["feeder"]) else None
