@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -154,3 +155,13 @@ def test_a_day_long_past_does_not_run_and_is_not_asked_for(noon, monkeypatch):
     monkeypatch.setattr(a_day, "is_closed", lambda lake, day, shard: not asked.append(day))
     assert open_day(noon, at(noon, NOON)) is None
     assert asked == [FIRST - timedelta(days=k) for k in range(1, a_day.DAYS_LOOKED + 1)]
+
+
+def test_a_meter_of_today_that_has_sent_nothing_yet_stops_nothing(noon, tmp_path):
+    site = copy_of(noon, tmp_path)
+    meters = site.rows.meters()
+    new = replace(meters[0], serial="NEW0000001", system_title=b"NEWTITLE", index=len(meters))
+    site.rows.add_registry((), (), [new], (), (), ())
+    site = Site.open(site.folder)
+    assert site.index_of(0, SECOND).meters == len(meters) + 1
+    assert running(site, at(site, NOON)).so_far == running(noon, at(noon, NOON)).so_far

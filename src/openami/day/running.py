@@ -17,7 +17,7 @@ import numpy as np
 
 from ..losses.above import Share, join
 from ..losses.account import Account, Assessed
-from ..readings import EXPORT_WH, IMPORT_WH, MISSING, DayBlock
+from ..readings import EXPORT_WH, IMPORT_WH, MISSING, DayBlock, Quality
 from .audit import given_of, totals_of
 from .closes import is_closed
 from .found import NodeAccount, from_the_top, node_account
@@ -71,7 +71,7 @@ def running(site: Site, now_s: int, day: date | None = None) -> Running | None:
     doubts = dict[str, None]()
     for shard, own in blocks.items():
         if own:
-            network, accounts, both = _shard(site, asked, shard, {name: _until(block, slots) for name, block in own.items()}, drawn, said)
+            network, accounts, both = _shard(site, asked, shard, own, slots, drawn, said)
             rows += [one for account, hourly in accounts for one in _accounts(network, account, hourly=hourly)]
             shares.append(both)
             doubts |= dict.fromkeys(fault.sentence for fault in network.tree.faults)
@@ -85,13 +85,15 @@ def running(site: Site, now_s: int, day: date | None = None) -> Running | None:
 
 
 def _shard(
-    site: Site, day: date, shard: int, blocks: dict[str, DayBlock], drawn: Drawn, said: Said
+    site: Site, day: date, shard: int, came: dict[str, DayBlock], slots: int, drawn: Drawn, said: Said
 ) -> tuple[Network, tuple[tuple[Account, bool], ...], tuple[Share, Share]]:
-    """A shard's network, its accounts so far and by hour, and its shares in what stands above it."""
-    index, energy = site.index_of(shard, day), blocks[IMPORT_WH.name]
+    """A shard's network, its accounts of the first intervals and by hour, and its shares in what stands above it."""
+    index = site.index_of(shard, day)
+    blocks = {name: _until(block, slots, index.meters) for name, block in came.items()}
+    energy = blocks[IMPORT_WH.name]
     network = network_of(site, index, day, energy.values, drawn)
     errors = errors_of(site, index, network.tree, energy, said)
-    slots, of_day = len(energy.values), site.calendar.slots(day)
+    of_day = site.calendar.slots(day)
     network = replace(network, above=tuple(replace(place, load_wh=place.load_wh * slots / of_day) for place in network.above))
     found = []
     for per_span in (slots, max(1, 60 // site.deployment.interval_minutes)):
@@ -129,7 +131,9 @@ def _ended(site: Site, day: date, now_s: int) -> int:
     return max(0, min(site.calendar.slots(day), (now_s - site.calendar.day_start(day)) // site.calendar.interval_s))
 
 
-def _until(block: DayBlock, slots: int) -> DayBlock:
-    """The first intervals of a block, without what no meter can have counted."""
-    values = block.values[:slots]
-    return replace(block, values=np.where(values < 0, MISSING, values), quality=block.quality[:slots])
+def _until(block: DayBlock, slots: int, meters: int) -> DayBlock:
+    """The first intervals of a block, of so many meters (those that came since it was written are missing), without what none can have counted."""
+    since = ((0, 0), (0, max(0, meters - block.values.shape[1])))
+    values = np.pad(block.values[:slots], since, constant_values=MISSING)
+    quality = np.pad(block.quality[:slots], since, constant_values=np.uint32(Quality.MISSING))
+    return replace(block, values=np.where(values < 0, MISSING, values), quality=quality)
