@@ -45,7 +45,9 @@ def _enter(browser, name: str, password: str = PASSWORD, code: str = "", **more:
 def test_password_and_code_open_the_door_and_one_alone_does_not(house: House, door) -> None:
     browser, now = door
     secret = _person(house, "two-factors")
-    assert "six digits" in _enter(browser, "two-factors").text
+    wanted = _enter(browser, "two-factors").text
+    assert "six digits" in wanted
+    assert 'maxlength="60" value="two-factors"' in wanted, "typed once"
     assert _enter(browser, "two-factors", "wrong password", pyotp.TOTP(secret).at(int(now[0]))).status_code == 401
     entered = _enter(browser, "two-factors", code=pyotp.TOTP(secret).at(int(now[0])), next="/meters?day=2025-12-01")
     assert (entered.status_code, entered.headers["location"]) == (303, "/meters?day=2025-12-01")

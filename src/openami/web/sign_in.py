@@ -39,7 +39,7 @@ Sender = Callable[[str, str], None]
 @router.head("/sign-in", include_in_schema=False)
 def sign_in_page(request: Request, lang: Lang = "") -> Response:
     problem = "external" if request.query_params.get("problem") == "external" else ""
-    return _page(request, "sign_in.html", problem=problem, onward=safe_path(request.query_params.get("next", "/")))
+    return _page(request, "sign_in.html", problem=problem, name="", onward=safe_path(request.query_params.get("next", "/")))
 
 
 @router.post("/sign-in")
@@ -49,14 +49,14 @@ def sign_in(
     gate = gate_of(request)
     gate.check_form(request, None, form)
     if not request.app.state.tries.take(address_of(request)).allowed:
-        return _page(request, "sign_in.html", 429, problem="often", again_s=60, onward=safe_path(onward))
+        return _page(request, "sign_in.html", 429, problem="often", name="", again_s=60, onward=safe_path(onward))
     make_demo_people(gate)
     attempt = gate.people.sign_in(name.strip(), password, code or None, gate.now_s, address_of(request))
     if attempt.outcome is SignIn.DONE and attempt.person is not None:
         if attempt.person.role != Role.PARTNER and gate.clients.find(attempt.person.name) is None:
             return entered(request, gate, attempt.person, "password", onward)
         attempt = Attempt(SignIn.WRONG)  # programs come with tokens, never through a page: whatever their role, they have no second factor
-    return _refused(request, gate, "sign_in.html", attempt, onward)
+    return _refused(request, gate, "sign_in.html", attempt, onward, name=name.strip()[:60])
 
 
 @router.post("/sign-in/demo")
@@ -110,7 +110,7 @@ def sign_in_by_code(request: Request, phone: Given = "", code: Given = "", form:
         raise NotUsable("phone", phone) from None
     if attempt.outcome is SignIn.DONE and attempt.person is not None:
         return entered(request, gate, attempt.person, "one-time code", "/")
-    return _refused(request, gate, "phone.html", attempt, "/", phone=phone)
+    return _refused(request, gate, "phone.html", attempt, "/", phone=phone, shown="")
 
 
 @router.post("/sign-out")
@@ -218,12 +218,12 @@ def entered(request: Request, gate: Gate, person: Person, how: str, onward: str)
     return answer
 
 
-def _refused(request: Request, gate: Gate, template: str, attempt: Attempt, onward: str, phone: str = "") -> Response:
+def _refused(request: Request, gate: Gate, template: str, attempt: Attempt, onward: str, **given: str) -> Response:
     if attempt.outcome is not SignIn.CODE_WANTED:
         gate.note(None, request, "sign_in", "", str(attempt.outcome), "refused")
     status = 429 if attempt.outcome is SignIn.LOCKED else 401
     answer: dict[str, Any] = {"problem": str(attempt.outcome), "again_s": attempt.again_s, "onward": safe_path(onward)}
-    return _page(request, template, status, **answer, **({"phone": phone, "shown": ""} if template == "phone.html" else {}))
+    return _page(request, template, status, **answer, **given)
 
 
 def _page(request: Request, template: str, status: int = 200, **answer: Any) -> Response:
