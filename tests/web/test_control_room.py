@@ -21,8 +21,9 @@ from openami.store.order_book import OrderBook
 from openami.web.charts_wide import MAP_HEIGHT, MAP_WIDTH, Area, _squares, tree_map
 from openami.web.closed_days import read_day
 from openami.web.control_room.saved import ours
-from openami.web.control_room.standing import Kept, reckon_now
+from openami.web.control_room.standing import reckon_now
 from openami.web.control_room.trail import ACTIONS
+from openami.web.renewed import Kept
 
 PAGES = ["", "/network", "/meters", "/orders", "/events", "/exceptions", "/losses", "/suspects", "/mapping", "/outages", "/complaints"]
 PAGES += ["/service-levels", "/quality", "/tariffs", "/tariffs/BR-DS2", "/statements", "/statements?state=below"]

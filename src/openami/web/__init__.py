@@ -7,7 +7,7 @@ readable without JavaScript.
     connections.py  how long one may take over what it asks, and how long its head may be
     oauth.py      our own OAuth and OpenID Connect provider; external.py: sign-in through another one
     carriers.py   what carriers report of messages, signed
-    lane.py       quick pages one after another
+    lane.py       quick pages one after another; renewed.py: dear answers, kept and renewed behind the reader's back
     beside.py     what runs beside an open house, in a thread of its own
     hooks.py      what happens, as events and signed webhooks; outward.py: where they may go; api/: the API
     consumer/     the consumer's phone: an installable app below /my; packing.py: answers packed for slow networks

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..day import Site
 from ..day.running import Running, running
+from .renewed import Kept
 
-RENEW_S = 60
+RENEW_S, OLDEST_S = 60.0, 600.0
+"""What is older than the first is renewed while it is shown; older than the second, as when nobody looked for a while, it is not shown."""
 
 
 @dataclass
 class RunningDay:
-    """Calls may come from several threads: one reckons, and the others meanwhile get what was there before, if anything was."""
+    """Calls may come from several threads."""
 
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _held: tuple[int, Running | None] | None = field(default=None, repr=False)
+    clock: Callable[[], float] = time.monotonic
+    _kept: Kept[Running | None] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._kept = Kept(RENEW_S, 1, self.clock, OLDEST_S)
 
     def of(self, site: Site, now_s: int) -> Running | None:
-        """The day as it stood a minute ago at most; None where no reading of a day that is not closed has come."""
-        held = self._held
-        if held is not None and 0 <= now_s - held[0] < RENEW_S:
-            return held[1]
-        if not self._lock.acquire(blocking=held is None):
-            return held[1] if held is not None else None
-        try:
-            if self._held is held:
-                self._held = now_s, running(site, now_s)
-            return self._held[1] if self._held is not None else None
-        finally:
-            self._lock.release()
+        """The day as it stood a minute or two ago; None where no reading of a day that is not closed has come."""
+        return self._kept.get("running", lambda: running(site, now_s))

@@ -5,12 +5,9 @@ What always holds: nobody waits for a renewal but the first who asks; the age of
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,51 +19,9 @@ from ...store.journal_at import open_journal
 from ...store.lookup import NOTHING, Reach
 from ...store.order_book import UNSETTLED, OrderBook
 from ...store.rows import contact, meter, meter_order, usage_point
+from ..renewed import Kept
 
-T = TypeVar("T")
-RENEW_S = 2.0
 LISTED = 12
-
-
-class Kept(Generic[T]):
-    """Answers by key. One younger than `renew_s` is given as it is; an older one is given too, and renewed meanwhile."""
-
-    def __init__(self, renew_s: float = RENEW_S, most: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
-        self._renew_s, self._most, self._clock = renew_s, most, clock
-        self._lock, self._first, self._held = threading.Lock(), threading.Lock(), dict[Hashable, tuple[float, T]]()
-        self._renewing: set[Hashable] = set()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="standing")
-
-    def get(self, key: Hashable, reckon: Callable[[], T]) -> T:
-        held = self._kept(key, reckon)
-        if held is None:
-            with self._first:  # many who come at once, as after a start, wait for one answer instead of each asking for its own
-                held = self._kept(key, reckon)
-                return held[1] if held is not None else self._put(key, reckon())
-        return held[1]
-
-    def _kept(self, key: Hashable, reckon: Callable[[], T]) -> tuple[float, T] | None:
-        with self._lock:
-            held = self._held.get(key)
-            if held is not None and self._clock() - held[0] >= self._renew_s and key not in self._renewing:
-                self._renewing.add(key)
-                self._pool.submit(self._renew, key, reckon)
-            return held
-
-    def _renew(self, key: Hashable, reckon: Callable[[], T]) -> None:
-        try:
-            self._put(key, reckon())
-        finally:
-            with self._lock:
-                self._renewing.discard(key)
-
-    def _put(self, key: Hashable, value: T) -> T:
-        with self._lock:
-            self._held.pop(key, None)
-            self._held[key] = (self._clock(), value)
-            while len(self._held) > self._most:
-                del self._held[next(iter(self._held))]
-        return value
 
 
 @dataclass(frozen=True, slots=True)
