@@ -52,10 +52,12 @@ def test_hours_that_ended_are_told_and_the_last_as_far_as_it_came(noon):
     found = running(noon, at(noon, NOON + 1))
     assert found is not None
     assert (found.day, found.as_of_s) == (SECOND, noon.calendar.stamp(SECOND, NOON))
-    (feeder,) = {one.node for one in found.hours if one.level == "feeder"}
-    hours = [one for one in found.hours if one.node == feeder]
+    (feeder,) = {one.node for one in found.hours() if one.level == "feeder"}
+    hours = [one for one in found.hours() if one.node == feeder]
     assert [one.hour for one in hours] == list(range(13))
     assert all(one.low_wh < one.likely_wh < one.high_wh for one in hours)
+    assert list(found.hours(feeder)) == hours
+    assert list(found.hours(first=7)) == list(found.hours())[7:]
     (so_far,) = (one for one in found.so_far if one.node == feeder)
     assert so_far.in_wh == sum(one.in_wh for one in hours)
     index = noon.index_of(0, SECOND)
@@ -66,7 +68,7 @@ def test_hours_that_ended_are_told_and_the_last_as_far_as_it_came(noon):
 
 def test_what_has_not_come_is_missing_and_widens_the_interval(noon):
     found = running(noon, at(noon, NOON + 1))
-    before, after = (next(one for one in found.hours if one.level == "transformer" and one.hour == hour) for hour in (8, 9))
+    before, after = (next(one for one in found.hours() if one.level == "transformer" and one.hour == hour) for hour in (8, 9))
     assert before.coverage == 1.0
     assert after.coverage < 1.0
     assert (before.spread_wh["missing"], after.spread_wh["missing"] > 0) == (0.0, True)
@@ -108,7 +110,7 @@ def test_once_all_has_come_it_is_the_closed_days_account(noon, tmp_path):
     assert not (blocks[IMPORT_WH.name].values == MISSING).any()
     found = running(site, at(site, 0), FIRST)
     kept = {(one.level, one.node, one.hour): one for node in ("DT-01", "F1") for one in Found(site.lake).hours(FIRST, node)}
-    own = {(one.level, one.node, one.hour): one for one in found.hours if one.node in ("DT-01", "F1")}
+    own = {(one.level, one.node, one.hour): one for one in found.hours() if one.node in ("DT-01", "F1")}
     assert own.keys() == kept.keys()
     for key, one in own.items():
         assert (one.in_wh, one.out_wh, one.loss_wh) == (kept[key].in_wh, kept[key].out_wh, kept[key].loss_wh)
@@ -122,7 +124,7 @@ def test_an_impossible_reading_is_not_taken(noon, tmp_path):
     values = blocks[IMPORT_WH.name].values
     was, values[0, home] = int(values[0, home]), -5_000_000
     site.lake.write_blocks("raw", list(blocks.values()))
-    one, other = (next(each for each in running(each, at(each, NOON)).hours if each.level == "transformer") for each in (noon, site))
+    one, other = (next(each for each in running(each, at(each, NOON)).hours() if each.level == "transformer") for each in (noon, site))
     assert one.out_wh - other.out_wh == was
 
 
@@ -145,7 +147,7 @@ def test_the_command_says_that_it_is_provisional_and_of_when(noon):
 
 
 def test_whoever_sees_other_feeders_sees_nothing(noon):
-    assert running(noon, at(noon, NOON)).seen_by(frozenset({"F9"})).hours == ()
+    assert running(noon, at(noon, NOON)).seen_by(frozenset({"F9"})).by_hour == ()
 
 
 def test_a_day_long_past_does_not_run_and_is_not_asked_for(noon, monkeypatch):

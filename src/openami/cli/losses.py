@@ -179,7 +179,7 @@ def _now(site: Site, *, hours: bool, as_json: bool) -> None:
             f"{found.day}, provisional, as of {as_of:%Y-%m-%d %H:%M}: readings as they came, not validated; what has not come yet widens the interval"
         )
         print(HEAD)
-    for one in found.hours if hours else found.so_far:
+    for one in found.hours() if hours else found.so_far:
         row = {**asdict(one), "day": found.day.isoformat(), "as_of": as_of.isoformat(), "provisional": True}
         name = f"{one.node}{AREA if one.level.endswith(AREA) else ''}{'' if one.hour is None else f' {one.hour:02d}'}"
         print(json.dumps(row) if as_json else _line({**row, "node": name}))

@@ -8,10 +8,10 @@ coverage; an interval that nobody has told of yet, or that has not ended, stands
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import islice
+from itertools import groupby, islice
 
 import numpy as np
 
@@ -30,22 +30,38 @@ DAYS_LOOKED = 7
 
 
 @dataclass(frozen=True, slots=True)
+class Hours:
+    """A node by the hour. count: of its hours; at: the account of one, made when it is asked for."""
+
+    level: str
+    node: str
+    feeder: str
+    count: int
+    at: Callable[[int], NodeAccount]
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
-    """A day as it stands. as_of_s: end of the last interval that somebody has told of [UTC s]; so_far: every node from midnight until then; hours:
-    the same by hour, the last one as far as it has come; doubts: what is wrong with the network's records."""
+    """A day as it stands. as_of_s: end of the last interval that somebody has told of [UTC s]; so_far: every node from midnight until then; by_hour:
+    the same nodes, whose last hour is as far as it has come; doubts: what is wrong with the network's records."""
 
     day: date
     as_of_s: int
     so_far: tuple[NodeAccount, ...]
-    hours: tuple[NodeAccount, ...]
+    by_hour: tuple[Hours, ...]
     doubts: tuple[str, ...]
+
+    def hours(self, node: str | None = None, first: int = 0) -> Iterator[NodeAccount]:
+        """Hours of a node, None = of all, from the first-th on. A million meters have 400,000 of them, of which few are looked at."""
+        places = ((one, hour) for one in self.by_hour if node in (None, one.node) for hour in range(one.count))
+        return (one.at(hour) for one, hour in islice(places, first, None))
 
     def seen_by(self, feeders: Set[str] | None) -> Running:
         """The same for whoever sees these feeders only; None = all."""
         if feeders is None:
             return self
-        so_far, hours = (tuple(one for one in rows if one.feeder in feeders) for rows in (self.so_far, self.hours))
-        return replace(self, so_far=so_far, hours=hours, doubts=())
+        so_far = tuple(one for one in self.so_far if one.feeder in feeders)
+        return replace(self, so_far=so_far, by_hour=tuple(one for one in self.by_hour if one.feeder in feeders), doubts=())
 
 
 def open_day(site: Site, now_s: int) -> date | None:
@@ -66,27 +82,35 @@ def running(site: Site, now_s: int, day: date | None = None) -> Running | None:
     if not slots:
         return None
     drawn, said = drawn_of(site), read_errors(site.folder.root / FOLDER)
-    rows: list[NodeAccount] = []
+    rows, by_hour = list[NodeAccount](), list[Hours]()
     shares: list[tuple[Share, Share]] = []
     doubts = dict[str, None]()
     for shard, own in blocks.items():
         if own:
-            network, accounts, both = _shard(site, asked, shard, own, slots, drawn, said)
-            rows += [one for account, hourly in accounts for one in _accounts(network, account, hourly=hourly)]
+            network, (whole, hourly), both = _shard(site, asked, shard, own, slots, drawn, said)
+            rows += [_account(network, whole, k, 0, None) for k in network.own.tolist()]
+            by_hour += [_hours(network, hourly, k) for k in network.own.tolist()]
             shares.append(both)
             doubts |= dict.fromkeys(fault.sentence for fault in network.tree.faults)
-    for which, hourly in ((0, False), (1, True)):
-        if (found := join([both[which] for both in shares])) is not None:
-            rows += [node_account([row]) for row in above_rows(found, hourly=hourly)]
-            doubts |= dict.fromkeys(found.doubts)
-    rows.sort(key=lambda one: (*from_the_top((one.level, one.node)), one.hour or 0))
-    so_far, hours = (tuple(one for one in rows if (one.hour is not None) == hourly) for hourly in (False, True))
-    return Running(asked, site.calendar.stamp(asked, slots - 1), so_far, hours, tuple(doubts))
+    if (above := join([whole for whole, _ in shares])) is not None:
+        rows += [node_account([row]) for row in above_rows(above, hourly=False)]
+        doubts |= dict.fromkeys(above.doubts)
+    if (above := join([hourly for _, hourly in shares])) is not None:
+        told = sorted((node_account([row]) for row in above_rows(above, hourly=True)), key=lambda one: (*_place(one), one.hour or 0))
+        for _, same in groupby(told, _place):
+            own_hours = tuple(same)
+            by_hour.append(Hours(own_hours[0].level, own_hours[0].node, own_hours[0].feeder, len(own_hours), own_hours.__getitem__))
+    as_of_s = site.calendar.stamp(asked, slots - 1)
+    return Running(asked, as_of_s, tuple(sorted(rows, key=_place)), tuple(sorted(by_hour, key=_place)), tuple(doubts))
+
+
+def _place(one: NodeAccount | Hours) -> tuple[int, str, str]:
+    return from_the_top((one.level, one.node))
 
 
 def _shard(
     site: Site, day: date, shard: int, came: dict[str, DayBlock], slots: int, drawn: Drawn, said: Said
-) -> tuple[Network, tuple[tuple[Account, bool], ...], tuple[Share, Share]]:
+) -> tuple[Network, tuple[Account, Account], tuple[Share, Share]]:
     """A shard's network, its accounts of the first intervals and by hour, and its shares in what stands above it."""
     index = site.index_of(shard, day)
     blocks = {name: _until(block, slots, index.meters) for name, block in came.items()}
@@ -102,17 +126,17 @@ def _shard(
         load = Assessed(within[:, None] * network.assessed_wh[None, :] / of_day) if network.assessed_wh.any() else None
         found.append(network.account(taken, given, errors, site.calendar.interval_s, load))
     (whole, share), (hours, by_hour) = found
-    return network, ((whole, False), (hours, True)), (share, by_hour)
+    return network, (whole, hours), (share, by_hour)
 
 
-def _accounts(network: Network, account: Account, *, hourly: bool) -> list[NodeAccount]:
-    levels, names = network.tree.levels, network.tree.names
-    found = []
-    for k in network.own.tolist():
-        place = {"level": str(levels[k]), "node": names[k], "feeder": network.feeder_of[k]}
-        for span in range(len(account.loss_wh)):
-            found.append(node_account([{**place, "hour": span if hourly else None, **figures(account, span, k)}]))
-    return found
+def _account(network: Network, account: Account, k: int, span: int, hour: int | None) -> NodeAccount:
+    place = {"level": str(network.tree.levels[k]), "node": network.tree.names[k], "feeder": network.feeder_of[k], "hour": hour}
+    return node_account([{**place, **figures(account, span, k)}])
+
+
+def _hours(network: Network, account: Account, k: int) -> Hours:
+    level, node, feeder = str(network.tree.levels[k]), network.tree.names[k], network.feeder_of[k]
+    return Hours(level, node, feeder, len(account.loss_wh), lambda hour: _account(network, account, k, hour, hour))
 
 
 def _came(site: Site, day: date, shard: int) -> dict[str, DayBlock]:

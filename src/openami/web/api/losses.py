@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -73,10 +74,10 @@ def losses_now(
     if found is None:
         raise Missing("day that is not closed", "")
     seen = found.seen_by(None if who.reach.everything else who.reach.feeders)
-    rows = [_node_loss(one) for one in (seen.hours if hours else seen.so_far) if name in (None, one.node)]
     after = key_of(cursor, int)
     first = max(0, after[0]) if after else 0
-    kept, onward = page_of(rows[first : first + limit + 1], limit, lambda _: (first + limit,))
+    rows = seen.hours(name, first) if hours else islice((one for one in seen.so_far if name in (None, one.node)), first, None)
+    kept, onward = page_of([_node_loss(one) for one in islice(rows, limit + 1)], limit, lambda _: (first + limit,))
     return RunningLosses(items=kept, next=onward, day=found.day, as_of=site.calendar.local(found.as_of_s))
 
 

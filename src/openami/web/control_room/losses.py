@@ -92,7 +92,7 @@ def running_day(request: Request, who: Sees, node: Choice = "", lang: Lang = "")
     if found is None:
         raise NotThere("page", "running")
     seen = found.seen_by(feeders_of(who))
-    rows, hours = _of_node(seen.so_far, seen.hours, node)
+    rows, hours = _of_node(seen.so_far, seen.hours(node) if node else (), node)
     of_day = {"node": node, "hours": hours, "as_of": site.calendar.local(seen.as_of_s), "runs": seen.day}
     return page(request, "running.html", None, **of_day, rows=rows[:AREAS_MOST], of=len(rows), flow_figure=_flow, band_figure=_band)
 
@@ -104,7 +104,7 @@ def running_file(request: Request, who: Sees, node: Choice = "", format: Choice 
     if found is None:
         raise NotThere("page", "running")
     seen = found.seen_by(feeders_of(who))
-    rows, hours = _of_node(seen.so_far, seen.hours, node)
+    rows, hours = _of_node(seen.so_far, seen.hours(node) if node else (), node)
     return as_file(_told(seen.day, hours if node else rows), f"running-{seen.day}", format, COLUMNS)
 
 
