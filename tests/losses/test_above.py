@@ -197,7 +197,7 @@ def test_shares_that_do_not_fit_are_refused():
 
 
 def test_nine_intervals_in_ten_of_a_substation_with_feeders_in_two_shards_cover_its_loss():
-    """200 seeded runs, all spans together. One seed of many: six others (101 to 106) gave 92.1 % for substations and 89.9 % for areas; of single spans
+    """200 seeded runs, all spans together. One seed of many: six others (101 to 106) gave 92.1 % for substations, 89.9 % for areas; of single spans
     a substation's day 88.6 %, an area's all days 93.6 %."""
     inside: Counter[str] = Counter()
     of: Counter[str] = Counter()
