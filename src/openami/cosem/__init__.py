@@ -23,9 +23,10 @@ The chapters, from the wire upwards:
     apdu_octets.py    the same as octets, there and back
     blocks.py         long values in blocks, general block transfer
     requests.py       what a client asks, block by block
+    opening.py        how a client opens an association: its proposal, its judgement of the answer, the proofs
     client.py         the client's session: a state table
     services.py       what a meter answers, block by block
-    association.py    who may do what with a meter; the association object
+    association.py    who may open an association with a meter and do what there; the association object
     server.py         the meter's session: a state table
     objects.py        a meter's objects that hold values: data, registers, clock
     profile.py        profile generic: read and served; deltas, selection, scalers

@@ -12,35 +12,24 @@ event: those in front of it come with the next `feed`.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
 from ..errors import MeterError, RequestError
 from . import acse, apdu, hls
-from .acse import (
-    DEFAULT_CONFORMANCE,
-    AssociationRequest,
-    AssociationResponse,
-    Conformance,
-    Context,
-    InitiateRequest,
-    InitiateResponse,
-    Mechanism,
-)
+from .acse import AssociationResponse, Conformance, Mechanism
 from .apdu import ActionOutcome, Code, GeneralBlock, Item, Outcome, Ref, Service
 from .apdu_octets import decode_apdu, encode_apdu
 from .axdr import Data, Tag
 from .blocks import GeneralReceiver, GeneralSender
-from .ciphering import Keys
 from .links import Happened, Link, LinkEvent
 from .notification import CONFIRM_TAG, DataNotification, DataNotificationConfirm
 from .notification import TAG as NOTIFICATION_TAG
-from .protection import Form, Protection, is_sealed
+from .opening import ClientSettings, Opening
+from .protection import Protection, is_sealed
 from .requests import Request, Results, action_request, get_request, set_request
 
-MIN_SERVER_PDU = 96
-"""A server that takes less could not even be sent a ciphered request with a selection, nor its blocks."""
+__all__ = ["ClientSession", "ClientSettings"]
 _REPLY_TO_HLS = Ref(15, hls.CURRENT_ASSOCIATION, 1)
 
 
@@ -83,28 +72,6 @@ TRANSITIONS: dict[tuple[State, str], State] = {
     (State.RELEASING, "link down"): State.IDLE,
     (State.UNLINKING, "link down"): State.IDLE,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """How one client talks to one meter.
-
-    secret: password of LLS, secret of HLS. challenge: our own random bytes for HLS, 8 to 64 (16 for mechanism 2). protection: None =
-    no ciphering. dedicated_key: random 16 bytes to use the ded- forms, b"" = none. user_information of a release is ciphered where the
-    association is. check_answer: False tolerates a meter that gives no proof of its own in the last step of HLS (a quirk to be listed).
-    """
-
-    mechanism: Mechanism = Mechanism.NONE
-    secret: bytes = field(default=b"", repr=False)
-    challenge: bytes = b""
-    protection: Protection | None = None
-    dedicated_key: bytes = field(default=b"", repr=False)
-    conformance: Conformance = DEFAULT_CONFORMANCE
-    max_pdu: int = 0xFFFF
-    pre_established: bool = False
-    pre_established_pdu: int = 0
-    general_window: int = 8
-    check_answer: bool = True
 
 
 class Associated(NamedTuple):
@@ -167,13 +134,11 @@ class ClientSession:
         self.conformance = settings.conformance
         self.peer_pdu = settings.pre_established_pdu
         self.stale_answers = 0
-        self._protection = settings.protection
-        self._warnings: list[str] = []
+        self._opening = Opening(settings)
         self._events: list[Event] = []
         self._backlog: deque[LinkEvent] = deque()
         self._invoke = 0
         self._request: Request | None = None
-        self._stoc = b""
         self._receiver: GeneralReceiver | None = None
         self._sender: GeneralSender | None = None
         self._own_general = 0
@@ -214,7 +179,7 @@ class ClientSession:
         self._move("release")
         inside = b""
         if self._ciphered:
-            inside = self._ciphered.seal_initiate(self._initiate().encode())
+            inside = self._ciphered.seal_initiate(self._opening.initiate().encode())
         self.link.send(acse.Release(acse.RLRQ, 0, inside).encode())
         return self._take_events()
 
@@ -274,36 +239,11 @@ class ClientSession:
             self._events.append(Associated(self.conformance, self.peer_pdu, b"", ()))
             return
         self._move("link up")
-        mechanism = self.settings.mechanism
-        protection = self._protection
-        if mechanism in hls.WEAK:
-            self._warnings.append(f"authentication mechanism {int(mechanism)} rests on a broken hash; change the meter to 5 or 6")
-        if mechanism >= Mechanism.HLS and not 8 <= len(self.settings.challenge) <= 64:
-            raise RequestError("HLS needs a random challenge of 8 to 64 bytes in the settings")
-        initiate = self._initiate().encode()
-        value = {Mechanism.NONE: None, Mechanism.LLS: self.settings.secret}.get(mechanism, self.settings.challenge)
-        request = AssociationRequest(
-            Context.LN_CIPHERED if self._ciphered else Context.LN,
-            self._ciphered.seal_initiate(initiate) if self._ciphered else initiate,
-            protection.own_title if protection is not None else b"",
-            None if mechanism is Mechanism.NONE else int(mechanism),
-            value,
-        )
-        self.link.send(request.encode())
+        self.link.send(self._opening.request().encode())
 
     @property
     def _ciphered(self) -> Protection | None:
-        """The protection where this association ciphers; one without a policy only lends its titles and keys to HLS."""
-        return self._protection if self._protection is not None and self._protection.policy else None
-
-    @property
-    def _offered(self) -> Conformance:
-        """What is proposed: the settings', and general protection where the general forms are spoken."""
-        general = self._ciphered is not None and self._ciphered.form in (Form.GENERAL_GLO, Form.GENERAL_DED, Form.GENERAL_CIPHERING)
-        return self.settings.conformance | (Conformance.GENERAL_PROTECTION if general else Conformance(0))
-
-    def _initiate(self) -> InitiateRequest:
-        return InitiateRequest(self._offered, self.settings.max_pdu, self.settings.dedicated_key)
+        return self._opening.ciphered
 
     def _received(self, octets: bytes) -> None:
         if not octets:
@@ -325,68 +265,19 @@ class ClientSession:
             self._plain(octets, protected=False)
 
     def _answered_association(self, response: AssociationResponse) -> None:
-        mechanism = self.settings.mechanism
-        if response.result != 0:
-            return self._refuse("association", self._why(response), response.diagnostic)
-        if self._protection is not None:
-            if response.system_title and not self._protection.peer_title:
-                self._protection.peer_title = response.system_title
-            if not response.system_title:
-                self._warnings.append("the server left out its system title")
-        initiate = self._opened_initiate(response.user_information)
-        if initiate is None:
-            return self._refuse("association", "the server accepted without an initiate response")
-        if 0 < initiate.max_pdu < MIN_SERVER_PDU:
-            return self._refuse("association", f"the server takes APDUs of {initiate.max_pdu} bytes only, {MIN_SERVER_PDU} are needed")
-        self.conformance = initiate.conformance & self._offered
-        self.peer_pdu = initiate.max_pdu
-        if self.settings.dedicated_key and self._ciphered:
-            self._ciphered.use_dedicated_key(self.settings.dedicated_key)
-        if mechanism < Mechanism.HLS:
+        granted = self._opening.judge(response)
+        if isinstance(granted, str):
+            return self._refuse("association", granted, response.diagnostic if response.result else None)
+        self.conformance, self.peer_pdu = granted.conformance & self._opening.offered, granted.max_pdu
+        if self.settings.mechanism < Mechanism.HLS:
             self._move("accepted")
             return self._stands()
         if not response.authentication:
             return self._refuse("association", "the server accepted high level security without sending a challenge")
-        self._stoc = response.authentication
         self._move("challenged")
-        suite = self._protection.policy & 0x0F if self._protection else 0
-        value = hls.answer(mechanism, self._challenge(ours=True), self.settings.secret, self._hls_keys(), self._hls_counter(), suite)
-        self._request = action_request(self._next_invoke(), ((_REPLY_TO_HLS, Data(Tag.OCTET_STRING, value)),), None)
+        proof = self._opening.proof(response.authentication)
+        self._request = action_request(self._next_invoke(), ((_REPLY_TO_HLS, Data(Tag.OCTET_STRING, proof)),), None)
         return self._send(self._request.first)
-
-    def _opened_initiate(self, octets: bytes) -> InitiateResponse | None:
-        if not octets:
-            return None
-        if is_sealed(octets):
-            if self._protection is None:
-                raise MeterError("the initiate response is ciphered, but this association has no keys", "security")
-            octets, _ = self._protection.open(octets)
-        elif self._ciphered:
-            self._warnings.append("the server sent its initiate response in the clear")
-        return InitiateResponse.decode(octets)
-
-    def _why(self, response: AssociationResponse) -> str:
-        inside = ""
-        if response.user_information[:1] == b"\x0e":
-            error = decode_apdu(response.user_information)
-            inside = f"; {error}"
-        source = "service provider" if response.by_provider else "service user"
-        return f"result {response.result}, diagnostic {response.diagnostic} of the {source}{inside}"
-
-    def _challenge(self, ours: bool) -> hls.Challenge:
-        own = self._protection.own_title if self._protection else b""
-        peer = self._protection.peer_title if self._protection else b""
-        if ours:
-            return hls.Challenge(self._stoc, self.settings.challenge, own, peer)
-        return hls.Challenge(self.settings.challenge, self._stoc, peer, own)
-
-    def _hls_keys(self) -> Keys | None:
-        return self._protection.keys if self._protection else None
-
-    def _hls_counter(self) -> int:
-        if self._protection is None or self.settings.mechanism is not Mechanism.HLS_GMAC:
-            return 0
-        return self._protection.take_counter()
 
     def _authenticated(self, outcome: Data | Code | Outcome) -> None:
         if not isinstance(outcome, Outcome) or outcome.code != ActionOutcome.SUCCESS:
@@ -394,19 +285,18 @@ class ClientSession:
         returned = outcome.returned
         if isinstance(returned, Data) and returned.tag is Tag.OCTET_STRING and returned.value:
             try:
-                hls.check(self.settings.mechanism, self._challenge(ours=False), self.settings.secret, self._hls_keys(), returned.value)
+                self._opening.check(returned.value)
             except MeterError as error:
                 return self._refuse("authentication", f"the server is not who it says: {error}")
         elif self.settings.check_answer:
             return self._refuse("authentication", "the server gave no answer to our challenge")
         else:
-            self._warnings.append("the server gave no answer to our challenge; tolerated by configuration")
+            self._opening.warnings.append("the server gave no answer to our challenge; tolerated by configuration")
         self._move("authenticated")
         return self._stands()
 
     def _stands(self) -> None:
-        title = self._protection.peer_title if self._protection else b""
-        self._events.append(Associated(self.conformance, self.peer_pdu, title, tuple(self._warnings)))
+        self._events.append(Associated(self.conformance, self.peer_pdu, self._opening.server_title, tuple(self._opening.warnings)))
 
     def _refuse(self, step: str, reason: str, diagnostic: int | None = None) -> None:
         self._move("refused")
