@@ -1,4 +1,5 @@
-"""Who may open an association with a meter and what it may do there: setups as data, and the association object itself (class 15).
+"""Who may open an association with a meter and what it may do there: setups as data, the judgement of a request, and the association
+object itself (class 15).
 
 Clients differ in rights: IS 15959's public client reads a few names, the meter reader reads, the utility setting client also writes and
 moves the relay. Rights are rows (`Allow`), never code. Secrets and keys appear in no repr.
@@ -6,16 +7,21 @@ moves the relay. Rights are rows (`Allow`), never code. Secrets and keys appear 
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from .acse import DEFAULT_CONFORMANCE, Conformance, Context, Mechanism
-from .apdu import AccessResult, Ref, Selection
+from ..errors import MeterError
+from .acse import DEFAULT_CONFORMANCE, AssociationRequest, Conformance, Context, Diagnostic, InitiateRequest, Mechanism
+from .apdu import AccessResult, Ref, Selection, ServiceError
 from .axdr import Data, Tag
-from .ciphering import Keys
+from .ciphering import Keys, SecurityControl
 from .objects import CosemObject
+from .protection import Protection, control_of, is_sealed, title_in
 from .push import obis_bytes
+
+MIN_CLIENT_PDU = 12
 
 
 class Allow(NamedTuple):
@@ -71,6 +77,106 @@ class AssociationSetup:
     def may(self, verb: str, ref: Ref) -> bool:
         """The rights of this client; the association object's reply to the challenge is always open to it."""
         return any(allow.covers(verb, ref) for allow in self.rights)
+
+    def protect(self, own_title: bytes, client_title: bytes) -> Protection | None:
+        """A new association's protection, whose counters go on from those that are kept; None without keys."""
+        kept = self.security
+        if kept is None:
+            return None
+        return Protection(kept.keys, own_title, client_title, self.policy, kept.own_counter, kept.last_client_counter)
+
+    def keep_counters(self, protection: Protection | None) -> None:
+        """Keeps how far an association has counted."""
+        if protection is not None and self.security is not None:
+            self.security.own_counter = protection.counter
+            self.security.last_client_counter = protection.last_peer_counter
+
+    def catch_up(self, protection: Protection) -> None:
+        """Lets an association count on from what is kept, where another link has counted further."""
+        if self.security is not None:
+            protection.counter = max(protection.counter, self.security.own_counter)
+            protection.last_peer_counter = max(protection.last_peer_counter, self.security.last_client_counter)
+
+
+class Granted(NamedTuple):
+    """An association request that holds. setup: as it stands for this association. control: the security control byte to answer with."""
+
+    setup: AssociationSetup
+    protection: Protection | None
+    initiate: InitiateRequest
+    control: SecurityControl
+
+
+class Rejection(NamedTuple):
+    """Why there is no association. cause: as of a server's `Violation`."""
+
+    diagnostic: Diagnostic
+    why: str
+    error: ServiceError | None = None
+    cause: str = "association"
+
+
+def judge(request: AssociationRequest, setup: AssociationSetup | None, own_title: bytes) -> Granted | Rejection:
+    """What a meter says to an association request of the client of `setup`. MeterError where the initiate request inside is not protected as
+    is due; the counters of what could be opened are kept even then."""
+    if setup is None or setup.pre_established:
+        return Rejection(Diagnostic.NO_REASON, "no association for this client")
+    if not setup.policy and setup.security is not None and request.context == Context.LN_CIPHERED:
+        setup = replace(setup, policy=_offered_policy(request))  # more than is asked for is welcome
+    if request.context != (Context.LN_CIPHERED if setup.policy else Context.LN):
+        return Rejection(Diagnostic.CONTEXT_NOT_SUPPORTED, f"application context {request.context}")
+    mechanism = request.mechanism or 0
+    if mechanism != setup.mechanism:
+        return Rejection(
+            Diagnostic.MECHANISM_REQUIRED if request.mechanism is None else Diagnostic.MECHANISM_NOT_RECOGNISED,
+            f"authentication mechanism {mechanism} where {int(setup.mechanism)} is due",
+        )
+    title = request.system_title or title_in(request.user_information) or setup.client_title
+    if setup.security is not None and len(title) != 8:
+        return Rejection(Diagnostic.CALLING_TITLE_NOT_RECOGNISED, "no system title of the client")
+    protection = setup.protect(own_title, title)
+    initiate, control = _opened_initiate(request, setup, protection)
+    wrong = _initiate_error(initiate, setup)
+    if wrong is not None:
+        return Rejection(Diagnostic.NO_REASON, f"initiate request refused: {wrong}", wrong)
+    if setup.mechanism is Mechanism.LLS and not hmac.compare_digest(request.authentication or b"", setup.secret):
+        return Rejection(Diagnostic.AUTHENTICATION_FAILURE, "wrong password", cause="authentication")
+    if setup.mechanism >= Mechanism.HLS and not 8 <= len(request.authentication or b"") <= 64:
+        return Rejection(Diagnostic.AUTHENTICATION_FAILURE, "no challenge of 8 to 64 bytes", cause="authentication")
+    return Granted(setup, protection, initiate, control)
+
+
+def _opened_initiate(
+    request: AssociationRequest, setup: AssociationSetup, protection: Protection | None
+) -> tuple[InitiateRequest, SecurityControl]:
+    """The initiate request, and the security control byte under which it came; the setup's where it came in the clear."""
+    octets, control = request.user_information, SecurityControl(setup.policy)
+    if is_sealed(octets):
+        if protection is None or not setup.policy:
+            raise MeterError("a ciphered initiate request came where no ciphering is set up", "security")
+        octets, control = protection.open(octets, learn_form=True)
+        setup.keep_counters(protection)
+    elif setup.policy:
+        raise MeterError("the initiate request came in the clear where the policy asks for ciphering", "security")
+    return InitiateRequest.decode(octets), control
+
+
+def _offered_policy(request: AssociationRequest) -> int:
+    """The security control byte under which a client sent its initiate request, 0 where that is in the clear."""
+    if not is_sealed(request.user_information):
+        return 0
+    return control_of(request.user_information) & 0x3F
+
+
+def _initiate_error(initiate: InitiateRequest, setup: AssociationSetup) -> ServiceError | None:
+    """Why an initiate request cannot be granted (service error "initiate": 1 version too low, 2 conformance, 3 PDU too short)."""
+    if initiate.version < 6:
+        return ServiceError(1, 6, 1)
+    if not initiate.conformance & setup.conformance:
+        return ServiceError(1, 6, 2)
+    if 0 < initiate.max_pdu < MIN_CLIENT_PDU:
+        return ServiceError(1, 6, 3)
+    return None
 
 
 def _arcs(last: int, mechanism: bool) -> Data:

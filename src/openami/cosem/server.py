@@ -11,28 +11,25 @@ refused by name; invocation counters live in the device's setups and only grow.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple
 
 from ..errors import MeterError, OpenAMIError, RequestError
 from . import acse, apdu, hls
-from .acse import AssociationRequest, AssociationResponse, Conformance, Context, Diagnostic, InitiateRequest, InitiateResponse, Mechanism
+from .acse import AssociationRequest, AssociationResponse, Conformance, Context, Diagnostic, InitiateResponse, Mechanism
 from .apdu import AccessResult, ActionOutcome, ExceptionResponse, GeneralBlock, Outcome, Ref, Service
 from .apdu_octets import decode_apdu, encode_apdu
-from .association import AssociationObject, AssociationSetup
+from .association import AssociationObject, AssociationSetup, Granted, Rejection, judge
 from .axdr import Data, Tag
 from .blocks import GeneralReceiver, GeneralSender
 from .ciphering import SecurityControl
 from .links import Happened, HdlcLink, Link, LinkEvent
 from .notification import CONFIRM_TAG, DataNotification, DataNotificationConfirm
 from .objects import CosemObject
-from .protection import Protection, control_of, is_sealed, title_in
+from .protection import Protection, is_sealed
 from .services import Services
 
-MIN_CLIENT_PDU = 12
 GENERAL_WINDOW = 8
 
 
@@ -166,7 +163,7 @@ class ServerSession:
         self._catch_up()
         if protection is not None and setup.policy:
             octets = protection.seal(octets, self._control or setup.policy)
-            self._keep_counters(setup, protection)
+            setup.keep_counters(protection)
         self.link.send(octets)
 
     def lost(self) -> list[Event]:
@@ -223,56 +220,13 @@ class ServerSession:
     # -- the association --------------------------------------------------------------------------------------------------------
 
     def _association(self, request: AssociationRequest) -> None:
-        setup = self.device.setups.get(self.client)
-        if setup is None or setup.pre_established:
-            return self._reject(request, Diagnostic.NO_REASON, "no association for this client")
-        if not setup.policy and setup.security is not None and request.context == Context.LN_CIPHERED:
-            setup = replace(setup, policy=_offered_policy(request))  # more than is asked for is welcome
-        if request.context != (Context.LN_CIPHERED if setup.policy else Context.LN):
-            return self._reject(request, Diagnostic.CONTEXT_NOT_SUPPORTED, f"application context {request.context}")
-        mechanism = request.mechanism or 0
-        if mechanism != setup.mechanism:
-            missing = request.mechanism is None
-            return self._reject(
-                request,
-                Diagnostic.MECHANISM_REQUIRED if missing else Diagnostic.MECHANISM_NOT_RECOGNISED,
-                f"authentication mechanism {mechanism} where {int(setup.mechanism)} is due",
-            )
-        title = request.system_title or title_in(request.user_information) or setup.client_title
-        if setup.security is not None and len(title) != 8:
-            return self._reject(request, Diagnostic.CALLING_TITLE_NOT_RECOGNISED, "no system title of the client")
-        protection = self._protect(setup, title)
-        self._control = SecurityControl(setup.policy)
-        initiate = self._initiate(request, setup, protection)
-        wrong = _initiate_error(initiate, setup)
-        if wrong is not None:
-            return self._reject(request, Diagnostic.NO_REASON, f"initiate request refused: {wrong}", wrong)
-        if setup.mechanism is Mechanism.LLS and not hmac.compare_digest(request.authentication or b"", setup.secret):
-            return self._reject(request, Diagnostic.AUTHENTICATION_FAILURE, "wrong password", cause="authentication")
-        if setup.mechanism >= Mechanism.HLS and not 8 <= len(request.authentication or b"") <= 64:
-            return self._reject(request, Diagnostic.AUTHENTICATION_FAILURE, "no challenge of 8 to 64 bytes", cause="authentication")
-        return self._accept(request, setup, protection, initiate)
+        judged = judge(request, self.device.setups.get(self.client), self.device.title)
+        if isinstance(judged, Rejection):
+            return self._reject(request, judged)
+        return self._accept(request, judged)
 
-    def _protect(self, setup: AssociationSetup, client_title: bytes) -> Protection | None:
-        state = setup.security
-        if state is None:
-            return None
-        return Protection(state.keys, self.device.title, client_title, setup.policy, state.own_counter, state.last_client_counter)
-
-    def _initiate(self, request: AssociationRequest, setup: AssociationSetup, protection: Protection | None) -> InitiateRequest:
-        octets = request.user_information
-        if is_sealed(octets):
-            if protection is None or not setup.policy:
-                raise MeterError("a ciphered initiate request came where no ciphering is set up", "security")
-            octets, self._control = protection.open(octets, learn_form=True)
-            self._keep_counters(setup, protection)
-        elif setup.policy:
-            raise MeterError("the initiate request came in the clear where the policy asks for ciphering", "security")
-        return InitiateRequest.decode(octets)
-
-    def _accept(
-        self, request: AssociationRequest, setup: AssociationSetup, protection: Protection | None, initiate: InitiateRequest
-    ) -> None:
+    def _accept(self, request: AssociationRequest, granted: Granted) -> None:
+        setup, protection, initiate, self._control = granted
         self._setup, self._protection = setup, protection
         general = Conformance.GENERAL_PROTECTION if setup.policy else Conformance(0)
         self.conformance = initiate.conformance & (setup.conformance | general)
@@ -296,7 +250,7 @@ class ServerSession:
         )
         self._start_services(setup)
         self._move("challenge" if challenged else "accept")
-        self._keep_counters(setup, protection)
+        setup.keep_counters(protection)
         self.link.send(response.encode())
         if not challenged:
             self._events.append(Opened(self.client))
@@ -306,18 +260,11 @@ class ServerSession:
         own = {(15, hls.CURRENT_ASSOCIATION): association, (15, setup.obis): association}
         self._services = Services({**self.device.objects, **own}, setup.may, self.conformance)
 
-    def _reject(
-        self,
-        request: AssociationRequest,
-        diagnostic: Diagnostic,
-        why: str,
-        error: apdu.ServiceError | None = None,
-        cause: str = "association",
-    ) -> None:
-        inside = encode_apdu(error) if error else b""
+    def _reject(self, request: AssociationRequest, why: Rejection) -> None:
+        inside = encode_apdu(why.error) if why.error else b""
         context = request.context if request.context in (Context.LN, Context.LN_CIPHERED) else Context.LN
-        self.link.send(AssociationResponse(context, 1, diagnostic, inside).encode())
-        self._violation(cause, f"association of client {self.client} refused: {why}", b"")
+        self.link.send(AssociationResponse(context, 1, why.diagnostic, inside).encode())
+        self._violation(why.cause, f"association of client {self.client} refused: {why.why}", b"")
 
     def _release(self, request: acse.Release) -> None:
         if self.state is State.LINKED:
@@ -332,7 +279,7 @@ class ServerSession:
             if request.user_information:
                 answer = InitiateResponse(self.conformance, setup.max_pdu).encode()
                 inside = protection.seal_initiate(answer, self._control)
-            self._keep_counters(setup, protection)
+            setup.keep_counters(protection)
         self.link.send(acse.Release(acse.RLRE, 0, inside).encode())
         self._end("end")
 
@@ -350,15 +297,8 @@ class ServerSession:
 
     def _catch_up(self) -> None:
         """Another link of the same client may have used counters since: this one goes on from there, so that none is used twice."""
-        protection, state = self._protection, self._setup.security if self._setup else None
-        if protection is not None and state is not None:
-            protection.counter = max(protection.counter, state.own_counter)
-            protection.last_peer_counter = max(protection.last_peer_counter, state.last_client_counter)
-
-    def _keep_counters(self, setup: AssociationSetup, protection: Protection | None) -> None:
-        if protection is not None and setup.security is not None:
-            setup.security.own_counter = protection.counter
-            setup.security.last_client_counter = protection.last_peer_counter
+        if self._protection is not None and self._setup is not None:
+            self._setup.catch_up(self._protection)
 
     # -- requests ---------------------------------------------------------------------------------------------------------------
 
@@ -373,7 +313,7 @@ class ServerSession:
             if protection is None or not setup.policy:
                 raise MeterError("a ciphered request came in an association without ciphering", "security")
             octets, self._control = protection.open(octets, learn_form=True)
-            self._keep_counters(setup, protection)
+            setup.keep_counters(protection)
         elif setup.policy:
             raise MeterError("a request came in the clear where the policy asks for ciphering", "security")
         if not octets:
@@ -399,7 +339,7 @@ class ServerSession:
         setup = self.device.setups.get(self.client)
         if setup is None or not setup.pre_established:
             return
-        self._setup, self._protection = setup, self._protect(setup, setup.client_title)
+        self._setup, self._protection = setup, setup.protect(self.device.title, setup.client_title)
         self.conformance, self.peer_pdu, self._control = setup.conformance, setup.max_pdu, SecurityControl(setup.policy)
         self._start_services(setup)
         self._move("accept")
@@ -425,7 +365,7 @@ class ServerSession:
             self._end("end")
             return
         counter = protection.take_counter() if protection is not None and setup.mechanism is Mechanism.HLS_GMAC else 0
-        self._keep_counters(setup, protection)
+        setup.keep_counters(protection)
         ours = hls.Challenge(self._ctos, self._stoc, self.device.title, client_title)
         proof = hls.answer(setup.mechanism, ours, setup.secret, keys, counter, setup.policy & 0x0F)
         self._reply(apdu.ActionResult(request.invoke, Outcome(ActionOutcome.SUCCESS, Data(Tag.OCTET_STRING, proof))))
@@ -442,7 +382,7 @@ class ServerSession:
         setup, protection = self._setup, self._protection
         if protection is not None and setup is not None and setup.policy:
             octets = protection.seal(octets, self._control or setup.policy)
-            self._keep_counters(setup, protection)
+            setup.keep_counters(protection)
         limit = self.peer_pdu or 0xFFFF
         if self._by_general or (len(octets) > limit and self.conformance & Conformance.GENERAL_BLOCK_TRANSFER):
             self._sender = GeneralSender(octets, limit)
@@ -500,24 +440,6 @@ class ServerSession:
         if after is None:
             raise MeterError(f'"{event}" is not allowed while the server session is {self.state}', "association")
         self.state = after
-
-
-def _offered_policy(request: AssociationRequest) -> int:
-    """The security control byte under which a client sent its initiate request, 0 where that is in the clear."""
-    if not is_sealed(request.user_information):
-        return 0
-    return control_of(request.user_information) & 0x3F
-
-
-def _initiate_error(initiate: InitiateRequest, setup: AssociationSetup) -> apdu.ServiceError | None:
-    """Why an initiate request cannot be granted (service error "initiate": 1 version too low, 2 conformance, 3 PDU too short)."""
-    if initiate.version < 6:
-        return apdu.ServiceError(1, 6, 1)
-    if not initiate.conformance & setup.conformance:
-        return apdu.ServiceError(1, 6, 2)
-    if 0 < initiate.max_pdu < MIN_CLIENT_PDU:
-        return apdu.ServiceError(1, 6, 3)
-    return None
 
 
 def _exception_for(error: MeterError, last_counter: int) -> ExceptionResponse:
