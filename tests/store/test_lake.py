@@ -21,8 +21,8 @@ from hypothesis.extra import numpy as hnp
 
 from openami.errors import DataError, InputError, RequestError, StorageError
 from openami.readings import IMPORT_WH, MISSING, VOLTAGE_V, Channel, DayBlock, Quality
-from openami.store.blocks import BlockFile
-from openami.store.lake import Lake, blocks_to_table, slot_names
+from openami.store.blocks import BlockFile, blocks_to_table, slot_names
+from openami.store.lake import Lake
 
 DAY, NEXT = date(2025, 12, 1), date(2025, 12, 2)
 

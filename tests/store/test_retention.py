@@ -11,8 +11,9 @@ import pytest
 from deltalake import DeltaTable
 
 from openami.errors import DataError, InputError
+from openami.store.delta import KEEP_DAYS, PROPERTIES
 from openami.store.facts import edits_of, make_edits
-from openami.store.lake import KEEP_DAYS, PROPERTIES, Lake
+from openami.store.lake import Lake
 from openami.store.retention import pin, pinned, retire, sweep, tidy
 from openami.vee.edit import Edit
 

@@ -26,8 +26,9 @@ def lake(
 ) -> None:
     """Keep the stored tables in order: tidy merges small files, sweep removes versions that are out of retention, pin keeps one for good,
     retire takes out old days."""
+    from ..store.delta import KEEP_DAYS
     from ..store.deployment import Folder
-    from ..store.lake import KEEP_DAYS, Lake
+    from ..store.lake import Lake
     from ..store.places import place_of
     from ..store.retention import pin, retire, sweep, tidy
 

@@ -19,7 +19,7 @@ from itertools import chain
 
 from ..errors import DataError
 from ..readings import IMPORT_WH
-from ..store.lake import Draft
+from ..store.draft import Draft
 from ..vee.tally import tally
 from .adjust import reclose
 from .balance import balance_rows

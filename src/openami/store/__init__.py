@@ -26,7 +26,8 @@
     grid.py         the day grid: readings scattered into arrays as they come, for all open days of a shard
     blocks.py       day blocks as Parquet rows, and the way back
     slots.py        the quick writer of such files; pages.py: the pages in them, and the quick way back; footer.py: what a Parquet file says of itself
-    lake.py         day blocks and everything derived from them, as Parquet files in Delta Lake tables
+    lake.py         day blocks and everything derived from them, as Parquet files in Delta Lake tables; draft.py: files of a day that
+                    become visible together; delta.py: the tables, their versions and commits
     kept.py         single rows of the lake's files, which are read once and kept
     retention.py    how long versions and days stay, and the merging of small files
     facts.py        what is told of a day beside its readings, and people's edits

@@ -19,7 +19,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from ..errors import DataError, InputError
-from .lake import KEEP_DAYS, PROPERTIES, Lake
+from .delta import KEEP_DAYS, PROPERTIES
+from .lake import Lake
 
 ADDED_TO = ("facts", "edits", "pins")
 FILES_MAX = 8
