@@ -15,7 +15,8 @@ from openami.bench.servers import NatsServers
 from openami.errors import DataError, InputError, StorageError
 from openami.store.jetstream import BATCH_BYTES, JetStreamJournal, Routes
 from openami.store.journal import Journal, Refusal
-from openami.store.nats_stream import NatsAddress, NatsStream, Outgoing
+from openami.store.nats_address import NatsAddress
+from openami.store.nats_stream import NatsStream, Outgoing
 
 from .conftest import Start
 from .frames import SHARDS, frame, many, meters, title

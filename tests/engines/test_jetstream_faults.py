@@ -23,7 +23,7 @@ from openami.headend.admission import Admission, Correspondent
 from openami.headend.listener import PushListener
 from openami.store.deployment import Folder
 from openami.store.jetstream import JetStreamJournal, Routes
-from openami.store.nats_stream import NatsAddress
+from openami.store.nats_address import NatsAddress
 
 from .conftest import Start
 from .frames import many, meters

@@ -45,7 +45,7 @@ from ..store.journal import Journal
 from ..store.journal_at import open_journal
 from ..store.keys import load_master_key
 from ..store.lake import Lake
-from ..store.nats_stream import NatsAddress
+from ..store.nats_address import NatsAddress
 from ..store.rows import Rows
 from . import Line, accounts, line, memory
 from .day import FIRST, SECOND, BenchSite, bench_site

@@ -65,35 +65,37 @@ def losses(
         raise InputError(f"{order!r} is nothing to do with losses; write {', '.join(ORDERS[:-1])} or {ORDERS[-1]}")
     if more and order not in MAY_FOLLOW:
         raise InputError(f"{more[0]!r}: behind {order} nothing may be written; only {', '.join(MAY_FOLLOW)} take more")
-    site = site_at(data)
-    if order == "inspected":
-        losses_kept.inspected(site, more or [], day, by, note, at_random=at_random)
-        return
-    if order == "inspections":
-        losses_kept.inspections(site, as_json)
-        return
-    if order == "classes":
-        losses_kept.classes(site, more or [])
-        return
-    if order == "now":
-        _now(site, hours=hours, as_json=as_json)
-        return
-    if order == "quarter":
-        losses_money.quarter(site, more or [], discom, out)
-        return
-    span = _span(site, day, days, month, data)
+    site, words = site_at(data), more or []
+    match order:
+        case "now":
+            _now(site, hours=hours, as_json=as_json)
+        case "inspected":
+            losses_kept.inspected(site, words, day, by, note, at_random=at_random)
+        case "inspections":
+            losses_kept.inspections(site, as_json)
+        case "classes":
+            losses_kept.classes(site, words)
+        case "quarter":
+            losses_money.quarter(site, words, discom, out)
+        case "record":
+            span = _span(site, day, days, month, data)
+            _record(site, span if day or month else None, anew, data)
+        case "export":
+            losses_kept.export_tables(site, _span(site, day, days, month, data), words, out or Path("losses"), as_format)
+        case _:
+            _show(order, site, _span(site, day, days, month, data), words, hours=hours, as_json=as_json)
+
+
+def _show(order: str, site: Site, span: list[date], words: list[str], *, hours: bool, as_json: bool) -> None:
+    """What is known of closed days."""
     if order == "account" and hours:
         _hours(site, span, as_json)
     elif order == "account":
         _account(site, span, as_json)
-    elif order == "record":
-        _record(site, span if day or month else None, anew, data)
-    elif order == "export":
-        losses_kept.export_tables(site, span, more or [], out or Path("losses"), as_format)
     elif order == "atc":
         losses_money.atc_by_feeder(site, span, as_json)
     elif order == "tomorrow":
-        losses_kept.next_day(site, span[-1], more or [], as_json)
+        losses_kept.next_day(site, span[-1], words, as_json)
     else:
         losses_kept.shown(site, order, span, as_json)
 

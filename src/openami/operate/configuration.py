@@ -31,7 +31,7 @@ from ..store.journal_at import open_journal
 from ..store.keys import ENVIRONMENT as MASTER_KEY
 from ..store.keys import load_master_key
 from ..store.lake import Lake
-from ..store.nats_stream import AUTHORITY, PASSWORD, USER, NatsAddress
+from ..store.nats_address import AUTHORITY, PASSWORD, USER, NatsAddress
 from ..store.places import Local, place_of
 from ..store.rows import Rows
 from ..store.sql import ENVIRONMENT as DATABASE

@@ -2,7 +2,7 @@
 
     deployment.py   the settings of one data folder (zone, interval, days open, tariff), one small TOML file
     journal.py      the append-only log of received frames; what is in it survives `kill -9` and power loss
-    jetstream.py    the same on NATS JetStream, a subject a shard; nats_stream.py: the stream itself; journal_at.py: which of the two
+    jetstream.py    the same on NATS JetStream, a subject a shard; nats_stream.py: the stream itself; nats_address.py; journal_at.py: which of the two
     sql.py          the SQL database: SQLite in the folder or PostgreSQL by address, transactions, bulk load; migrations/: its steps forward
     rows.py         registry, wrapped keys and audit as SQL rows (SQLAlchemy Core)
     terms.py        on what terms an account is charged from which day: tariff, contract demand

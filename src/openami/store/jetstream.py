@@ -31,7 +31,8 @@ from ..errors import MeterError
 from ..readings import Int64
 from ..registry import Meter
 from .journal import Batch, Journal, Pulled, Refusal, Stored
-from .nats_stream import PATIENCE_S, NatsAddress, NatsStream, Outgoing
+from .nats_address import NatsAddress
+from .nats_stream import PATIENCE_S, NatsStream, Outgoing
 
 log = logging.getLogger("openami.journal")
 BATCH_BYTES = 65_536

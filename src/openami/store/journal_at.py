@@ -25,7 +25,7 @@ def open_journal(
     if deployment.journal is None:
         return Journal(folder.journal, create=receive)
     from .jetstream import JetStreamJournal, Routes
-    from .nats_stream import NatsAddress
+    from .nats_address import NatsAddress
 
     memory = folder.journal.with_name("derived.db")
     return JetStreamJournal(NatsAddress.parse(deployment.journal), memory, Routes(meters), receive=receive, shards=shards, worker=worker)
