@@ -17,6 +17,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import resources
 from itertools import repeat
 from pathlib import Path
@@ -44,6 +45,8 @@ CHUNK = 50_000
 CACHE_KIB = 32_768  # SQLite's own 2 MiB are too few for a million accounts: pages would be written and read again
 READERS = 40
 """So many threads answer requests at once, and each may read a SQLite file."""
+_JOINED: ContextVar[tuple[sa.URL, sa.Connection] | None] = ContextVar("joined", default=None)
+"""The database and the connection whose transaction this context's transactions are parts of."""
 OUT_OF_ORDER = ("readonly", "full", "unable to open", "disk I/O", "locked", "closed", "connect")
 
 
@@ -69,13 +72,18 @@ class Database:
     def begin(self, *, writing: bool = False, lock: str = "rows", long: bool = False) -> Transaction:
         """One transaction. `writing` takes a lock at its beginning, so that what it reads cannot be changed under it: on SQLite the database's,
         on PostgreSQL the one named `lock` among those who write so. `long`: bulk work, to which no statement time-out applies."""
-        return Transaction(self, lock if writing else "", long, None if writing else getattr(self._mine, "shared", None))
+        shared = self._joined() or (None if writing else getattr(self._mine, "shared", None))
+        return Transaction(self, lock if writing else "", long, shared)
+
+    def _joined(self) -> sa.Connection | None:
+        joined = _JOINED.get()
+        return joined[1] if joined is not None and joined[0] == self.url else None
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Inside, what this thread reads is read in one transaction: a page is of one moment, and pays once for beginning and ending. Who writes
         inside has a transaction of its own, whose rows the readings of this block need not see."""
-        if getattr(self._mine, "shared", None) is not None:
+        if getattr(self._mine, "shared", None) is not None or self._joined() is not None:
             yield
             return
         with self.begin() as connection:
@@ -133,11 +141,14 @@ class Transaction:
     """A transaction whose database errors become ours, with the database named."""
 
     def __init__(self, database: Database, lock: str, long: bool, shared: sa.Connection | None = None) -> None:
-        """shared: a connection whose transaction this one is a part of; who began that one ends it."""
+        """shared: a connection whose transaction this one is a part of; who began that one ends it. A part that writes can be undone alone."""
         self._database, self._lock, self._long, self._shared = database, lock, long, shared
 
     def __enter__(self) -> sa.Connection:
         if self._shared is not None:
+            if self._lock:
+                self._part = self._shared.begin_nested()
+                hold(self._shared, self._lock)
             return self._shared
         try:
             self._transaction = self._database.engine.begin()
@@ -162,6 +173,8 @@ class Transaction:
         try:
             if self._shared is None:
                 self._transaction.__exit__(kind, error, trace)
+            elif self._lock:
+                self._part.__exit__(kind, error, trace)
         except sa.exc.DBAPIError as failed:
             raise self._ours(failed) from failed
         if isinstance(error, sa.exc.DBAPIError):
@@ -184,6 +197,17 @@ class Transaction:
             )
             return StorageError(f"{where} cannot be used ({text}); {way}")
         return DataError(f"{where} does not hold what it should ({text}); restore it from a backup")
+
+
+@contextmanager
+def joining(database: Database, connection: sa.Connection) -> Iterator[None]:
+    """Inside, every transaction of `database` is a part of the one on `connection`, also in threads that are started in this context: what is
+    looked at and what is done then are one, though neither knows of the other."""
+    before = _JOINED.set((database.url, connection))
+    try:
+        yield
+    finally:
+        _JOINED.reset(before)
 
 
 def hold(connection: sa.Connection, lock: str) -> None:

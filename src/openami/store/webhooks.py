@@ -59,11 +59,14 @@ feed_position = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
+    """mark: tells its secret from every other one, and nothing of it."""
+
     id: str
     url: str
     events: tuple[str, ...]
     made_by: str
     made_s: int
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,8 @@ class Webhooks:
 
     def add(self, url: str, events: tuple[str, ...], made_by: str, now_s: int) -> tuple[Webhook, bytes]:
         """The subscription and its secret, which is shown this once."""
-        made, secret = Webhook(f"W{secrets.token_hex(8)}", url, events, made_by, now_s), secrets.token_bytes(SECRET_OCTETS)
+        secret = secrets.token_bytes(SECRET_OCTETS)
+        made = Webhook(f"W{secrets.token_hex(8)}", url, events, made_by, now_s, self._mark_of(secret))
         row = {"id": made.id, "url": url, "events": " ".join(events), "secret_wrapped": self._master.wrap_secret(secret)}
         with self._rows.begin(writing=True) as connection:
             if connection.execute(sa.select(webhook.c.id).where(webhook.c.ended_s.is_(None)).limit(1)).first() is None:
@@ -133,7 +137,14 @@ class Webhooks:
     def all(self) -> list[Webhook]:
         query = sa.select(webhook).where(webhook.c.ended_s.is_(None)).order_by(webhook.c.id)
         with self._rows.begin() as connection:
-            return [Webhook(r.id, r.url, tuple(r.events.split()), r.made_by, r.made_s) for r in connection.execute(query)]
+            return [self._webhook(row) for row in connection.execute(query)]
+
+    def _webhook(self, row: Any) -> Webhook:
+        mark = self._mark_of(self._master.unwrap_secret(row.secret_wrapped)[:SECRET_OCTETS])
+        return Webhook(row.id, row.url, tuple(row.events.split()), row.made_by, row.made_s, mark)
+
+    def _mark_of(self, secret: bytes) -> str:
+        return self._master.mac("webhook.mark", secret)[:4].hex()
 
     def position(self, feed: str) -> str | None:
         """How far a feed has been told."""

@@ -24,7 +24,7 @@ from . import complaints, inspections, live, losses, money, network, readings, s
 from .around import Limited, Methods, Tagged, acceptable, allowed
 from .bounds import why_not
 from .description import described
-from .words import NOTHING_THERE, Refused, only_known_parameters, problem
+from .words import NOT_NOW, NOTHING_THERE, Refused, only_known_parameters, problem
 
 log = logging.getLogger(__name__)
 BY_TAG = {
@@ -65,7 +65,7 @@ def create_api(town: TownReader, site: Callable[[], Site], gate: Gate, limit: Li
     def description() -> dict[str, Any]:
         return api.openapi()
 
-    api.add_middleware(Tagged)
+    api.add_middleware(Tagged, gate=gate)
     api.add_middleware(Limited, limit=api.state.limit, gate=gate)
     api.add_middleware(Methods, of_path=_methods)
     _failures(api)
@@ -117,10 +117,7 @@ def _failures(api: FastAPI) -> None:
     @api.exception_handler(OpenAMIError)
     def our_store(request: Request, failure: OpenAMIError) -> Response:
         log.error("%s cannot be answered: %s", request.url.path, failure)
-        return _told(
-            request,
-            Refused(503, "not-available", "the stored data cannot be read just now; nothing was changed; try again", {"retry-after": "30"}),
-        )
+        return _told(request, NOT_NOW)
 
     @api.exception_handler(Exception)
     def our_fault(request: Request, failure: Exception) -> Response:

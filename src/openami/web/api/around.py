@@ -1,7 +1,7 @@
 """What is around every route of the API, as HTTP asks it: methods, limits, forms of what is sent and answered, tags.
 
 What always holds: HEAD is answered as GET without its body, OPTIONS with what there is; what is sent as a body is JSON and says so; an answer to GET
-carries a tag of its own bytes, and a request that names a tag acts only where it still holds.
+carries a tag of its own bytes, and a request that names a tag acts only where it still holds, looked at and done in one transaction.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...errors import OpenAMIError
+from ...store.sql import hold, joining
 from ..gate import Gate, address_of, cookie_name
 from ..limits import BODY_MOST, Limit
 from ..packing import whole_tag
-from .words import JSON, NOTHING_THERE, Refused, problem
+from .words import JSON, NOT_NOW, NOTHING_THERE, Refused, problem
 
 STREAM = "text/event-stream"
 SENDING = frozenset({"POST", "PUT", "PATCH"})
+LOCKS = ("complaints", "supply", "outbox", "rows")
+"""Of those who change what has an address, in the order in which they take them."""
 
 
 class Methods:
@@ -113,8 +116,8 @@ class Tagged:
     """A tag for every answer to GET but streams; 304 where the asker has it already, 412 where the asker means another state of the thing than there
     is: of GET the answer itself, of DELETE and of POST to something done to a thing (`/orders/{id}/withdraw`) the thing."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app, self._gate = app, gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -123,10 +126,7 @@ class Tagged:
         request = Request(scope)
         if scope["method"] != "GET":
             meant = request.headers.get("if-match")
-            if meant is not None and _named(meant, await self._tag_of_thing(scope), weakly=False) is None:
-                await problem(CHANGED, request.url.path)(scope, receive, send)
-            else:
-                await self._app(scope, receive, send)
+            await (self._app(scope, receive, send) if meant is None else self._act_if(meant, scope, receive, send))
             return
         begun: Message | None = None
         body: list[bytes] = []
@@ -146,6 +146,29 @@ class Tagged:
                     await _send_tagged(request, begun, b"".join(body), scope, receive, send)
 
         await self._app(scope, receive, tagging)
+
+    async def _act_if(self, meant: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Act where the thing is as it was meant. Nobody changes it between the look and the act, which are one transaction; what came of it is told
+        when it is on disk."""
+        database, told = self._gate.backing.rows.database, list[Message]()
+
+        async def keeping(message: Message) -> None:
+            told.append(message)
+
+        try:
+            async with contextmanager_in_threadpool(database.begin(writing=True, lock=LOCKS[0])) as connection:
+                for lock in LOCKS[1:]:
+                    await run_in_threadpool(hold, connection, lock)
+                with joining(database, connection):
+                    if _named(meant, await self._tag_of_thing(scope), weakly=False) is not None:
+                        await self._app(scope, receive, keeping)
+        except OpenAMIError:
+            await problem(NOT_NOW, scope["path"])(scope, receive, send)
+            return
+        if not told:
+            await problem(CHANGED, scope["path"])(scope, receive, send)
+        for message in told:
+            await send(message)
 
     async def _tag_of_thing(self, scope: Scope) -> str | None:
         """The tag of what a request acts on, as GET would answer it to the same asker; None = GET finds nothing there."""

@@ -205,6 +205,7 @@ DOING: dict[str, Told] = {
     "events": ("What is told: order.step, day.closed.", ["order.step"]),
     "made_by": ("Who made the subscription.", "admin"),
     "secret": ("Signs what is sent (Standard Webhooks); shown this once.", "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
+    "secret_mark": ("Tells the secret in force from every other one, and nothing of it.", "9f86d081"),
     "path.event": ("The event's id, as the list of deliveries names it.", "day-2025-12-02-7"),
     "problem": ("Why the last attempt led nowhere; null = nothing to tell.", None),
     "DeliveryRow.event": ("The event's id, `webhook-id` of the request that tells it.", "day-2025-12-02-7"),

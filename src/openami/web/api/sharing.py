@@ -103,6 +103,7 @@ class HookRow(Answer):
     events: list[str]
     made_by: str
     made: datetime
+    secret_mark: str
 
 
 class DeliveryRow(Answer):
@@ -237,12 +238,12 @@ def new_secret(request: Request, who: KeepsHooks, number: HookId, key: Key) -> R
     """A new secret. For a day what is told is signed with the one before as well, so that nothing is missed while the receiver changes over."""
 
     def act() -> NewHook:
-        gate, found = gate_of(request), _known(request, number)
+        gate = gate_of(request)
         made = gate.webhooks.new_secret(number, gate.now_s)
         if made is None:
             raise Missing("webhook", number)
         gate.note(who, request, "webhook.secret", number)
-        return NewHook(**_hook(request, found), secret=_shown(made))
+        return NewHook(**_hook(request, _known(request, number)), secret=_shown(made))
 
     return once(request, who, key, {"secret of": number}, 201, act)
 
@@ -296,7 +297,7 @@ def _known(request: Request, number: str) -> Webhook:
 
 def _hook(request: Request, one: Webhook) -> dict[str, Any]:
     made = town_of(request).calendar.local(one.made_s)
-    return {"id": one.id, "url": one.url, "events": list(one.events), "made_by": one.made_by, "made": made}
+    return {"id": one.id, "url": one.url, "events": list(one.events), "made_by": one.made_by, "made": made, "secret_mark": one.mark}
 
 
 def _shown(secret: bytes) -> str:

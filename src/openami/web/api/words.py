@@ -114,6 +114,7 @@ TITLES = {
 }
 
 
+NOT_NOW = Refused(503, "not-available", "the stored data cannot be read just now; nothing was changed; try again", {"retry-after": "30"})
 NOTHING_THERE = "there is nothing at this address; /api/v1/openapi.json lists what there is"
 
 
