@@ -83,7 +83,7 @@ def in_out(name: str, title: str, description: str, data: Sequence[HourBar], tic
             line.append(plot.level(k, bar.into))
             if bar.out is not None and bar.out != bar.into:
                 (loss if bar.into > bar.out else gain).append(plot.box(k, bar.out, bar.into))
-    paths = plot.stretched(("bar", out), ("bar-loss", loss), ("bar-gain", gain), ("level", line))
+    paths = plot.stretched(("bar", out), ("bar-loss", loss), ("bar-gain", gain), ("line", line))
     return plot.figure(name, title, description, [plot.gaps(gaps, name), plot.grid(step, unit), paths], ticks)
 
 
@@ -101,13 +101,12 @@ def step_line(name: str, title: str, description: str, data: Sequence[float | No
     return plot.figure(name, title, description, [plot.gaps(gaps, name), plot.grid(step, unit), plot.stretched(("line", path))], ticks)
 
 
-def share_bar(share: float | None, css_class: str = "bar") -> Markup:
+def share_bar(share: float | None) -> Markup:
     """A thin horizontal bar filled to `share` (cut to 0..1); an empty one where unknown. Decoration: the number stands beside it."""
     width = 0.0 if share is None else 100 * min(max(share, 0.0), 1.0)
     return Markup(
-        '<svg class="share" aria-hidden="true" width="100%" height="6"><rect class="track" width="100%" height="6"/>'
-        '<rect class="{}" width="{}%" height="6"/></svg>'
-    ).format(css_class, _n(width))
+        '<svg aria-hidden="true" width="100%" height="6"><rect width="100%" height="6" opacity=".2"/><rect width="{}%" height="6"/></svg>'
+    ).format(_n(width))
 
 
 def scale(low: float, high: float, lines: int = 4) -> tuple[float, float, float]:
@@ -170,10 +169,10 @@ class _Plot:
                 runs.append([k, k + 1])
         pattern = Markup(
             '<defs><pattern id="{0}-gap" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
-            '<path class="hatch" d="M0 0V6"/></pattern></defs>'
+            '<path class="thin" d="M0 0V6"/></pattern></defs>'
         ).format(name)
         rects = Markup("").join(
-            Markup('<rect class="gap" fill="url(#{}-gap)" x="{}" width="{}" y="{}" height="{}"/>').format(
+            Markup('<rect fill="url(#{}-gap)" x="{}" width="{}" y="{}" height="{}"/>').format(
                 name, self.percent(a), self.percent(b - a), PLOT_TOP_PX, self.plot_px
             )
             for a, b in runs
@@ -189,15 +188,15 @@ class _Plot:
             zero = abs(value) < step / 2
             label = "0" if zero else f"{value:.{decimals}f}".replace("-", "\u2212")
             lines.append(
-                Markup('<line class="{}" x1="0" x2="100%" y1="{}" y2="{}"/><text class="y" x="-6" y="{}">{}</text>').format(
-                    "zero" if zero else "grid", _n(y), _n(y), _n(y + 4), label
+                Markup('<line class="{}" x1="0" x2="100%" y1="{}" y2="{}"/><text x="-6" y="{}">{}</text>').format(
+                    "thin" if zero else "grid", _n(y), _n(y), _n(y + 4), label
                 )
             )
-        return Markup('<text class="y" x="-6" y="9">{}</text>').format(unit) + Markup("").join(lines)
+        return Markup('<g text-anchor="end"><text x="-6" y="9">{}</text>{}</g>').format(unit, Markup("").join(lines))
 
     def triangle(self, k: int, value: float) -> Markup:
         y = PLOT_TOP_PX + self.y(value) - 9
-        return Markup('<svg class="flag" x="{}" y="{}" overflow="visible"><path d="M0 7l-4-7h8z"/></svg>').format(
+        return Markup('<svg class="bad" x="{}" y="{}" overflow="visible"><path d="M0 7l-4-7h8z"/></svg>').format(
             self.percent(k + 0.5), _n(max(y, 1))
         )
 
@@ -206,7 +205,7 @@ class _Plot:
         for tick in ticks:
             anchor = "start" if tick.at == 0 else "end" if tick.at >= self.intervals else "middle"
             axis.append(
-                Markup('<text class="x" text-anchor="{}" x="{}" y="{}">{}</text>').format(
+                Markup('<text text-anchor="{}" x="{}" y="{}">{}</text>').format(
                     anchor, self.percent(tick.at), self.height - 5, escape(tick.label)
                 )
             )

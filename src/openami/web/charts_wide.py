@@ -14,7 +14,7 @@ from markupsafe import Markup
 from .charts import PLOT_TOP_PX, Tick, _n, _Plot, scale
 
 MAP_WIDTH, MAP_HEIGHT = 1200, 460
-LETTERS_PX, LABEL_HEIGHT_PX = 7.2, 18
+LETTERS_PX, LABEL_HEIGHT_PX, GAP = 7.2, 18, 2
 LANE_PX = 24
 
 
@@ -59,12 +59,12 @@ def tree_map(name: str, title: str, description: str, areas: Sequence[Area]) -> 
             if height >= 2 * LABEL_HEIGHT_PX and width >= LETTERS_PX * len(area.note) + 8:
                 words += Markup('<text x="{}" y="{}">{}</text>').format(_n(x + 6), _n(y + 33), area.note)
         drawn.append(
-            Markup('<a href="{}"><rect class="{}" x="{}" y="{}" width="{}" height="{}"><title>{}: {}</title></rect>{}</a>').format(
-                area.href, area.css_class, _n(x), _n(y), _n(width), _n(height), area.label, area.note, words
+            Markup('<a href="{}"><title>{}: {}</title><rect class="{}" x="{}" y="{}" width="{}" height="{}"/>{}</a>').format(
+                area.href, area.label, area.note, area.css_class, _n(x), _n(y), _n(max(width - GAP, 0)), _n(max(height - GAP, 0)), words
             )
         )
     return Markup(
-        '<svg class="tree-map" role="group" aria-labelledby="{0}-t {0}-d" viewBox="0 0 {1} {2}"><title id="{0}-t">{3}</title>'
+        '<svg class="map" role="group" aria-labelledby="{0}-t {0}-d" font-size="12" viewBox="0 0 {1} {2}"><title id="{0}-t">{3}</title>'
         '<desc id="{0}-d">{4}</desc>{5}</svg>'
     ).format(name, MAP_WIDTH, MAP_HEIGHT, title, description, Markup("").join(drawn))
 
@@ -81,12 +81,12 @@ def band(name: str, title: str, description: str, data: Sequence[Band], ticks: S
             continue
         area.append(f"M{k} {_n(plot.y(one.high))}h1V{_n(plot.y(one.low))}h-1z")
         line.append(plot.level(k, one.middle))
-    body = [plot.gaps(gaps, name), plot.grid(step, unit), plot.stretched(("band", area), ("mid", line))]
+    body = [plot.gaps(gaps, name), plot.grid(step, unit), plot.stretched(("heat l2", area), ("line", line))]
     return plot.figure(name, title, description, body, ticks)
 
 
 def lanes(name: str, title: str, description: str, data: Sequence[Lane], ticks: Sequence[tuple[float, str]]) -> Markup:
-    """A lane for each span, in the order given; an open one is dashed to the end."""
+    """A lane for each span, in the order given; an open one is hollow."""
     height = PLOT_TOP_PX + LANE_PX * len(data) + 20
     drawn = [
         Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(f"{_n(100 * at)}%", PLOT_TOP_PX, height - 20)
@@ -99,7 +99,7 @@ def lanes(name: str, title: str, description: str, data: Sequence[Lane], ticks: 
         place, anchor = (start - 0.5, "end") if late else (start + width + 0.5, "start")
         drawn.append(
             Markup('<rect class="{}" x="{}%" y="{}" width="{}%" height="12"/><text x="{}%" y="{}" text-anchor="{}">{}</text>').format(
-                "lane-open" if lane.open else "lane", _n(start), top + 5, _n(width), _n(min(place, 99.0)), top + 15, anchor, lane.label
+                "bar-est" if lane.open else "bar", _n(start), top + 5, _n(width), _n(min(place, 99.0)), top + 15, anchor, lane.label
             )
         )
     for at, label in ticks:

@@ -230,11 +230,11 @@ def _translated(words: Language, note: str) -> str | Markup:
 
 
 def loss_class(figures: NodeFigures) -> str:
-    """The style sheet's class for a loss: "l-unknown", "l-negative", or "l0" to "l4" by LOSS_STEPS."""
+    """The style sheet's classes for a loss: "heat" and "l-unknown", "l-negative", or "l0" to "l4" by LOSS_STEPS."""
     share = figures.loss_share
     if share is None:
-        return "l-unknown"
-    return "l-negative" if share < 0 else f"l{sum(share >= step for step in LOSS_STEPS)}"
+        return "heat l-unknown"
+    return "heat l-negative" if share < 0 else f"heat l{sum(share >= step for step in LOSS_STEPS)}"
 
 
 def day_counts(day: ChannelDay) -> dict[str, int]:

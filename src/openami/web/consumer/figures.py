@@ -16,7 +16,7 @@ WIDTH, PLOT, FOOT = 328, 96, 16
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """value: None = unknown, drawn as a cross; label: below it, "" = none; hollow: partly estimated; mark: now; band: style class, "" = plain."""
+    """value: None = unknown, a cross; label: below it, "" = none; hollow: partly estimated; mark: now, in ink; band: style class, "" = plain."""
 
     value: float | None
     label: str = ""
@@ -60,9 +60,9 @@ def columns(name: str, title: str, description: str, data: Sequence[Column], top
 def _column(one: Column, x: float, step: float, largest: float) -> Markup:
     gap = min(6.0, step * 0.2)
     if one.value is None:
-        return Markup('<path class="hatch" d="M{:.0f} {}l6 -6m0 6l-6 -6"/>').format(x + step / 2 - 3, PLOT - 2)
+        return Markup('<path class="thin" d="M{:.0f} {}l6 -6m0 6l-6 -6"/>').format(x + step / 2 - 3, PLOT - 2)
     height = max(0.0, one.value) / largest * (PLOT - 4) if largest > 0 else 0.0
-    shape = ("bar-est" if one.hollow else "bar") + (" now" if one.mark else "")
+    shape = "bar-est" if one.hollow else "now" if one.mark else "bar"
     return Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
         shape, x + gap / 2, PLOT - height, step - gap, max(height, 1.0)
     )

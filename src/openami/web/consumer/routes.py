@@ -187,7 +187,7 @@ def week_figure(words: Language, week: tuple[DayCost, ...], now: date) -> Markup
 
 def day_figure(words: Language, found: answers.OneDay) -> Markup:
     """A day's hours in units, with the bands of the tariff's clock behind them."""
-    bands = {k: f"l{rank}" for rank, k in enumerate(_cheap_to_dear(found.rates))} if found.rates else {}
+    bands = {k: f"heat l{rank}" for rank, k in enumerate(_cheap_to_dear(found.rates))} if found.rates else {}
     data = [
         Column(
             None if h.wh is None else h.wh / 1000,

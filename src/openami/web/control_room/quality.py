@@ -160,7 +160,7 @@ def quality_figure(words: Language, name: str, title: str, found: Grid, kind: st
 
 def step_of(share: float) -> str:
     """The style sheet's class for a cell."""
-    return f"l{sum(share >= step for step in STEPS)}"
+    return f"heat l{sum(share >= step for step in STEPS)}"
 
 
 def _whole(parts: list[Counts | None]) -> Counts | None:
