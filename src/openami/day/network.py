@@ -24,7 +24,21 @@ import sqlalchemy as sa
 from ..losses.above import Place, Share, account_and_share
 from ..losses.account import Account, Assessed
 from ..losses.metered import Errors, MeterTotals
-from ..losses.network import Edge, Fault, Level, Node, Tree, children_first, generations, holds, tree_of_index, tree_on, with_substations
+from ..losses.network import (
+    Edge,
+    Fault,
+    Level,
+    Node,
+    Tree,
+    around,
+    children_first,
+    generations,
+    holds,
+    only,
+    tree_of_index,
+    tree_on,
+    with_substations,
+)
 from ..readings import MISSING, Int32, Int64
 from ..registry import ShardIndex
 from ..store.rows import meter
@@ -129,10 +143,11 @@ def network_of(site: Site, index: ShardIndex, day: date, wh: Int32 | None = None
     tree, unknown = _with_nowhere(with_substations(replace(tree, faults=tuple(faults)), substation), found, own, day)
     load, nobodys = _loads(found, tree, up)
     above = places_above(tree, up, _meters_below(tree), load)
-    shared = np.isin(np.array(tree.names), [place.name for place in above])
-    load[shared] = 0.0  # told once, where the shares are joined
-    whole = replace(tree, faults=(*tree.faults, *unknown, *nobodys))
-    return Network(whole, own[~shared[own]], _feeders(tree), load, above, _without_others(supply, above))
+    shared, held = np.isin(np.array(tree.names), [place.name for place in above]), np.isin(np.arange(len(tree.names)), own)
+    inside, kept = around(tree, held, shared)
+    load[shared | ~inside] = 0.0  # told once: by its own shard, or where the shares are joined
+    whole = only(replace(tree, faults=(*tree.faults, *unknown, *nobodys)), kept)
+    return Network(whole, np.flatnonzero((held & ~shared)[kept]), _feeders(whole), load[kept], above, _without_others(supply, above))
 
 
 def _without_others(tree: Tree, above: tuple[Place, ...]) -> Tree:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import RequestError
-from ..readings import Bool
+from ..readings import Bool, Int32
 from .account import Account, settle
 from .half_width import INSIDE
 from .metered import Errors, MeterTotals
@@ -77,6 +77,16 @@ def account_and_share(
     assessed: Assessed | None = None,
 ) -> tuple[Account, Share]:  # fmt: skip
     """The account of a shard's tree, which ends below the nodes `above`, and the shard's share in those. RequestError where arrays do not fit."""
+    cut, own, wires, share = sums_and_share(tree, above, imported, errors, interval_s, exported, assessed)
+    return settle(cut, own, wires), share
+
+
+def sums_and_share(
+    tree: Tree, above: Sequence[Place], imported: MeterTotals, errors: Errors, interval_s: int, exported: MeterTotals | None = None,
+    assessed: Assessed | None = None,
+) -> tuple[Tree, Sums, Sums, Share]:  # fmt: skip
+    """The same before it is settled: the tree as it ends, its nodes' own meters, what leaves them downward, and the share. Whoever asks for few
+    nodes, or for few hours, settles these alone."""
     place = {name: k for k, name in enumerate(tree.names)}
     if missing := [one.name for one in above if one.name not in place]:
         raise RequestError(f"{missing[0]} is no node of the tree; give the nodes above with it")
@@ -85,18 +95,17 @@ def account_and_share(
     own = own_meters(cut, imported, exported, errors, interval_s)
     direct, strays = consumers(cut, imported, exported, errors, interval_s, assessed)
     wires = climb(cut, own, direct, strays)
-    found = settle(cut, own, wires)
     heads, headed = (Sums.nothing(len(imported.wh), at.size) for _ in range(2))
     heads.known[...] = False
     if not at.size:
-        return found, Share((), heads, heads, heads, heads, headed)
+        return cut, own, wires, Share((), heads, heads, heads, heads, headed)
     through = climb(cut, own, direct, through=True)
     seat = np.full(len(tree.names), -1, np.int32)
     seat[at] = np.arange(at.size)
-    children = np.flatnonzero((cut.parent >= 0) & (seat[cut.parent] >= 0))
-    _add_heads(heads, headed, seat[cut.parent[children]], own.at(children), through.at(children), own.known[:, children])
+    children = np.flatnonzero((cut.parent >= 0) & (seat[cut.parent] >= 0)).astype(np.int32)
+    _add_heads(heads, headed, seat[cut.parent[children]], own, through, own.known[:, children], children)
     plain = _without(wires, strays).at(at)
-    return found, Share(tuple(above), own.at(at), plain, through.at(at), heads, headed)
+    return cut, own, wires, Share(tuple(above), own.at(at), plain, through.at(at), heads, headed)
 
 
 def join(shares: Sequence[Share], inside: float = INSIDE) -> Above | None:
@@ -124,7 +133,7 @@ def join(shares: Sequence[Share], inside: float = INSIDE) -> Above | None:
                 doubts.append(f"{one.name} has meters of its own in two shards; the first one counts")
             elif one.metered:
                 measured_by.add(one.name)
-                own.add(at[k : k + 1], share.own.at([k]))
+                own.add(at[k : k + 1], share.own, picked=np.array([k], np.int32))
                 own.known[:, at[k]] = share.own.known[:, k]
     _add_loads(places, seat, wires, area)
     told, said = _told(places, seat, tree)
@@ -141,7 +150,7 @@ def _area(tree: Tree, own: Sums, area: Sums, heads: Sums, headed: Sums, told: Fl
     whole = own.known & through.known
     for children in generations(tree.parent):
         up_to = tree.parent[children]
-        _add_heads(heads, headed, up_to, own.at(children), through.at(children), whole[:, children])
+        _add_heads(heads, headed, up_to, own, through, whole[:, children], children)
         _add_heads(heads, headed, up_to, heads.at(children), headed.at(children), heads.known[:, children] & ~whole[:, children])
     passed_over = through.down_wh + through.missing_wh - headed.down_wh - headed.missing_wh
     headed = replace(headed, missing_wh=headed.missing_wh + np.maximum(passed_over, 0.0))
@@ -150,11 +159,12 @@ def _area(tree: Tree, own: Sums, area: Sums, heads: Sums, headed: Sums, told: Fl
     return replace(found, coverage=found.coverage * _told_below(tree, told))
 
 
-def _add_heads(heads: Sums, headed: Sums, to: np.ndarray, more: Sums, below: Sums, where: Bool) -> None:
-    """Adds nodes that have a meter, and what hangs below them; a node is known to have heads as soon as one of them is whole."""
+def _add_heads(heads: Sums, headed: Sums, to: np.ndarray, more: Sums, below: Sums, where: Bool, picked: Int32 | None = None) -> None:
+    """Adds nodes that have a meter, and what hangs below them (`picked` as in `Sums.add`); a node is known to have heads as soon as one of them is
+    whole."""
     known = heads.known.copy()
-    heads.add(to, more, where)
-    headed.add(to, below, where)
+    heads.add(to, more, where, picked)
+    headed.add(to, below, where, picked)
     at: Any = (slice(None), to)
     np.logical_or.at(known, at, where)
     heads.known[...] = known

@@ -235,6 +235,49 @@ def with_substations(tree: Tree, substation: Mapping[str, str]) -> Tree:
     )
 
 
+def around(tree: Tree, own: npt.NDArray[np.bool_], above: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """What the account of nodes `own` takes from the tree, both bool [node]: they and all that hangs below them (of those that stand `above` other
+    trees too, only what is own), and, to be kept beside these, what feeds them, where doubtful meters may hang, and the sisters of them all."""
+    inside = own.copy()
+    for children in reversed(generations(tree.parent)):
+        up_to = tree.parent[children]
+        inside[children] |= inside[up_to] & ~above[up_to]
+    kept = inside | above
+    kept[tree.maybe_node] = True
+    for one, other in ((tree.maybe_child, tree.maybe_parent), (tree.maybe_parent, tree.maybe_child)):
+        kept[other[inside[one]]] = True
+    for children in generations(tree.parent):
+        kept[tree.parent[children[kept[children]]]] = True
+    feeding = np.zeros(kept.size, np.bool_)
+    feeding[tree.parent[kept & (tree.parent >= 0)]] = True
+    return inside, kept | ((tree.parent >= 0) & feeding[tree.parent])
+
+
+def only(tree: Tree, kept: npt.NDArray[np.bool_]) -> Tree:
+    """The tree of some nodes, bool [node], in their order; all faults stay."""
+    at = np.full(kept.size + 1, -1, np.int32)
+    at[:-1][kept] = np.arange(int(kept.sum()))
+    where = np.flatnonzero(kept).tolist()
+    parent = at[tree.parent[kept]]
+    meters, children = kept[tree.maybe_node], kept[tree.maybe_child] & kept[tree.maybe_parent]
+    return replace(
+        tree,
+        names=tuple(tree.names[k] for k in where),
+        levels=tuple(tree.levels[k] for k in where),
+        parent=parent,
+        below_first=children_first(parent),
+        own_meter=tree.own_meter[kept],
+        rating_kva=tree.rating_kva[kept],
+        meter_node=at[tree.meter_node],
+        maybe_meter=tree.maybe_meter[meters],
+        maybe_node=at[tree.maybe_node[meters]],
+        maybe_share=tree.maybe_share[meters],
+        maybe_child=at[tree.maybe_child[children]],
+        maybe_parent=at[tree.maybe_parent[children]],
+        absent=None if tree.absent is None else tree.absent[kept],
+    )
+
+
 def _feeding(node: int, parent: Int32) -> list[int]:
     """The nodes above a node."""
     found = []

@@ -81,18 +81,20 @@ class Sums:
         """Of these nodes alone, in their order."""
         return Sums(*(getattr(self, field.name)[..., nodes] for field in fields(self)))
 
-    def add(self, nodes: Any, more: Sums, where: Bool | None = None) -> None:
-        """Add sums of single nodes, [span, k], to `nodes` (in place), one or several to each; where: bool [span, k], only these."""
-        inside = np.ones(more.known.shape, np.bool_) if where is None else where
-        to: Any = (..., nodes)
+    def add(self, nodes: Int32, more: Sums, where: Bool | None = None, picked: Int32 | None = None) -> None:
+        """Add sums of single nodes, [span, k], to `nodes` (in place), one or several to each; where: bool [span, k], only these; picked: which nodes
+        of `more` they are, None = all, in order."""
+        at = np.arange(more.known.shape[1], dtype=np.int32) if picked is None else picked
+        inside = np.ones((len(more.known), at.size), np.bool_) if where is None else where
         for field in fields(self):
             own, other = getattr(self, field.name), getattr(more, field.name)
             if field.name == "known":
-                np.logical_and.at(own, to, other | ~inside)
+                _both_at(own, nodes, other, at, inside)
             elif field.name == "limit_wh":
-                np.maximum.at(own, to, np.where(inside, other, 0.0))
+                _larger_at(own, nodes, other, at, inside)
             else:
-                np.add.at(own, to, np.where(inside, other, 0))
+                for one, more_of_it in zip(own, other, strict=True) if field.name == "variance" else ((own, other),):
+                    _add_at(one, nodes, more_of_it, at, inside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,20 +163,18 @@ def consumers(
 def climb(tree: Tree, own: Sums, direct: Sums, strays: Strays | None = None, *, through: bool = False) -> Sums:
     """What leaves each node, from the leaves up: a child with a complete meter of its own counts with that meter, any other with what hangs below
     it, and so does every one where the way goes `through` all meters to the consumers."""
-    below = direct.at(slice(None))
-    below = Sums(*(getattr(below, field.name).copy() for field in fields(below)))
+    below = Sums(*(getattr(direct, field.name).copy() for field in fields(direct)))
     is_phase = np.array([level is Level.PHASE for level in tree.levels], np.bool_)
     for children in generations(tree.parent):
         up_to = tree.parent[children]
         # phases cut the transformer's consumers up; their meters are parts of its own
         metered = own.known[:, children] & ~is_phase[children] & (not through)
-        carried = below.at(children)
+        carried = replace(below, assessed_wh=np.zeros_like(below.assessed_wh))
         if not through:
             # what is metered only further down leaves the wires between unmetered: it does not count as metered at this boundary
-            carried = replace(carried, measured_wh=np.where(is_phase[children], carried.measured_wh, 0.0))
-        carried = replace(carried, assessed_wh=np.zeros_like(carried.assessed_wh))
-        below.add(up_to, own.at(children), metered)
-        below.add(up_to, carried, ~metered)
+            carried = replace(carried, measured_wh=np.where(is_phase, below.measured_wh, 0.0))
+        below.add(up_to, own, metered, children)
+        below.add(up_to, carried, ~metered, children)
     _doubt_nodes(tree, own, below, through=through)
     _count_absent(tree, own, below, through=through)
     _share_three_phase(tree, direct, below)
@@ -268,6 +268,8 @@ class _Side:
 def _spread_doubt(tree: Tree, side: _Side) -> Strays:
     """Whoever does not hang here hangs on one of the node's sisters, each as likely: shifts the side's expectation (in place)."""
     found = Strays(np.zeros(side.wh.shape), np.zeros(side.wh.shape))
+    if not side.doubt.any():
+        return found
     for above in np.unique(tree.parent[tree.parent >= 0]).tolist():
         sisters = np.flatnonzero(tree.parent == above)
         if sisters.size == 1:
@@ -287,6 +289,30 @@ def _claimed(tree: Tree, side: _Side, meters: MeterTotals) -> None:
         side.missing_wh[:, node] += share * energy
         side.variance[Part.MAPPING, :, node] += share * (1 - share) * energy**2
         side.moves[:, node] += 4 * share * (1 - share)  # a claim of two is a move that happens or not
+
+
+@njit(nogil=True, cache=True)
+def _add_at(own: Any, nodes: Any, more: Any, at: Any, where: Any) -> None:
+    for span in range(own.shape[0]):
+        for k in range(nodes.size):
+            if where[span, k]:
+                own[span, nodes[k]] += more[span, at[k]]
+
+
+@njit(nogil=True, cache=True)
+def _larger_at(own: Any, nodes: Any, more: Any, at: Any, where: Any) -> None:
+    for span in range(own.shape[0]):
+        for k in range(nodes.size):
+            if where[span, k]:
+                own[span, nodes[k]] = max(own[span, nodes[k]], more[span, at[k]])
+
+
+@njit(nogil=True, cache=True)
+def _both_at(own: Any, nodes: Any, more: Any, at: Any, where: Any) -> None:
+    for span in range(own.shape[0]):
+        for k in range(nodes.size):
+            if where[span, k]:
+                own[span, nodes[k]] &= more[span, at[k]]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
