@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
-from openami.day import close_all, collect
+import pytest
+
+from openami.day import Site, close_all, collect
 from openami.day.registered import tell_registers
 from openami.readings import IMPORT_WH
 from openami.store.facts import facts_of
@@ -15,27 +18,17 @@ from openami.vee.facts import FactKind
 from .sites import FIRST, make_site, make_town, pushes
 
 
+def daily(serial: str, stamp_s: int, wh: int, kind: str = "daily") -> RegisterReading:
+    return RegisterReading(kind, stamp_s, serial, wh, None, None, None, "{}", stamp_s, "pull")
+
+
 def test_a_close_is_told_the_registers_that_came(tmp_path: Path) -> None:
     town = make_town()
     site = make_site(tmp_path / "data", town, pushes(town))
     collect(site)
     meter = site.rows.meters()[0]
     stamps = [site.calendar.day_start(FIRST + timedelta(days=k)) for k in (0, 1)]
-    rows = [
-        RegisterReading(
-            "daily",
-            stamp,
-            meter.serial,
-            import_wh=wh,
-            import_vah=None,
-            export_wh=None,
-            export_vah=None,
-            rest="{}",
-            received_s=stamp,
-            source="pull",
-        )
-        for stamp, wh in zip(stamps, (5_000, 12_345), strict=True)
-    ]
+    rows = [daily(meter.serial, stamp, wh) for stamp, wh in zip(stamps, (5_000, 12_345), strict=True)]
     Heard(site.rows).note([], rows)
     close_all(site)
     facts = facts_of(site.lake, FIRST, meter.shard, IMPORT_WH.name)
@@ -53,13 +46,57 @@ def test_a_midnight_that_is_told_later_is_heard_of_its_meter_alone(tmp_path: Pat
     one, other = site.rows.meters()[:2]
     stamps = [site.calendar.day_start(FIRST + timedelta(days=k)) for k in (0, 1)]
 
-    def row(kind: str, serial: str, k: int, wh: int) -> RegisterReading:
-        return RegisterReading(kind, stamps[k], serial, wh, None, None, None, "{}", stamps[k], "pull")
-
     heard = Heard(site.rows)
-    heard.note([], [row("daily", one.serial, 0, 100), row("daily", one.serial, 1, 350), row("daily", other.serial, 0, 40)])
+    heard.note([], [daily(one.serial, stamps[0], 100), daily(one.serial, stamps[1], 350), daily(other.serial, stamps[0], 40)])
     assert tell_registers(site) == 1
-    heard.note([], [row("billing", other.serial, 1, 41)])
+    heard.note([], [daily(other.serial, stamps[1], 41, "billing")])
     assert [column.tolist() for column in heard.register_differences(one.shard, *stamps)] == [[one.index, other.index], [250, 1]]
     assert [column.tolist() for column in heard.register_differences(one.shard + 1, *stamps)] == [[], []]
     assert (tell_registers(site), tell_registers(site)) == (1, 0)
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> tuple[Site, list[int], list[str]]:
+    """A site whose first meter's rise over the first day is told; the day's two midnights, and its meters."""
+    town = make_town()
+    site = make_site(tmp_path / "data", town, pushes(town))
+    collect(site)
+    stamps = [site.calendar.day_start(FIRST + timedelta(days=k)) for k in (0, 1)]
+    serials = [meter.serial for meter in site.rows.meters()]
+    Heard(site.rows).note([], [daily(serials[0], stamp, wh) for stamp, wh in zip(stamps, (5_000, 12_345), strict=True)])
+    assert tell_registers(site) == 1
+    return site, stamps, serials
+
+
+def test_where_nothing_has_come_no_register_is_read(told: tuple[Site, list[int], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    site, stamps, serials = told
+    asked = []
+    read = Heard.register_differences
+    monkeypatch.setattr(Heard, "register_differences", lambda self, *which: (asked.append(which), read(self, *which))[1])
+    assert (tell_registers(site), asked) == (0, [])
+    Heard(site.rows).note([], [daily(serials[1], stamps[0], 7)])
+    assert tell_registers(site) == 0, "only one of its midnights is there"
+    assert asked == [(shard, *stamps) for shard in site.rows.shards()]
+    assert (tell_registers(site), len(asked)) == (0, len(site.rows.shards()))
+
+
+def test_a_rise_that_the_lake_has_lost_is_told_again(told: tuple[Site, list[int], list[str]]) -> None:
+    """As where a lake was put back to a day before that of its database."""
+    site, _, _ = told
+    shutil.rmtree(site.lake.root / "facts")
+    again = Site.open(site.folder)
+    assert (tell_registers(again), tell_registers(again)) == (1, 0)
+
+
+def test_a_register_that_came_first_is_not_told_otherwise_by_a_repeated_one(told: tuple[Site, list[int], list[str]]) -> None:
+    """The first claim stays; a billing row above it is the higher one, and a close goes by it from then on."""
+    site, stamps, serials = told
+    heard = Heard(site.rows)
+    heard.note([], [daily(serials[0], stamps[1], 99_999)])
+    assert tell_registers(site) == 0
+    heard.note([], [daily(serials[0], stamps[1], 12_400, "billing")])
+    assert tell_registers(site) == 1
+    meter = site.rows.meters()[0]
+    facts = facts_of(site.lake, FIRST, meter.shard, IMPORT_WH.name)
+    assert facts is not None
+    assert facts.of(FactKind.REGISTER).value.tolist() == [7_345, 7_400]

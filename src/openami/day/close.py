@@ -59,8 +59,8 @@ def close_all(
     wanted = site.deployment.open_days if days is None else days
     done: Counter[str] = Counter()
     tell_outages(site, wanted, own)
-    tell_registers(site, wanted, own)
     with ThreadPoolExecutor(threads, thread_name_prefix="close") as pool:
+        list(pool.map(lambda shard: tell_registers(site, wanted, [shard]), own))
         for posted in pool.map(lambda shard: reclose_changed(site, shard, wanted), own):
             if posted is not None:
                 done.update(reckoned=1, adjustments=posted)

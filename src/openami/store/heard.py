@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from ..readings import MISSING64, Int64
 from .rows import Rows, contact, meter
-from .sql import TEXT, insert, metadata, number_columns
+from .sql import TEXT, among, insert, metadata, number_columns
 
 meter_event = sa.Table(
     "meter_event",
@@ -45,7 +45,26 @@ register_reading = sa.Table(
     sa.Column("rest", TEXT, nullable=False),
     sa.Column("received_s", sa.BigInteger, nullable=False),
     sa.Column("source", TEXT, nullable=False),
+    sqlite_with_rowid=False,  # a midnight's rows lie side by side, by serial: found by key in a table in order of arrival they cost twice as much
 )
+register_stamp = sa.Table(
+    "register_stamp",
+    metadata,
+    sa.Column("kind", TEXT, primary_key=True),
+    sa.Column("stamp_s", sa.BigInteger, primary_key=True),
+    sa.Column("additions", sa.BigInteger, nullable=False),
+)
+"""How often daily or billing registers of a stamp were written: where that has not changed, no row has come."""
+register_told = sa.Table(
+    "register_told",
+    metadata,
+    sa.Column("shard", sa.Integer, primary_key=True),
+    sa.Column("first_s", sa.BigInteger, primary_key=True),
+    sa.Column("last_s", sa.BigInteger, primary_key=True),
+    sa.Column("additions", sa.BigInteger, nullable=False),
+    sa.Column("rises", sa.BigInteger, nullable=False),
+)
+"""What VEE was told of the registers of a shard from one stamp to another: how many rises are known, after how many additions to both stamps."""
 status_word = sa.Table(
     "status_word",
     metadata,
@@ -62,6 +81,8 @@ level_mark = sa.Table(
     sa.Column("due", sa.BigInteger, nullable=False),
     sa.Column("done", sa.BigInteger, nullable=False),
 )
+MIDNIGHTS = ("daily", "billing")
+"""The kinds of registers that tell what a meter stood at as a day ended."""
 REGISTERS = ("import_wh", "import_vah", "export_wh", "export_vah")
 
 
@@ -101,6 +122,16 @@ class RegisterReading:
         """What `rest` holds."""
         found: dict[str, Any] = json.loads(self.rest)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class RegistersTold:
+    """What was told of a shard's registers between two stamps. additions: to both stamps' rows until then; rises: how many are known of it."""
+
+    first_s: int
+    last_s: int
+    additions: int
+    rises: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +186,8 @@ class Heard:
                 connection.execute(newer, [{"serial": s, "word": word, "at_s": at_s} for s, (word, at_s) in words.items()])
             if heard_s:
                 _note_heard(connection, heard_s)
+            if stamps := sorted({(one.kind, one.stamp_s) for one in kept if one.kind in MIDNIGHTS}):
+                _note_stamps(connection, stamps)  # last, and in order: who writes of the same midnight waits for its row
 
     def events(
         self,
@@ -202,10 +235,36 @@ class Heard:
         rises, int64 both, of the meters whose both readings are there. From daily and billing rows alike; where both tell one midnight, the
         higher holds."""
         with self._rows.begin() as connection:
-            before, after = (_registers_at(connection, shard, at_s, register_reading.c[register]) for at_s in (first_s, last_s))
-        both = min(before.size, after.size)
-        meter_index = np.flatnonzero((before[:both] != MISSING64) & (after[:both] != MISSING64))
-        return meter_index, after[meter_index] - before[meter_index]
+            if (query := _both_ends(connection, first_s, last_s, register)) is None:
+                return np.zeros(0, np.int64), np.zeros(0, np.int64)
+            index, before, after = number_columns(connection, query.where(meter.c.shard == shard))
+        both = np.flatnonzero((before != MISSING64) & (after != MISSING64))
+        both = both[np.argsort(index[both], kind="stable")]
+        return index[both], after[both] - before[both]
+
+    def additions(self, stamps: Iterable[int]) -> dict[int, int]:
+        """stamp -> how often daily and billing registers with it were written, of those stamps with which there are any. It grows with every
+        row that comes, in that row's transaction: what is read after it has at least the rows that it counts."""
+        with self._rows.begin() as connection:
+            own = register_stamp.c
+            added = sa.select(own.stamp_s, sa.func.sum(own.additions)).where(among(connection, own.stamp_s, stamps)).group_by(own.stamp_s)
+            return {stamp: int(count) for stamp, count in connection.execute(added)}
+
+    def told(self, shard: int) -> dict[tuple[int, int], RegistersTold]:
+        """What was told of a shard's registers, by its two stamps."""
+        own = register_told.c
+        query = sa.select(own.first_s, own.last_s, own.additions, own.rises).where(own.shard == shard)
+        with self._rows.begin() as connection:
+            return {(row.first_s, row.last_s): RegistersTold(*row) for row in connection.execute(query)}
+
+    def note_told(self, shard: int, told: Sequence[RegistersTold]) -> None:
+        """Write down what was told of a shard's registers, in place of what was told of the same two stamps before."""
+        if told:
+            with self._rows.begin(writing=True) as connection:
+                change = insert(connection, register_told)
+                fresh = {name: change.excluded[name] for name in ("additions", "rises")}
+                newer = change.on_conflict_do_update(index_elements=["shard", "first_s", "last_s"], set_=fresh)
+                connection.execute(newer, [{"shard": shard, **asdict(one)} for one in told])
 
     def count_registers(self, kind: str, stamp_s: int) -> int:
         """Of how many meters there is a row with that stamp."""
@@ -232,23 +291,29 @@ class Heard:
             return [Mark(*row) for row in connection.execute(query)]
 
 
-def _registers_at(connection: sa.Connection, shard: int, stamp_s: int, column: sa.Column[Any]) -> Int64:
-    """The daily and billing registers of a shard's meters with one stamp, int64 [meter], the higher where both tell, MISSING64 where none does. Each
-    meter is looked up: left to itself, SQLite reads all shards' registers for each shard."""
-    own = register_reading.c
+def _both_ends(connection: sa.Connection, first_s: int, last_s: int, register: str) -> sa.Select[Any] | None:
+    """A query of every meter's index and its register at two stamps, the higher where daily and billing rows tell it, MISSING64 where none does;
+    None where nobody tells one of the stamps. Outer joins without a condition on what they find: SQLite must look up the meters of a shard, not read
+    all shards' registers and look for theirs."""
+    found: sa.FromClause = meter
+    ends = []
+    for stamp_s in (first_s, last_s):
+        kinds = connection.execute(sa.select(register_stamp.c.kind).where(register_stamp.c.stamp_s == stamp_s)).scalars().all()
+        if not kinds:
+            return None
+        told = []
+        for kind in kinds:
+            own = register_reading.alias()
+            found = found.outerjoin(own, sa.and_(own.c.kind == kind, own.c.stamp_s == stamp_s, own.c.serial == meter.c.serial))
+            told.append(sa.func.coalesce(own.c[register], int(MISSING64)))
+        ends.append(told[0] if len(told) == 1 else sa.case((told[0] > told[1], told[0]), else_=told[1]))
+    return sa.select(meter.c.index, ends[0].label("before"), ends[1].label("after")).select_from(found)
 
-    def told(kind: str) -> bool:
-        some = sa.select(sa.literal(1)).select_from(register_reading).where(own.kind == kind, own.stamp_s == stamp_s)
-        return connection.execute(some.limit(1)).first() is not None
 
-    if not (kinds := [kind for kind in ("daily", "billing") if told(kind)]):
-        return np.zeros(0, np.int64)
-    of_meter = sa.select(sa.func.max(column)).where(own.kind.in_(kinds), own.stamp_s == stamp_s, own.serial == meter.c.serial)
-    value = sa.func.coalesce(of_meter.scalar_subquery(), int(MISSING64))
-    index, values = number_columns(connection, sa.select(meter.c.index, value.label("value")).where(meter.c.shard == shard))
-    found = np.full(int(index.max(initial=-1)) + 1, MISSING64, np.int64)
-    found[index] = values
-    return found
+def _note_stamps(connection: sa.Connection, stamps: Sequence[tuple[str, int]]) -> None:
+    change = insert(connection, register_stamp)
+    more = change.on_conflict_do_update(index_elements=["kind", "stamp_s"], set_={"additions": register_stamp.c.additions + 1})
+    connection.execute(more, [{"kind": kind, "stamp_s": stamp_s, "additions": 1} for kind, stamp_s in stamps])
 
 
 def _note_heard(connection: sa.Connection, heard_s: Mapping[str, int]) -> None:
