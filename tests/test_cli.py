@@ -225,8 +225,7 @@ def test_serve_changes_nothing(data: Path, tmp_path: Path) -> None:
         [sys.executable, "-m", "openami", "serve", "--data", str(data), "--port", "0"], stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
-    line = process.stderr.readline()
-    address = next(word for word in line.split() if word.startswith("http://"))
+    address = next(word for line in process.stderr for word in line.split() if word.startswith("http://"))
     status, page = _fetch(address)
     process.send_signal(signal.SIGINT)
     process.communicate()

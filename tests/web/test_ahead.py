@@ -4,6 +4,8 @@ import threading
 from datetime import date, timedelta
 from typing import Any, cast
 
+import pytest
+
 from openami.errors import DataError
 from openami.web.ahead import Ahead
 from openami.web.pages import Console
@@ -43,6 +45,23 @@ def test_the_latest_day_is_read_at_the_start_also_where_something_else_cannot_be
     assert town.asked.wait(60)
     ahead.stop()
     assert set(town.read) == {FIRST}
+
+
+def test_what_was_read_before_the_house_opened_is_not_read_again_beside_it() -> None:
+    town, read = Town(), list[str]()
+    ahead = Ahead(cast("LakeTown", town), (lambda: read.append("names"),))
+    ahead.begin()
+    ahead.start()
+    ahead.stop()
+    assert (town.read, read) == ([FIRST], ["names"])
+
+
+def test_a_mistake_of_ours_keeps_no_house_from_opening(caplog: pytest.LogCaptureFixture) -> None:
+    town, read = Town(), list[str]()
+    ahead = Ahead(cast("LakeTown", town), (lambda: {}["missing"], lambda: read.append("names")))
+    ahead.begin()
+    assert read == ["names"]
+    assert "our own mistake" in caplog.text
 
 
 def test_a_day_that_is_closed_later_is_read_too() -> None:

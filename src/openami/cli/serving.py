@@ -8,7 +8,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from ..errors import InputError
 from .words import DEMO_FOLDER, DataOption, app
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
     from ..operate.roles import Console
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 MOST_PROCESSES = 64
 HANDED_ON_S = 0.0005
 """How long a thread that reckons may keep the interpreter's lock from a page that wants it ten times: of 5 ms, as Python has it, a queue came."""
+PATIENCE_S = 2.0
+"""Of whoever started it, until they are told why it does not listen yet."""
 KEEP_ALIVE_S = 75
 """How long a connection stays open between two pages: a new one costs a phone on 2G two seconds."""
 
@@ -158,7 +162,8 @@ def _serve_together(data: Path, roles: dict[str, list[str]], watch: str | None, 
 
 
 def serve_console(data: Path, host: str, port: int, role: Console | None = None, shared: int = 0) -> None:
-    """role: what is around it where it is a role of a deployment; shared: which one of several at this port, whose first one speaks; 0 = alone."""
+    """The latest closed day is read before it listens, so that whoever comes first waits as little as whoever comes later. role: what is around it
+    where it is a role of a deployment; shared: which one of several at this port, whose first one speaks; 0 = alone."""
     import uvicorn
 
     from ..store.deployment import Folder
@@ -169,17 +174,56 @@ def serve_console(data: Path, host: str, port: int, role: Console | None = None,
     def house() -> FastAPI:
         return open_house(LakeTown(Folder(data)))
 
-    app = house() if role is None else role.opened(house)
-    listener = bind(host, port, shared=shared > 0)
-    if shared <= 1:
-        _say_where(f"http://{host}:{listener.getsockname()[1]}/", app)
-    around = app if role is None else role.figures.around(app)
-    sys.setswitchinterval(HANDED_ON_S)
-    gc.freeze()  # what the program consists of is not looked through again for what could be given back
-    quiet: dict[str, Any] = {"log_level": "warning", "log_config": None, "access_log": False, "server_header": False}
-    config = uvicorn.Config(around, http=Connection, ws="none", timeout_keep_alive=KEEP_ALIVE_S, **quiet)
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a console is meant to end
-        uvicorn.Server(config).run(sockets=[listener])
+        app = house() if role is None else role.opened(house)
+        listener = bind(host, port, shared=shared > 0, listening=False)
+        with contextlib.nullcontext() if role is None else role.busy("the latest closed day is read before the console listens"):
+            _read_ahead(app, speaks=shared <= 1)
+        around = app if role is None else role.figures.around(app)
+        sys.setswitchinterval(HANDED_ON_S)
+        gc.freeze()  # what the program consists of is not looked through again for what could be given back
+        quiet: dict[str, Any] = {"log_level": "warning", "log_config": None, "access_log": False, "server_header": False}
+        actual = int(listener.getsockname()[1])
+        config = uvicorn.Config(around, host, actual, http=Connection, ws="none", timeout_keep_alive=KEEP_ALIVE_S, **quiet)
+        _server(config, lambda: _say_where(f"http://{host}:{actual}/", app) if shared <= 1 else None).run(sockets=[listener])
+
+
+def _server(config: uvicorn.Config, say: Callable[[], None]) -> uvicorn.Server:
+    """say: what it does once it listens and answers."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            try:
+                await super().startup(sockets)
+            except OSError as error:  # somebody else, who had kept the port as we did, listens by now
+                raise _no_port(config.host, config.port, error) from None
+            say()
+
+    return Server(config)
+
+
+def _read_ahead(app: FastAPI, *, speaks: bool) -> None:
+    """Said where it takes a while."""
+    late = threading.Timer(
+        PATIENCE_S, _say, ["the latest closed day is read before the console listens: of a million meters, some ten seconds"]
+    )
+    late.daemon = True
+    if speaks:
+        late.start()
+    try:
+        app.state.ahead.begin()
+    finally:
+        late.cancel()
+
+
+def _say(sentence: str) -> None:
+    from ..operate.logs import is_json
+
+    if is_json():
+        logging.getLogger("openami.web").info(sentence)
+    else:
+        print(f"{sentence[0].upper()}{sentence[1:]}", file=sys.stderr, flush=True)
 
 
 def _say_where(address: str, app: FastAPI) -> None:
@@ -187,9 +231,9 @@ def _say_where(address: str, app: FastAPI) -> None:
     from ..web.house import demo_credentials
 
     if is_json():
-        logging.getLogger("openami.web").info("the console is at %s", address)
+        _say(f"the console is at {address}")
         return
-    print(f"The console is at {address} - stop it with Ctrl-C", file=sys.stderr, flush=True)
+    _say(f"the console is at {address} - stop it with Ctrl-C")
     if known := demo_credentials(app):
         print(
             "Its sign-in page lets you in with one click, as operator, auditor, administrator, installer or consumer. By name:",
@@ -199,7 +243,8 @@ def _say_where(address: str, app: FastAPI) -> None:
 
 
 def bind(host: str, port: int, *, shared: bool = False, listening: bool = True) -> socket.socket:
-    """shared: with other processes of ours, among which the kernel spreads who comes; listening: False = the port is only kept."""
+    """shared: with other processes of ours, among which the kernel spreads who comes; listening: False = the port is only kept, and nobody who comes
+    waits at it."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
@@ -210,9 +255,13 @@ def bind(host: str, port: int, *, shared: bool = False, listening: bool = True) 
             listener.listen(512)
     except (OSError, OverflowError) as error:
         listener.close()
-        why = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"cannot listen on {host}:{port} ({why}); give another --port, or 0 for any free one") from None
+        raise _no_port(host, port, error) from None
     return listener
+
+
+def _no_port(host: str, port: int, error: Exception) -> InputError:
+    why = getattr(error, "strerror", None) or str(error)
+    return InputError(f"cannot listen on {host}:{port} ({why}); give another --port, or 0 for any free one")
 
 
 def check_port(host: str, port: int) -> None:

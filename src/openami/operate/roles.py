@@ -149,6 +149,15 @@ class Console:
                 self.why = ""
                 return made
 
+    @contextlib.contextmanager
+    def busy(self, why: str) -> Iterator[None]:
+        """Meanwhile it is not ready."""
+        self.why = why
+        try:
+            yield
+        finally:
+            self.why = ""
+
     def ready(self) -> list[str]:
         """What speaks against sending people here."""
         if self.why:

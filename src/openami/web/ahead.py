@@ -1,6 +1,7 @@
-"""The latest closed day is read before anybody asks for it: when the house opens, and when another day is closed.
+"""The latest closed day is read before anybody asks for it: before the house opens or, where it opens at once, beside it; and when another day is
+closed.
 
-What always holds: nobody waits for it, and what cannot be read is said to whoever asks, not here.
+What always holds: what cannot be read keeps no house from opening; it is said to whoever asks for it, not here.
 """
 
 from __future__ import annotations
@@ -20,15 +21,23 @@ LOOK_EVERY_S = 5.0
 
 @dataclass
 class Ahead(Beside):
-    """Beside one house. then: what else is read, once, when it opens."""
+    """Beside one house. then: what else is read, once, at the beginning."""
 
     town: LakeTown
     then: Iterable[Callable[[], object]]
     _homes: date | None = field(default=None, repr=False)
+    _begun: bool = field(default=False, repr=False)
 
-    def _run(self) -> None:
+    def begin(self) -> None:
+        """Read all of it, once. Whoever opens the house may wait for it; else it is read beside the house."""
+        if self._begun:
+            return
+        self._begun = True
         for read in (self.look, *self.then):
             self._read(read)
+
+    def _run(self) -> None:
+        self.begin()
         while not self._stopped.wait(LOOK_EVERY_S):
             self._read(self.look)
 
@@ -47,3 +56,5 @@ class Ahead(Beside):
             what()
         except OpenAMIError as error:
             log.debug("nothing was read ahead: %s", error)
+        except Exception:
+            log.exception("our own mistake while reading ahead; the house opens, and the page that needs this will fail likewise")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 
+import httpx
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
@@ -33,7 +35,7 @@ from .settings import code_sender, load_settings
 
 def open_house(town: LakeTown) -> FastAPI:
     """The app of `town`, as its folder's `sign_in.toml` and `gateways.toml` say. While it runs, it tells webhooks what happens, and
-    reads the latest day ahead."""
+    reads the latest day ahead; `app.state.ahead.begin()` does so before it runs."""
     settings = load_settings(town.folder.root)
     gate = Gate(town, demo=town.folder.is_simulated(), public_url=settings.public_url, webhook_hosts=settings.webhook_hosts)
     if gate.tokens is not None:
@@ -47,6 +49,7 @@ def open_house(town: LakeTown) -> FastAPI:
             lambda: app.state.console.make_out(),
             town.look_at_names,
             api.openapi,
+            lambda: _find_the_way(app),
         ),
     )
 
@@ -59,6 +62,7 @@ def open_house(town: LakeTown) -> FastAPI:
             await run_in_threadpool(beside.stop)
 
     app = create_app(town, gate, code_sender(settings.send_codes), running)
+    app.state.ahead = ahead
     gateways = load_gateways(town.folder.root)
     add_consumer_pages(app, town, _payer(town, gateways))  # first of all: the pages asked for most
     app.include_router(oauth.router)
@@ -82,6 +86,17 @@ def _payer(town: LakeTown, gateways: Mapping[str, Gateway]) -> Payer:
     if asked is None and town.folder.is_simulated():
         return Payer(Gateway("simulated", "", (town.master.mac("gateway", b"simulated"),)), desk, simulated=True)
     return Payer(asked, desk)
+
+
+def _find_the_way(app: FastAPI) -> None:
+    """Ask for what is not there: the framework puts a route together when an address is first compared with it."""
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            for path in ("/nowhere", "/api/v1/nowhere"):
+                await client.get(path)
+
+    asyncio.run(ask())
 
 
 def demo_credentials(app: FastAPI) -> list[tuple[str, str]]:
