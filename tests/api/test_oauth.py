@@ -107,7 +107,7 @@ def test_a_code_works_once_and_only_with_its_proof(programs: House) -> None:
         assert _trade(programs, **(good | {"code": code} | change)).status_code in (400, 401)
     code = _agreed(programs, "consumer-own", "phone-app", challenge)["code"]
     assert _trade(programs, **good, code=code).status_code == 200
-    assert _trade(programs, **good, code=code).json() == {"error": "invalid_grant"}
+    assert _trade(programs, **good, code=code).json()["error"] == "invalid_grant"
 
 
 def test_a_code_that_comes_again_ends_what_came_of_it(programs: House) -> None:
@@ -117,7 +117,7 @@ def test_a_code_that_comes_again_ends_what_came_of_it(programs: House) -> None:
     refresh = _trade(programs, **good, code=code).json()["refresh_token"]
     assert _trade(programs, **good, code=code).status_code == 400
     again = _trade(programs, grant_type="refresh_token", refresh_token=refresh, client_id="phone-app")
-    assert again.json() == {"error": "invalid_grant"}
+    assert again.json()["error"] == "invalid_grant"
 
 
 def test_what_somebody_has_open_ends_with_their_password(programs: House) -> None:
@@ -205,6 +205,13 @@ def test_an_address_that_is_not_the_programs_is_never_used(programs: House) -> N
         ({"response_type": "token"}, "unsupported_response_type"),
         ({"code_challenge_method": "plain"}, "invalid_request"),
         ({"code_challenge": "short"}, "invalid_request"),
+        ({"prompt": "none login"}, "invalid_request"),
+        ({"prompt": "surprise"}, "invalid_request"),
+        ({"max_age": "-1"}, "invalid_request"),
+        ({"response_mode": "form_post"}, "invalid_request"),
+        ({"request": "a.b.c"}, "request_not_supported"),
+        ({"request_uri": "https://app.example/request"}, "request_uri_not_supported"),
+        ({"prompt": "none"}, "consent_required"),
     ],
 )
 def test_a_wrong_request_is_told_to_the_program(programs: House, change: dict[str, str], error: str) -> None:
@@ -219,9 +226,10 @@ def test_a_program_with_a_secret_reads_for_itself_and_not_without(programs: Hous
     assert client.get("/api/v1/accounts").status_code == 200
     assert client.get("/api/v1/audit").status_code == 403  # the role has it, the program did not register it
     wrong = programs.client().post("/oauth/token", data={"grant_type": "client_credentials"}, auth=("reader", "a wrong secret"))
-    assert (wrong.status_code, wrong.json()) == (401, {"error": "invalid_client"})
+    assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
+    assert wrong.headers["www-authenticate"] == 'Basic realm="openami"'
     public = _trade(programs, grant_type="client_credentials", client_id="phone-app")
-    assert public.json() == {"error": "unauthorized_client"}
+    assert public.json()["error"] == "unauthorized_client"
 
 
 @pytest.mark.parametrize(

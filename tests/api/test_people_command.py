@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from urllib.parse import urlencode
 
 import pyotp
 import pytest
@@ -49,6 +50,18 @@ def test_a_program_gets_a_secret_that_is_shown_once(house: House, run) -> None:
     answer = house.client().post("/oauth/token", data={"grant_type": "client_credentials"}, auth=("planner", secret))
     assert answer.status_code == 200
     assert secret not in run("list", "--json") + run("audit", "--subject", "planner")
+
+
+def test_a_program_that_cannot_keep_a_secret_gets_none_and_asks_a_person(house: House, run) -> None:
+    with pytest.raises(InputError, match="--program ADDRESS"):
+        run("add", "phone-of-asha", "--role", "consumer", "--program", "-", "--public")
+    assert "secret" not in run("add", "phone-of-asha", "--role", "consumer", "--program", "in.example.app:/back", "--public")
+    asked = {"client_id": "phone-of-asha", "redirect_uri": "in.example.app:/back", "response_type": "code", "scope": "meters"}
+    asked |= {"code_challenge": "c" * 43, "code_challenge_method": "S256"}
+    page = house.browser("consumer-own").get("/oauth/authorize?" + urlencode(asked))
+    assert "form-action 'self' in.example.app:;" in page.headers["content-security-policy"]
+    own = house.client().post("/oauth/token", data={"grant_type": "client_credentials", "client_id": "phone-of-asha"})
+    assert own.json()["error"] == "unauthorized_client"
 
 
 def test_who_is_disabled_is_out(house: House, run) -> None:

@@ -37,6 +37,9 @@ def add(
     job: Annotated[list[str] | None, typer.Option(help="Of an installer: a usage point.")] = None,
     account: Annotated[list[str] | None, typer.Option(help="Of a consumer: an account.")] = None,
     program: Annotated[list[str] | None, typer.Option(help="A program: where it may send people back to, or - for none.")] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="A program that cannot keep a secret, as in a phone: it acts for people only.")
+    ] = False,
     language: Annotated[str, typer.Option(help="en or hi.")] = "en",
     why: WhyOption = "",
 ) -> None:
@@ -47,6 +50,8 @@ def add(
 
     if role not in list(Role):
         raise InputError(f"{role!r} is no role; roles are {', '.join(Role)}")
+    if public and (not program or "-" in program):
+        raise InputError("--public is of a program that acts for people; name where it may send them back to with --program ADDRESS")
     gate = _gate(data)
     for one in division or ():
         if one not in gate.people.divisions():
@@ -64,8 +69,8 @@ def add(
     print(f"{name} is there as {role}")
     if program:
         redirects = tuple(one for one in program if one != "-")
-        gate.clients.add(Client(name, name, redirects, tuple(RIGHTS[Role(role)]), True))
-        print(f"client_id {name}\nclient_secret {password}\n(shown this once)")
+        gate.clients.add(Client(name, name, redirects, tuple(RIGHTS[Role(role)]), not public))
+        print(f"client_id {name}" + ("" if public else f"\nclient_secret {password}\n(shown this once)"))
     if secret:
         _show_totp(name, secret)
 

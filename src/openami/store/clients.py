@@ -42,6 +42,7 @@ oauth_code = sa.Table(
     sa.Column("scopes", TEXT, nullable=False),
     sa.Column("nonce", TEXT, nullable=False),
     sa.Column("made_s", sa.BigInteger, nullable=False),
+    sa.Column("signed_in_s", sa.BigInteger),
 )
 oauth_refresh = sa.Table(
     "oauth_refresh",
@@ -76,7 +77,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a code or a refresh token stands for."""
+    """What a code or a refresh token stands for. signed_in_s: when the person did, None = not known any more."""
 
     client: str
     name: str
@@ -84,6 +85,7 @@ class Given:
     nonce: str = ""
     redirect: str = ""
     challenge: str = ""
+    signed_in_s: int | None = None
 
 
 class Clients:
@@ -109,7 +111,7 @@ class Clients:
 
     def make_code(self, given: Given, now_s: int) -> str:
         code = secrets.token_urlsafe(32)
-        row = {name: getattr(given, name) for name in ("client", "name", "redirect", "challenge", "nonce")}
+        row = {name: getattr(given, name) for name in ("client", "name", "redirect", "challenge", "nonce", "signed_in_s")}
         with self.rows.begin(writing=True) as connection:
             connection.execute(oauth_code.delete().where(oauth_code.c.made_s < now_s - CODE_LIVES_S))
             connection.execute(oauth_code.insert(), row | {"digest": _digest(code), "scopes": " ".join(given.scopes), "made_s": now_s})
@@ -124,7 +126,7 @@ class Clients:
                 connection.execute(oauth_refresh.delete().where(oauth_refresh.c.family == family_of(code)))
         if row is None or now_s - row.made_s > CODE_LIVES_S:
             return None
-        return Given(row.client, row.name, tuple(row.scopes.split()), row.nonce, row.redirect, row.challenge)
+        return Given(row.client, row.name, tuple(row.scopes.split()), row.nonce, row.redirect, row.challenge, row.signed_in_s)
 
     def make_refresh(self, given: Given, now_s: int, family: str = "") -> str:
         token = secrets.token_urlsafe(32)
@@ -134,8 +136,9 @@ class Clients:
             connection.execute(oauth_refresh.insert(), row | {"scopes": " ".join(given.scopes), "made_s": now_s, "spent": False})
         return token
 
-    def use_refresh(self, token: str, client: str, now_s: int) -> tuple[Given, str] | None:
-        """(what it stands for, its family), once. A spent token that comes again was stolen by one of the two: its family ends."""
+    def use_refresh(self, token: str, client: str, now_s: int, wanted: tuple[str, ...] = ()) -> tuple[Given, str] | None:
+        """(what it stands for, its family), once. A spent token that comes again was stolen by one of the two: its family ends. RequestError, and
+        nothing is spent, where more is `wanted` than its scopes."""
         with self.rows.begin(writing=True) as connection:
             row = connection.execute(sa.select(oauth_refresh).where(oauth_refresh.c.digest == _digest(token))).first()
             if row is None or row.client != client or now_s - row.made_s > REFRESH_LIVES_S:
@@ -143,6 +146,8 @@ class Clients:
             if row.spent:
                 connection.execute(oauth_refresh.delete().where(oauth_refresh.c.family == row.family))
                 return None
+            if beyond := sorted(set(wanted) - set(row.scopes.split())):
+                raise RequestError(f"{beyond[0]} is not among the scopes of this refresh token; ask for fewer, or sign in anew")
             connection.execute(oauth_refresh.update().where(oauth_refresh.c.digest == row.digest).values(spent=True))
         return Given(row.client, row.name, tuple(row.scopes.split())), row.family
 

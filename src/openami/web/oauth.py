@@ -1,4 +1,4 @@
-"""The embedded OAuth 2.1 and OpenID Connect provider: authorization code with PKCE, client credentials, refresh; discovery and JWKS.
+"""The embedded OAuth 2.1 and OpenID Connect provider: authorization code with PKCE, client credentials, refresh; discovery, JWKS, end of session.
 
 What always holds: a person is sent back only to an address that the program has registered, compared letter by letter; every code needs its proof
 key (S256); a program gets at most the scopes that it registered and that the person's role has; what goes wrong is told as RFC 6749 wants it, and
@@ -16,12 +16,14 @@ from urllib.parse import unquote_plus, urlencode, urlsplit
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
+from ..errors import RequestError
 from ..store.clients import Client, Given, family_of
 from .access import Right, Role, Who, rights_of
 from .demo_people import make_demo_people
 from .failures import NotUsable
-from .gate import FORM_FIELD, Gate, address_of, gate_of, needs
+from .gate import FORM_FIELD, Gate, NotSignedIn, address_of, gate_of, needs
 from .pages import Console
+from .sign_in import left
 from .tokens import ACCESS_LIVES_S, Tokens
 
 router = APIRouter()
@@ -32,52 +34,76 @@ OFFLINE = "offline_access"
 CHALLENGE = 43
 STATE_MOST, NONCE_MOST = 500, 200
 GRANTS = ("authorization_code", "client_credentials", "refresh_token")
+PROMPTS = ("none", "login", "consent", "select_account")
+KEPT_S = 60
+"""How long others may keep what this provider says of itself; a new key is shown for longer before it signs."""
+WHY = {
+    "invalid_client": "there is no such program, or this is not its secret; it comes by HTTP Basic or as client_id and client_secret",
+    "invalid_grant": "this code or refresh token is unknown, used, too old, or not for this program, address and proof key; ask anew",
+    "invalid_scope": "a scope goes beyond what was given, or is not known; leave scope out for all of it",
+    "unauthorized_client": "this program acts for people only, not for itself; use authorization_code",
+    "unsupported_grant_type": f"grant_type is one of {', '.join(GRANTS)}, in a body of application/x-www-form-urlencoded",
+    "unsupported_token_type": f"an access token cannot be taken back; it ends within {ACCESS_LIVES_S} s. Revoke the refresh token",
+}
+"""Why a program is refused, for whoever writes it (RFC 6749, 5.2: error_description)."""
 
 
 @router.get("/.well-known/openid-configuration")
 @router.get("/.well-known/oauth-authorization-server")
-def discovery(request: Request) -> dict[str, Any]:
+def discovery(request: Request) -> Response:
     base = gate_of(request).base_url(request)
-    return {
+    found = {
         "issuer": base,
         "authorization_endpoint": f"{base}/oauth/authorize",
         "token_endpoint": f"{base}/oauth/token",
         "jwks_uri": f"{base}/oauth/jwks",
         "userinfo_endpoint": f"{base}/oauth/userinfo",
         "revocation_endpoint": f"{base}/oauth/revoke",
+        "end_session_endpoint": f"{base}/oauth/end-session",
         "scopes_supported": [IDENTITY, OFFLINE, *(str(right) for right in Right)],
+        "claims_supported": ["sub", "iss", "aud", "iat", "exp", "nonce", "auth_time", "role", "locale"],
         "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "prompt_values_supported": list(PROMPTS),
+        "ui_locales_supported": ["en", "hi"],
         "grant_types_supported": list(GRANTS),
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
         "authorization_response_iss_parameter_supported": True,
+        "request_parameter_supported": False,
+        "request_uri_parameter_supported": False,
+        "claims_parameter_supported": False,
     }
+    return _kept(found)
 
 
 @router.get("/oauth/jwks")
-def jwks(request: Request) -> dict[str, Any]:
-    return _tokens(request).jwks()
+def jwks(request: Request) -> Response:
+    return _kept(_tokens(request).jwks())
 
 
 @router.get("/oauth/authorize")
-def authorize(request: Request, who: Known) -> Response:
-    """Asks the person whether the program may act for them."""
-    asked = dict(request.query_params)
-    gate = gate_of(request)
-    client = _client_and_address(gate, asked)
-    if problem := _wrong(asked, who):
+def authorize(request: Request) -> Response:
+    """Asks the person whether the program may act for them; one who has not signed in, or too long ago for `max_age`, signs in first."""
+    asked, gate = dict(request.query_params), gate_of(request)
+    who, prompts = gate.who(request), asked.get("prompt", "").split()
+    if who is None and "none" not in prompts:
+        raise NotSignedIn
+    client = _client_and_address(gate, asked, _given_twice(request))
+    if problem := _wrong(asked, who, _given_twice(request)):
         return _back(request, asked, {"error": problem})
+    if who is None or "none" in prompts:
+        return _back(request, asked, {"error": "login_required" if who is None else "consent_required"})
+    if {"login", "select_account"} & set(prompts) or gate.now_s - _signed_in_s(gate, who) > int(asked.get("max_age") or 10**9):
+        onward = urlencode({name: value for name, value in asked.items() if name not in ("prompt", "max_age")})
+        return RedirectResponse("/sign-in?" + urlencode({"next": f"/oauth/authorize?{onward}"}), 303)
     console: Console = request.app.state.console
-    page = console.page(
-        request, "authorize.html", None, client=client, asked=asked, scopes=_scopes(client, who, asked), host=_origin(asked)
-    )
-    page.headers["cache-control"] = "no-store"
-    page.headers["content-security-policy"] = (
-        f"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {_origin(asked)}; base-uri 'none'; frame-ancestors 'none'"
-    )
-    return page
+    host = _origin(asked["redirect_uri"])
+    page = console.page(request, "authorize.html", None, client=client, asked=asked, scopes=_scopes(client, who, asked), host=host)
+    return _leading_to(page, host)
 
 
 @router.post("/oauth/authorize")
@@ -93,7 +119,9 @@ async def agreed(request: Request, who: Known) -> Response:
     gate.note(who, request, "oauth.authorize", client.name, " ".join(scopes), "done" if allowed else "refused")
     if not allowed:
         return _back(request, given, {"error": "access_denied"})
-    stands_for = Given(client.name, who.name, scopes, given.get("nonce", ""), given["redirect_uri"], given["code_challenge"])
+    stands_for = Given(
+        client.name, who.name, scopes, given.get("nonce", ""), given["redirect_uri"], given["code_challenge"], _signed_in_s(gate, who)
+    )
     return _back(request, given, {"code": gate.clients.make_code(stands_for, gate.now_s)})
 
 
@@ -118,7 +146,7 @@ def token(
     if grant_type == "client_credentials":
         return _own_token(request, gate, client, scope)
     if grant_type == "refresh_token":
-        return _fresh_token(request, gate, client, refresh_token)
+        return _fresh_token(request, gate, client, refresh_token, tuple(scope.split()))
     given = gate.clients.use_code(code, gate.now_s)
     if given is None or given.client != client.name or given.redirect != redirect_uri or not _proves(code_verifier, given.challenge):
         return _refuse(400, "invalid_grant")
@@ -127,42 +155,111 @@ def token(
 
 @router.post("/oauth/revoke")
 def revoke(request: Request, token: Text = "", client_id: Text = "", client_secret: Text = "") -> Response:
-    """Ends a refresh token and all that came of it (RFC 7009); an access token ends by itself within ten minutes."""
+    """Ends a refresh token and all that came of it (RFC 7009); an access token ends by itself within ten minutes, and is not said to be ended."""
     gate = gate_of(request)
     client = _program(request, gate, client_id, client_secret)
     if client is None:
         return _unknown(request, gate, client_id)
+    if _tokens(request).verify(token, gate.issuer(request)) is not None:
+        return _refuse(400, "unsupported_token_type")
     gate.clients.revoke(token, client.name)
     return Response(status_code=200)
 
 
 @router.get("/oauth/userinfo")
+@router.post("/oauth/userinfo")
 def userinfo(request: Request) -> Response:
-    who = gate_of(request).who(request)
+    """Of a token that was given for `openid` (OpenID Connect Core 5.3)."""
+    gate = gate_of(request)
+    who = gate.who(request)
     if who is None or not who.program:
-        return JSONResponse({"error": "invalid_token"}, 401, headers={"www-authenticate": 'Bearer error="invalid_token"'})
+        told = 'Bearer realm="openami"' + (', error="invalid_token"' if "authorization" in request.headers else "")
+        return JSONResponse({"error": "invalid_token"}, 401, headers={"www-authenticate": told})
+    claims = _tokens(request).verify(request.headers["authorization"].partition(" ")[2].strip(), gate.issuer(request))
+    if claims is not None and claims.scopes is not None and IDENTITY not in claims.scopes:
+        told = f'Bearer realm="openami", error="insufficient_scope", scope="{IDENTITY}"'
+        return JSONResponse({"error": "insufficient_scope"}, 403, headers={"www-authenticate": told})
     return JSONResponse({"sub": who.name, "role": str(who.role), "locale": who.language}, headers={"cache-control": "no-store"})
 
 
-def _client_and_address(gate: Gate, asked: dict[str, str]) -> Client:
+@router.get("/oauth/end-session")
+def end_session(request: Request) -> Response:
+    """A program asks that its person is signed out here (OpenID Connect RP-Initiated Logout 1.0). With an ID token of that person at once, else they
+    are asked. They are sent back to an address of the program alone, compared letter by letter."""
+    gate, asked = gate_of(request), dict(request.query_params)
+    who, onward = gate.who(request), _after_session(request, asked)
+    if who is None or not who.session:
+        return RedirectResponse(onward or "/sign-in", 303)
+    hint = _tokens(request).identity_of(asked.get("id_token_hint", ""), gate.issuer(request))
+    if hint is not None and hint[0] == who.name:
+        return left(request, gate, who, onward or "/sign-in")
+    console: Console = request.app.state.console
+    return _leading_to(console.page(request, "end_session.html", None, asked=asked), _origin(onward) if onward else "")
+
+
+@router.post("/oauth/end-session")
+async def session_ended(request: Request) -> Response:
+    """The person agrees. A program that posts here itself, as it may, is led to the question: its form token is not ours."""
+    given = {name: str(value) for name, value in (await request.form()).items()}
+    gate, form = gate_of(request), given.pop(FORM_FIELD, None)
+    who = gate.who(request)
+    if who is None or form is None:
+        return RedirectResponse("/oauth/end-session?" + urlencode(given), 303)
+    gate.check_form(request, who, form)
+    return left(request, gate, who, _after_session(request, given) or "/sign-in")
+
+
+def _after_session(request: Request, asked: dict[str, str]) -> str:
+    """Where to after the end; "" where no address was named, or none of the program's."""
+    gate = gate_of(request)
+    hint = _tokens(request).identity_of(asked.get("id_token_hint", ""), gate.issuer(request))
+    named = asked.get("client_id") or (hint[1] if hint else "")
+    client, address = gate.clients.find(named[:60]) if named else None, asked.get("post_logout_redirect_uri", "")
+    if client is None or address not in client.redirects:
+        return ""
+    return _with(address, {"state": asked["state"]} if asked.get("state") else {})
+
+
+def _client_and_address(gate: Gate, asked: dict[str, str], twice: frozenset[str] = frozenset()) -> Client:
     """The program and that the address is its own; until both are known nobody is sent anywhere."""
     client = gate.clients.find(asked.get("client_id", "")[:60])
-    if client is None:
+    if client is None or "client_id" in twice:
         raise NotUsable("client_id", asked.get("client_id", "")[:60])
-    if asked.get("redirect_uri", "") not in client.redirects:
+    if asked.get("redirect_uri", "") not in client.redirects or "redirect_uri" in twice:
         raise NotUsable("redirect_uri", asked.get("redirect_uri", "")[:200])
     return client
 
 
-def _wrong(asked: dict[str, str], who: Who) -> str | None:
-    """What is wrong with a request, in RFC 6749's word; None = nothing."""
+def _given_twice(request: Request) -> frozenset[str]:
+    """Parameters that come more than once, which none may (RFC 6749, 3.1)."""
+    given = request.query_params
+    return frozenset(name for name in given if len(given.getlist(name)) > 1)
+
+
+def _wrong(asked: dict[str, str], who: Who | None, twice: frozenset[str] = frozenset()) -> str | None:
+    """What is wrong with a request, in the word of RFC 6749 or OpenID Connect Core 3.1.2.6; None = nothing."""
     if asked.get("response_type") != "code":
         return "unsupported_response_type"
-    challenge = asked.get("code_challenge", "")
+    for handed in ("request", "request_uri"):
+        if handed in asked:
+            return f"{handed}_not_supported"
+    challenge, prompts = asked.get("code_challenge", ""), asked.get("prompt", "").split()
     too_long = len(asked.get("state", "")) > STATE_MOST or len(asked.get("nonce", "")) > NONCE_MOST
-    if asked.get("code_challenge_method") != "S256" or len(challenge) != CHALLENGE or too_long:
+    wrong_key = asked.get("code_challenge_method") != "S256" or len(challenge) != CHALLENGE
+    wrong_prompt = not set(prompts) <= set(PROMPTS) or ("none" in prompts and len(prompts) > 1)
+    max_age = asked.get("max_age", "0")
+    wrong_form = asked.get("response_mode", "query") != "query" or not (max_age.isascii() and max_age.isdigit() and len(max_age) < 10)
+    if twice or too_long or wrong_key or wrong_prompt or wrong_form:
         return "invalid_request"
-    return "access_denied" if who.program or who.role is Role.PARTNER else None
+    return "access_denied" if who is not None and (who.program or who.role is Role.PARTNER) else None
+
+
+def _signed_in_s(gate: Gate, who: Who) -> int:
+    """When the person signed in, in UTC seconds."""
+    found = gate.sessions.find(who.session, gate.now_s, seen=False)
+    if found is None:
+        raise NotSignedIn
+    return found.began_s
 
 
 def _scopes(client: Client, who: Who, asked: dict[str, str]) -> tuple[str, ...]:
@@ -173,13 +270,31 @@ def _scopes(client: Client, who: Who, asked: dict[str, str]) -> tuple[str, ...]:
 
 def _back(request: Request, asked: dict[str, str], answer: dict[str, str]) -> Response:
     told = answer | ({"state": asked["state"]} if asked.get("state") else {}) | {"iss": gate_of(request).base_url(request)}
-    address = asked["redirect_uri"]
-    return RedirectResponse(address + ("&" if urlsplit(address).query else "?") + urlencode(told), 303)
+    return RedirectResponse(_with(asked["redirect_uri"], told), 303)
 
 
-def _origin(asked: dict[str, str]) -> str:
-    parts = urlsplit(asked["redirect_uri"])
-    return f"{parts.scheme}://{parts.netloc}"
+def _with(address: str, told: dict[str, str]) -> str:
+    """The address with what is told to it."""
+    return address + ("&" if urlsplit(address).query else "?") * bool(told) + urlencode(told)
+
+
+def _kept(found: dict[str, Any]) -> JSONResponse:
+    """What anybody may know, and keep for a while."""
+    return JSONResponse(found, headers={"cache-control": f"public, max-age={KEPT_S}"})
+
+
+def _origin(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else f"{parts.scheme}:"  # an app's own scheme has no host (RFC 8252, 7.1)
+
+
+def _leading_to(page: Response, host: str) -> Response:
+    """A page that is kept nowhere, and whose form's answer may lead to `host`."""
+    page.headers["cache-control"] = "no-store"
+    page.headers["content-security-policy"] = (
+        f"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {host}; base-uri 'none'; frame-ancestors 'none'"
+    )
+    return page
 
 
 def _program(request: Request, gate: Gate, client_id: str, secret: str) -> Client | None:
@@ -211,23 +326,28 @@ def _own_token(request: Request, gate: Gate, client: Client, scope: str) -> Resp
     return _answer(request, gate, Given(client.name, client.name, tuple(wanted)), refresh=False)
 
 
-def _fresh_token(request: Request, gate: Gate, client: Client, spent: str) -> Response:
-    found = gate.clients.use_refresh(spent, client.name, gate.now_s)
+def _fresh_token(request: Request, gate: Gate, client: Client, spent: str, wanted: tuple[str, ...]) -> Response:
+    """wanted: fewer scopes for this access token than were agreed to, none = all; the refresh token keeps them all (RFC 6749, 6)."""
+    try:
+        found = gate.clients.use_refresh(spent, client.name, gate.now_s, wanted)
+    except RequestError:
+        return _refuse(400, "invalid_scope")
     if found is None:
         return _refuse(400, "invalid_grant")
     given, family = found
-    return _answer(request, gate, given, refresh=True, family=family)
+    return _answer(request, gate, given, refresh=True, family=family, scopes=wanted)
 
 
-def _answer(request: Request, gate: Gate, given: Given, *, refresh: bool, family: str = "") -> Response:
-    person = gate.people.find(given.name)
+def _answer(request: Request, gate: Gate, given: Given, *, refresh: bool, family: str = "", scopes: tuple[str, ...] = ()) -> Response:
+    """The tokens. scopes: of the access token, () = all that were given."""
+    person, scopes = gate.people.find(given.name), scopes or given.scopes
     if person is None or person.disabled:
         return _refuse(400, "invalid_grant")
     tokens, issuer = _tokens(request), gate.issuer(request)
-    body: dict[str, Any] = {"token_type": "Bearer", "expires_in": ACCESS_LIVES_S, "scope": " ".join(given.scopes)}
-    body["access_token"] = tokens.access(issuer, given.name, given.client, given.scopes)
-    if IDENTITY in given.scopes:
-        body["id_token"] = tokens.identity(issuer, given.name, given.client, given.nonce, person.role)
+    body: dict[str, Any] = {"token_type": "Bearer", "expires_in": ACCESS_LIVES_S, "scope": " ".join(scopes)}
+    body["access_token"] = tokens.access(issuer, given.name, given.client, scopes)
+    if IDENTITY in scopes:
+        body["id_token"] = tokens.identity(issuer, given.name, given.client, given.nonce, person.role, given.signed_in_s)
     if refresh:
         body["refresh_token"] = gate.clients.make_refresh(given, gate.now_s, family)
     return JSONResponse(body, headers={"cache-control": "no-store"})
@@ -255,5 +375,5 @@ def _unknown(request: Request, gate: Gate, client_id: str) -> Response:
 
 
 def _refuse(status: int, error: str) -> JSONResponse:
-    headers = {"cache-control": "no-store"} | ({"www-authenticate": "Basic"} if status == 401 else {})
-    return JSONResponse({"error": error}, status, headers=headers)
+    headers = {"cache-control": "no-store"} | ({"www-authenticate": 'Basic realm="openami"'} if status == 401 else {})
+    return JSONResponse({"error": error, "error_description": WHY[error]}, status, headers=headers)

@@ -26,7 +26,9 @@ from .pages import Console
 from .parameters import Given, Lang
 
 router = APIRouter()
-Next = Annotated[str, Form(alias="next", max_length=1000)]
+NEXT_MOST = 4000
+"""Of a path with all that a program asks for in it, its state and nonce among that."""
+Next = Annotated[str, Form(alias="next", max_length=NEXT_MOST)]
 Known = Annotated[Who, Depends(needs())]
 Purposes = Annotated[tuple[str, ...], Form()]
 CONSENT_DAYS_MAX = 366
@@ -72,21 +74,21 @@ def sign_in_demo(request: Request, person: Given = "", form: FormToken = "", onw
 @router.get("/sign-in/phone")
 @router.head("/sign-in/phone", include_in_schema=False)
 def phone_page(request: Request, lang: Lang = "") -> Response:
-    return _page(request, "phone.html", problem="", phone="", shown="")
+    return _page(request, "phone.html", problem="", phone="", shown="", onward=safe_path(request.query_params.get("next", "/")))
 
 
 @router.post("/sign-in/phone")
-def send_code(request: Request, phone: Given = "", form: FormToken = "") -> Response:
+def send_code(request: Request, phone: Given = "", form: FormToken = "", onward: Next = "/") -> Response:
     """Sends a code if the phone has an account; the page is the same if it has none."""
-    gate = gate_of(request)
+    gate, onward = gate_of(request), safe_path(onward)
     gate.check_form(request, None, form)
     if not request.app.state.tries.take(address_of(request)).allowed:
-        return _page(request, "phone.html", 429, problem="often", again_s=60, phone="", shown="")
+        return _page(request, "phone.html", 429, problem="often", again_s=60, phone="", shown="", onward=onward)
     sender: Sender | None = request.app.state.send_code
     demo = shows_demo(gate, request)
     make_demo_people(gate)
     if sender is None and not demo:
-        return _page(request, "phone.html", 503, problem="no_sender", phone="", shown="")
+        return _page(request, "phone.html", 503, problem="no_sender", phone="", shown="", onward=onward)
     try:
         code = gate.people.make_code(phone, gate.now_s)
     except InputError:
@@ -95,31 +97,36 @@ def send_code(request: Request, phone: Given = "", form: FormToken = "") -> Resp
         gate.note(None, request, "code.send")
         if sender is not None:
             sender(phone, code)
-    return _page(request, "phone.html", problem="", phone=phone, shown=code or "" if demo else "")
+    return _page(request, "phone.html", problem="", phone=phone, shown=code or "" if demo else "", onward=onward)
 
 
 @router.post("/sign-in/code")
-def sign_in_by_code(request: Request, phone: Given = "", code: Given = "", form: FormToken = "") -> Response:
-    gate = gate_of(request)
+def sign_in_by_code(request: Request, phone: Given = "", code: Given = "", form: FormToken = "", onward: Next = "/") -> Response:
+    gate, onward = gate_of(request), safe_path(onward)
     gate.check_form(request, None, form)
     if not request.app.state.tries.take(address_of(request)).allowed:
-        return _page(request, "phone.html", 429, problem="often", again_s=60, phone=phone, shown="")
+        return _page(request, "phone.html", 429, problem="often", again_s=60, phone=phone, shown="", onward=onward)
     try:
         attempt = gate.people.sign_in_by_code(phone, code, gate.now_s, address_of(request))
     except InputError:
         raise NotUsable("phone", phone) from None
     if attempt.outcome is SignIn.DONE and attempt.person is not None:
-        return entered(request, gate, attempt.person, "one-time code", "/")
-    return _refused(request, gate, "phone.html", attempt, "/", phone=phone, shown="")
+        return entered(request, gate, attempt.person, "one-time code", onward)
+    return _refused(request, gate, "phone.html", attempt, onward, phone=phone, shown="")
 
 
 @router.post("/sign-out")
 def sign_out(request: Request, who: Known, form: FormToken = "") -> Response:
     gate = gate_of(request)
     gate.check_form(request, who, form)
+    return left(request, gate, who, "/sign-in")
+
+
+def left(request: Request, gate: Gate, who: Who, onward: str) -> Response:
+    """The end of a session, and of what the browser keeps of it. onward: an address that was checked."""
     gate.sessions.end(who.session)
     gate.note(who, request, "sign_out")
-    answer = RedirectResponse("/sign-in", 303)
+    answer = RedirectResponse(onward, 303)
     drop_cookie(request, answer, "session")
     answer.headers["clear-site-data"] = '"cache", "storage"'  # also what the consumer's app keeps for without a network
     return answer

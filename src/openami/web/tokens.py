@@ -90,10 +90,19 @@ class Tokens:
         }
         return self._sign({"typ": "at+jwt"}, claims | {"iat": now_s, "exp": now_s + lives_s})
 
-    def identity(self, issuer: str, subject: str, client: str, nonce: str, role: str) -> str:
+    def identity(self, issuer: str, subject: str, client: str, nonce: str, role: str, signed_in_s: int | None = None) -> str:
+        """signed_in_s: when the person signed in, None = not told."""
         now_s = int(self._clock())
         claims = {"iss": issuer, "aud": client, "sub": subject, "role": role, "iat": now_s, "exp": now_s + ID_LIVES_S}
-        return self._sign({"typ": "JWT"}, claims | ({"nonce": nonce} if nonce else {}))
+        claims |= {"nonce": nonce} if nonce else {}
+        return self._sign({"typ": "JWT"}, claims | ({} if signed_in_s is None else {"auth_time": signed_in_s}))
+
+    def identity_of(self, token: str, issuer: str) -> tuple[str, str] | None:
+        """(subject, program) of an ID token of ours, also of one that is over; None where it is not one."""
+        found = self._decoded(token)
+        if found is None or found.header.get("typ") != "JWT" or found.claims.get("iss") != issuer:
+            return None
+        return str(found.claims.get("sub", "")), str(found.claims.get("aud", ""))
 
     def statement(self, issuer: str, account: str, told: dict[str, Any]) -> str:
         """A signed statement about an account, for whoever trusts our public keys. It opens no door: its type is another one."""
