@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import date
 
 PAISE_PER_RUPEE = 100
-MILLIPAISE_PER_PAISA = 1000
 
 
 def round_half_up(numerator: int, denominator: int) -> int:

@@ -53,7 +53,6 @@ DECODERS = (
     acse.InitiateResponse.decode,
     notification.DataNotification.decode,
     notification.DataNotificationConfirm.decode,
-    notification.peek_invoke,
     ciphering.parse_sealed,
     general_ciphering.parse_general,
     lambda octets: register_push.push_object_of(axdr.decode_all(octets)),

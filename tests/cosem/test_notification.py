@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openami.cosem.axdr import NULL, Data, Tag
-from openami.cosem.notification import DataNotification, DataNotificationConfirm, peek_invoke
+from openami.cosem.notification import DataNotification, DataNotificationConfirm
 from openami.errors import MeterError, RequestError
 
 WHEN = bytes.fromhex("07e40119060e000aff800000")
@@ -15,7 +15,6 @@ HEADS = (st.integers(0, 2**24 - 1), st.booleans(), st.booleans(), st.sampled_fro
 @given(st.builds(DataNotification, *HEADS, st.sampled_from([NULL, Data(Tag.UNSIGNED, 7)])))
 def test_notifications_round_trip(push):
     assert DataNotification.decode(push.encode()) == push
-    assert peek_invoke(push.encode()) == (push.long_invoke_id, push.confirmed)
 
 
 @given(st.builds(DataNotificationConfirm, *HEADS))
@@ -38,11 +37,6 @@ def test_cut_or_long_is_refused(apdu):
     if apdu.startswith("10"):
         with pytest.raises(MeterError):
             DataNotificationConfirm.decode(bytes.fromhex(apdu))
-
-
-def test_peek_refuses_other_apdus():
-    with pytest.raises(MeterError):
-        peek_invoke(bytes.fromhex("c001c1000100"))
 
 
 def test_our_own_mistakes():

@@ -86,3 +86,10 @@ def sealed(town: Town, number: int, counter: int, body: Data) -> bytes:
     keys = town.secrets[meter.serial].keys
     apdu = ciphering.seal(ciphering.GENERAL_GLO, meter.system_title, meter.security_control, counter, keys, plain)
     return wrapper.wrap(METER_PORT, PUSH_PORT, apdu)
+
+
+def used_wh(site: Site, day: date) -> dict[str, int]:
+    """Every account's energy of a day in shard 0, over its time-of-use periods."""
+    rows = site.lake.read("usage", day, 0)
+    periods = [name.removesuffix("to_date_wh") + "wh" for name in rows.column_names if name.endswith("_to_date_wh")]
+    return {row["account"]: sum(row[name] or 0 for name in periods) for row in rows.to_pylist()}

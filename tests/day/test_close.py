@@ -17,7 +17,7 @@ import pytest
 
 import openami
 from openami.day import Site, close, close_all, collect
-from openami.day.lines import charge_lines, usage_by_period
+from openami.day.lines import charge_lines
 from openami.day.meter_day import meter_day
 from openami.day.roll import MARK
 from openami.errors import DataError
@@ -26,7 +26,7 @@ from openami.readings import ESTIMATED_BITS, IMPORT_WH, MISSING, Quality
 from openami.store.blocks import read_rows
 from openami.store.deployment import Folder
 
-from .sites import DAYS, FIRST, device, make_site, make_town, pushes, send
+from .sites import DAYS, FIRST, device, make_site, make_town, pushes, send, used_wh
 
 SECOND = FIRST + timedelta(days=1)
 MUTE, LATE = 3, 4
@@ -184,16 +184,14 @@ def account_of(site: Site, number: int) -> str:
 
 def test_a_meter_that_was_never_heard_is_not_charged_for_energy(site: Site, town: Town) -> None:
     row = statements(site, FIRST)[account_of(site, MUTE)]
-    usage = [u["day_wh"] for u in usage_by_period(site.lake, FIRST, 0).to_pylist() if u["account"] == account_of(site, MUTE)]
     assert row["held"]
-    assert sum(usage) == 0
+    assert used_wh(site, FIRST)[account_of(site, MUTE)] == 0
 
 
 def test_energy_charged_is_energy_validated(site: Site) -> None:
     """By account and day, but for those whose energy is held back."""
     for day in (FIRST, SECOND):
-        usage = usage_by_period(site.lake, day, 0).group_by("account").aggregate([("day_wh", "sum")])
-        charged = dict(zip(usage["account"].to_pylist(), usage["day_wh_sum"].to_pylist(), strict=True))
+        charged = used_wh(site, day)
         for number, row in statements(site, day).items():
             assert charged[number] == (0 if row["held"] else row["wh"])
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from openami.cosem import ciphering, notification, wrapper
 from openami.cosem.axdr import Data, Tag
 from openami.cosem.ciphering import Keys
 from openami.cosem.push import layout_for
 from openami.fleet.meter import BLOCK_LOAD_PUSH, METER_PORT, PUSH_PORT, SimulatedMeter
-from openami.headend.admission import Admission, Correspondent
+from openami.headend.admission import Admission, Correspondent, Verdict
 from openami.registry import Meter
 
 HEADEND = b"OAM\x00\x00TST"
@@ -23,6 +25,16 @@ KEYS = {m.serial: Keys(bytes([k + 1]) * 16, bytes([k + 101]) * 16) for k, m in e
 
 def admission(counters: dict[str, int] | None = None) -> Admission:
     return Admission({m.system_title: Correspondent(m, KEYS[m.serial]) for m in METERS}, HEADEND, counters)
+
+
+def verdicts(judge: Admission, frames: Sequence[bytes]) -> list[Verdict]:
+    """A batch's verdicts in its order, as if each frame had been judged alone; what was taken in by its known form has no `notification`."""
+    judged = judge.judge_batch(frames)
+    of = {place: judge.peers[row].meter for place, row in zip(judged.taken.tolist(), judged.meters.tolist(), strict=True)}
+    return [
+        judged.alone[k] if k in judged.alone else Verdict(None, serial=of[k].serial, meter=of[k], confirm=confirm)
+        for k, confirm in enumerate(judged.confirms)
+    ]
 
 
 def simulated(meter: Meter, counter: int = 100, keys: Keys | None = None) -> SimulatedMeter:

@@ -16,7 +16,7 @@ from openami.headend.admission import Verdict, correspondents
 from openami.registry import Meter
 from openami.store.keys import MasterKey
 
-from .meters import AUTHENTICATED, ENCRYPTED, HEADEND, KEYS, METERS, OTHER, admission, notify, push, sealed, simulated
+from .meters import AUTHENTICATED, ENCRYPTED, HEADEND, KEYS, METERS, OTHER, admission, notify, push, sealed, simulated, verdicts
 
 WRONG = Keys(b"\x77" * 16, b"\x78" * 16)
 STRANGER = Meter("XMA9999999", b"XMA\x99\x99\x99\x99\x99", "XMA", "XMA-1P", 0, 9, 0x20, 1)
@@ -269,7 +269,7 @@ def test_a_batch_is_judged_as_its_frames_one_by_one(order: list[tuple[str, Meter
     single, batched = admission(), admission()
     one_by_one = [single.judge(f) for f in octets]
     edges = [0, *sorted(cuts), len(octets)]
-    together = [v for a, b in pairwise(edges) for v in batched.judge_all(octets[a:b])]
+    together = [v for a, b in pairwise(edges) for v in verdicts(batched, octets[a:b])]
     assert [(v.cause, v.serial, v.confirm) for v in together] == [(v.cause, v.serial, v.confirm) for v in one_by_one]
     assert batched.counters == single.counters
 

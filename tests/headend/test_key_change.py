@@ -7,7 +7,7 @@ import pytest
 from openami.cosem.ciphering import Keys
 from openami.headend.admission import Admission, Correspondent
 
-from .meters import AUTHENTICATED, ENCRYPTED, HEADEND, KEYS, METERS, admission, push
+from .meters import AUTHENTICATED, ENCRYPTED, HEADEND, KEYS, METERS, admission, push, verdicts
 
 NEW = Keys(b"\x77" * 16, b"\x88" * 16)
 BOTH = [ENCRYPTED, AUTHENTICATED]
@@ -44,6 +44,6 @@ def test_keys_that_nobody_announced_are_refused(meter):
 def test_judged_anew_in_batches_of_any_size_the_verdicts_are_the_same(meter, at_once):
     frames = [push(meter, 100 + k) for k in range(20)] + [push(meter, 1 + k, NEW) for k in range(20)]
     judge = replaying(meter.serial)
-    causes = [v.cause for at in range(0, 40, at_once) for v in judge.judge_all(frames[at : at + at_once])]
+    causes = [v.cause for at in range(0, 40, at_once) for v in verdicts(judge, frames[at : at + at_once])]
     assert causes == [None] * 40
     assert judge.counter(meter.serial) == 20

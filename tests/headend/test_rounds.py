@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
-from datetime import date, timedelta
 from itertools import pairwise
 
 import numpy as np
@@ -24,7 +22,8 @@ from openami.headend.orders import OrderDesk
 from openami.headend.plan import Limits, Plan, Priority
 from openami.headend.pulled import BLOCK_LOAD_PROFILE, pulled, read_pulled
 from openami.headend.reader import Column, ProfileLayout
-from openami.headend.rounds import Rounds, fill_gaps, gap_tasks, routine_tasks
+from openami.headend.rounds import Rounds, gap_tasks
+from openami.headend.schedule import Asked, due_registers, register_tasks
 from openami.headend.session import Patience
 from openami.readings import CHANNEL_BY_NAME, MISSING, Calendar, Quality
 from openami.store.contacts import MeterLine
@@ -136,25 +135,6 @@ def test_just_the_missing_ranges_are_asked_for_and_come_into_the_grid(site, town
     assert headend.gaps().wanted == {}
 
 
-def test_all_gaps_of_a_site_are_filled_in_one_call(site, town, meter):
-    headend = Headend(site, meter)
-    filling = fill_gaps(
-        headend.lines, site.lake, site.rows, headend.journal, site.calendar, [FIRST], lambda: headend.now_s, headend.now_s + 60.0
-    )
-    assert asyncio.run(filling).rows == {"block_load": FORENOON - 8}
-    collect(Site.open(site.folder))
-    assert headend.gaps().wanted == {}
-    assert (raw(site, town.meters[NUMBER].index)[:FORENOON] != MISSING).all()
-
-
-def test_a_site_of_which_no_line_is_known_asks_nobody(site):
-    headend = Headend(site)
-    filling = fill_gaps(
-        headend.lines, site.lake, site.rows, headend.journal, site.calendar, [FIRST], lambda: headend.now_s, headend.now_s + 60.0
-    )
-    assert asyncio.run(filling).rows == {}
-
-
 def test_collecting_twice_gives_the_same(site, town, meter):
     headend = Headend(site, meter)
     headend.run(gap_tasks(headend.gaps().wanted, headend.lines.cell, NOON_S))
@@ -231,7 +211,9 @@ def test_routine_and_orders_go_through_the_same_plan_the_order_first(site, town,
     book = OrderBook(site.rows)
     desk = OrderDesk(book, headend.lines, lambda: int(headend.now_s))
     desk.ask(Order("o1", What.CLOCK, "", own, NOON_S))
-    tasks = routine_tasks([own], headend.lines.cell, site.calendar, FIRST)
+    asked = Asked(headend.lines.serials, headend.lines.cell, lambda serial: 86_400)
+    due = due_registers(site.calendar, NOON_S)
+    tasks = [task for kind, first_s, last_s in due for task in register_tasks(kind, first_s, last_s, [own], asked)]
     assert [(one.kind, one.priority) for one in tasks] == [("daily_load", Priority.ROUTINE), ("billing", Priority.ROUTINE)]
     tally = headend.run(tasks, desk=desk)
     assert book.order("o1").state is State.CONFIRMED
@@ -317,9 +299,3 @@ def test_joining_loses_nothing_and_leaves_gaps_apart(gaps):
     together = joined(gaps, 20)
     assert slots(together) >= slots(gaps)
     assert all(b.first_s - a.last_s > 20 for a, b in pairwise(together))
-
-
-def test_routine_of_an_ordinary_day_has_no_billing():
-    tasks = routine_tasks(["A"], lambda serial: "", CALENDAR, date(2025, 12, 2))
-    assert [(one.kind, one.last_s) for one in tasks] == [("daily_load", CALENDAR.day_start(date(2025, 12, 1) + timedelta(days=1)))]
-    assert replace(tasks[0], attempts=1).key == tasks[0].key

@@ -15,8 +15,9 @@ from openami.control.guard import Decision
 from openami.control.order import Order, What
 from openami.demo.run import found
 from openami.errors import InputError
+from openami.operate import traces
 from openami.operate.metrics import WebFigures, registry_of
-from openami.operate.traces import close_traces, open_traces, span
+from openami.operate.traces import open_traces, span
 from openami.operate.watch import DISTRUST_S, Clock, Watch, address, careful
 from openami.store.deployment import Folder
 
@@ -161,17 +162,15 @@ def test_a_clock_that_is_steered_is_believed(times: Times, clock: Clock) -> None
     assert clock.trusted
 
 
-def test_spans_are_told_where_traces_are_wanted() -> None:
+def test_spans_are_told_where_traces_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("opentelemetry.sdk")
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+    monkeypatch.setattr(traces, "_tracer", None)
     kept = InMemorySpanExporter()
     assert open_traces("worker", kept)
-    try:
-        with span("worker.close", days=1, shards=2):
-            pass
-    finally:
-        close_traces()
+    with span("worker.close", days=1, shards=2):
+        pass
     (one,) = kept.get_finished_spans()
     assert (one.name, dict(one.attributes)) == ("openami.worker.close", {"openami.days": 1, "openami.shards": 2})
 

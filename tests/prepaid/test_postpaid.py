@@ -1,4 +1,4 @@
-"""Postpaid: due dates, payments to the oldest claim first, surcharge and interest by days."""
+"""Postpaid: due dates, surcharge and interest by days, the deposit under protest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from openami.errors import InputError, RequestError
 from openami.money import round_half_up
-from openami.prepaid.postpaid import allocate, deposit_interest, due_on, issue_by, late_surcharge, postpaid_policy, protest_deposit
+from openami.prepaid.postpaid import deposit_interest, due_on, issue_by, late_surcharge, postpaid_policy, protest_deposit
 
 UP = postpaid_policy("UP", date(2026, 6, 1))
 
@@ -24,28 +24,6 @@ def column(*values):
 def test_a_bill_of_may_is_issued_by_the_tenth_of_june_and_due_fifteen_days_later():
     issued = issue_by(UP, date(2026, 6, 1))
     assert (issued, due_on(UP, issued)) == (date(2026, 6, 10), date(2026, 6, 25))
-
-
-def test_the_oldest_claim_is_paid_first_and_what_is_over_is_credit():
-    result = allocate(column(150, 400, 0), np.array([[100, 100, 100], [100, 100, 100]]))
-    assert result.paid_paise.tolist() == [[100, 100, 0], [50, 100, 0]]
-    assert result.credit_paise.tolist() == [0, 200, 0]
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.integers(0, 10**9), st.lists(st.integers(0, 10**9), max_size=5))
-def test_a_payment_is_given_out_to_the_last_paisa(payment, claims):
-    result = allocate(column(payment), column(*claims)[:, None])
-    paid = result.paid_paise[:, 0].tolist()
-    assert sum(paid) + int(result.credit_paise[0]) == payment
-    assert all(part <= claim for part, claim in zip(paid, claims, strict=True))
-    for k in range(1, len(paid)):
-        assert paid[k] == 0 or paid[k - 1] == claims[k - 1]
-
-
-def test_a_negative_payment_is_refused():
-    with pytest.raises(RequestError, match="a refund is posted as a reversal"):
-        allocate(column(-1), np.zeros((1, 1), np.int64))
 
 
 @settings(max_examples=150, deadline=None)

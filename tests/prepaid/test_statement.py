@@ -26,8 +26,6 @@ def test_opening_plus_recharges_less_charges_is_closing(rows):
     opening, recharges, first, second = (column(*values) for values in zip(*rows, strict=True))
     result = daily_statements(opening, recharges, np.stack([first, second]), ("energy", "subsidy"))
     assert result.closing_paise.tolist() == [a + b - c - d for a, b, c, d in rows]
-    totals = result.control_totals_paise()
-    assert totals["opening"] + totals["recharges"] - totals["charge:energy"] - totals["charge:subsidy"] == totals["closing"]
 
 
 def test_a_pending_account_is_charged_nothing_and_says_so():

@@ -20,8 +20,8 @@ from openami.prepaid.ledger import Book, Transfer, balance_paise, broken_row, re
 from openami.registry import Account, PaymentMode
 from openami.store.ledger import Ledger
 from openami.store.ledger_bulk import settle, tell
-from openami.store.ledger_conversion import convert, mode_on, refusals
-from openami.store.ledger_tables import ONLY_GROW, ledger_head, ledger_row, payment
+from openami.store.ledger_conversion import convert, refusals
+from openami.store.ledger_tables import control_total, ledger_head, ledger_row, payment, payment_event
 from openami.store.rows import Rows
 from openami.store.sql import Database
 
@@ -36,6 +36,12 @@ def accounts(*numbers: str, mode: PaymentMode = PaymentMode.PREPAID, opening: in
 def add(database: Database, *given: Account) -> Ledger:
     Rows(database).add_registry([], [], [], [], given, [])
     return Ledger(database)
+
+
+def mode(database: Database, number: str, day: date) -> PaymentMode:
+    found = Rows(database).account(number, day)
+    assert found is not None
+    return found.payment_mode
 
 
 @pytest.fixture
@@ -121,7 +127,7 @@ def test_nobody_can_write_a_row_of_no_account_nor_take_an_account_away(ledger: L
             connection.exec_driver_sql(change)
 
 
-@pytest.mark.parametrize("table", ONLY_GROW, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", [ledger_row, control_total, payment_event], ids=lambda table: table.name)
 @pytest.mark.parametrize("what", ["change", "remove"])
 def test_what_is_posted_cannot_be_changed_by_anybody(ledger: Ledger, table: sa.Table, what: str) -> None:
     ledger.post([recharge()], 100)
@@ -238,7 +244,7 @@ def test_to_postpaid_makes_a_balance_credit_or_dues_and_back_again(database: Dat
     assert stand(ledger, "P", "N") == [(0, 300_00, 0, 0), (0, -40_00, 0, 0)]
     convert(database, "c2", PaymentMode.PREPAID, day, 200, who="clerk", why="withdrawn", numbers=["P", "N"])
     assert stand(ledger, "P", "N") == [(300_00, 0, 0, 0), (0, 0, -40_00, 0)]
-    assert [mode_on(database, "P", d) for d in (DAY, day)] == [PaymentMode.PREPAID] * 2
+    assert [mode(database, "P", d) for d in (DAY, day)] == [PaymentMode.PREPAID] * 2
     assert list(ledger.broken()) == []
 
 
@@ -254,12 +260,12 @@ def test_nothing_is_converted_before_it_is_settled_and_it_is_said_why(database: 
     assert convert(database, "c2", PaymentMode.PREPAID, day, 100, who="clerk", why="x").converted == 0
     causes = dict(refusals(database, "c2"))["Q"]
     assert causes == ("old balance not known", "deposit not known", "the old meter's last reading is not billed")
-    assert mode_on(database, "P", day) is PaymentMode.PREPAID
+    assert mode(database, "P", day) is PaymentMode.PREPAID
     settle(database, DAY, ["P"], np.array([0]), 200)
     again = convert(database, "c1", PaymentMode.POSTPAID, day, 300, who="clerk", why="x")
     assert (again.converted, again.refused) == (1, 1)
-    assert mode_on(database, "P", day) is PaymentMode.POSTPAID
-    assert mode_on(database, "P", DAY) is PaymentMode.PREPAID
+    assert mode(database, "P", day) is PaymentMode.POSTPAID
+    assert mode(database, "P", DAY) is PaymentMode.PREPAID
     assert list(ledger.broken()) == []
 
 
@@ -293,7 +299,7 @@ def test_a_conversion_that_is_killed_midway_has_done_nothing_and_can_be_run_agai
     done = subprocess.run([sys.executable, "-c", KILLED, address], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert {name: (ledger.standing(name), len(ledger.rows(name))) for name in names} == before
-    assert {mode_on(database, name, DAY + timedelta(days=1)) for name in names} == {PaymentMode.PREPAID}
+    assert {mode(database, name, DAY + timedelta(days=1)) for name in names} == {PaymentMode.PREPAID}
     again = convert(database, "c", PaymentMode.POSTPAID, DAY + timedelta(days=1), 300, who="o", why="a test")
     assert (again.converted, again.refused, again.rupees_before_paise) == (6, 0, again.rupees_after_paise)
     assert list(ledger.broken()) == []

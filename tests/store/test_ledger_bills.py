@@ -9,7 +9,7 @@ import pytest
 
 from openami.errors import RequestError
 from openami.prepaid.ledger import Book, Transfer
-from openami.prepaid.postpaid import postpaid_policy
+from openami.prepaid.postpaid import due_on, postpaid_policy
 from openami.registry import PaymentMode
 from openami.store.ledger import Ledger
 from openami.store.ledger_bills import (
@@ -37,7 +37,7 @@ def ledger(database: Database) -> Ledger:
     tell(database, ["P", "Q"], np.zeros(2, np.int64), np.array([1000_00, 0]), START, 10)
     for span, issued, paise in ((NOVEMBER, date(2025, 12, 5), 300_00), (DECEMBER, date(2026, 1, 5), 200_00)):
         for _ in range(2):
-            issue_bills(database, ["P", "Q"], np.array([paise, 100_00]), span, issued, 15, 20)
+            issue_bills(database, ["P", "Q"], np.array([paise, 100_00]), span, issued, due_on(POLICY, issued), 20)
     return ledger
 
 
@@ -83,7 +83,7 @@ def test_a_deposit_is_asked_for_in_parts_that_add_up(ledger: Ledger) -> None:
 def test_arrears_for_three_hundred_days_are_never_taken_at_once(database: Database) -> None:
     ledger = add(database, *accounts("R", mode=PaymentMode.POSTPAID))
     tell(database, ["R"], np.array([3000_00]), np.array([0]), START, 10)
-    issue_bills(database, ["R"], np.array([0]), (START, START), START, 15, 20)
+    issue_bills(database, ["R"], np.array([0]), (START, START), START, due_on(POLICY, START), 20)
     convert(database, "c", PaymentMode.PREPAID, START + timedelta(days=1), 30, who="clerk", why="x")
     assert (ledger.standing("R").balance_paise, ledger.standing("R").arrears_paise) == (0, -3000_00)
     first = START + timedelta(days=2)

@@ -65,8 +65,7 @@ def owing(town: Town) -> list[str]:
 def in_order(site: Site, at_s: int) -> None:
     """Phones known, nobody depends on a device, nobody disputes."""
     outbox, rows = Outbox(site.rows.database), SupplyRows(site.rows.database)
-    for account in site.rows.accounts():
-        outbox.set_address(account.number, f"9{account.number[1:]}")
+    outbox.set_addresses({account.number: f"9{account.number[1:]}" for account in site.rows.accounts()})
     for fact in ("life_support", "dispute_open"):
         rows.tell(ANYBODY, fact, False, at_s, "test", "constructed")
 

@@ -106,7 +106,9 @@ def make_street(root: Path) -> Street:
         if home.bill_due is not None:
             number, span = town.accounts[home.k].number, (home.bill_due - timedelta(days=60), home.bill_due - timedelta(days=30))
             owed = np.array([BILL_PAISE], np.int64)
-            issue_bills(site.rows.database, [number], owed, span, home.bill_due - timedelta(days=15), 15, at(site, FIRST, "00:00"))
+            issue_bills(
+                site.rows.database, [number], owed, span, home.bill_due - timedelta(days=15), home.bill_due, at(site, FIRST, "00:00")
+            )
     site.rows.close()
     shutil.copytree(root / "early", root / "later")
     later = Site.open(Folder(root / "later"))

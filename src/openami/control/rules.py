@@ -205,14 +205,7 @@ def no_estimate(values: Values, policy: Policy, facts: Facts, now: datetime) -> 
 
 def notice_delivered(values: Values, policy: Policy, facts: Facts, now: datetime) -> Verdict:
     """A notice was delivered, and so many hours have passed since."""
-    shown: dict[str, object] = {"hours": values["hours"]}
-    if facts.notice_delivered_at is None:
-        return UNKNOWN
-    if isinstance(facts.notice_delivered_at, Never):
-        return Verdict(False, shown)
-    if facts.notice_delivered_at.tzinfo is None:
-        return UNKNOWN
-    return Verdict(now - facts.notice_delivered_at >= timedelta(hours=values["hours"]), shown)
+    return _hours_since(facts.notice_delivered_at, values["hours"], now)
 
 
 def payment_in_flight(values: Values, policy: Policy, facts: Facts, now: datetime) -> Verdict:
@@ -221,14 +214,17 @@ def payment_in_flight(values: Values, policy: Policy, facts: Facts, now: datetim
 
 def payment_channel(values: Values, policy: Policy, facts: Facts, now: datetime) -> Verdict:
     """Recharging has worked without a break for so many hours: nobody is cut who could not pay."""
-    shown: dict[str, object] = {"hours": values["hours"]}
-    if facts.payment_channel_up_since is None:
-        return UNKNOWN
-    if isinstance(facts.payment_channel_up_since, Never):
+    return _hours_since(facts.payment_channel_up_since, values["hours"], now)
+
+
+def _hours_since(since: datetime | Never | None, hours: Any, now: datetime) -> Verdict:
+    """Whether at least `hours` have passed since something happened; an instant without a zone is not known."""
+    shown: dict[str, object] = {"hours": hours}
+    if isinstance(since, Never):
         return Verdict(False, shown)
-    if facts.payment_channel_up_since.tzinfo is None:
+    if since is None or since.tzinfo is None:
         return UNKNOWN
-    return Verdict(now - facts.payment_channel_up_since >= timedelta(hours=values["hours"]), shown)
+    return Verdict(now - since >= timedelta(hours=hours), shown)
 
 
 def life_support(values: Values, policy: Policy, facts: Facts, now: datetime) -> Verdict:

@@ -61,13 +61,6 @@ class DataNotificationConfirm(NamedTuple):
         return DataNotificationConfirm(invoke & MAX_LONG_INVOKE_ID, bool(invoke & _CONFIRMED), bool(invoke & _HIGH_PRIORITY), when)
 
 
-def peek_invoke(plain: Buffer) -> tuple[int, bool]:
-    """(long invoke id, confirmed) of a data-notification or its confirmation, without reading further."""
-    if len(plain) < 5 or plain[0] not in (TAG, CONFIRM_TAG):
-        raise MeterError("these bytes do not begin like a data-notification")
-    return plain[2] << 16 | plain[3] << 8 | plain[4], bool(plain[1] & 0x40)
-
-
 def _head(tag: int, long_invoke_id: int, confirmed: bool, high_priority: bool, when: bytes) -> bytes:
     if not 0 <= long_invoke_id <= MAX_LONG_INVOKE_ID:
         raise RequestError(f"long invoke id {long_invoke_id} does not fit 24 bits")

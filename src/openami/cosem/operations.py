@@ -203,7 +203,7 @@ class ScriptTable(CosemObject):
 
 
 class ImageStatus(IntEnum):
-    """Attribute 6 of the image transfer."""
+    """Attribute 6 of the image transfer (Blue Book)."""
 
     NOT_INITIATED = 0
     INITIATED = 1

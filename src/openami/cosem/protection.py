@@ -73,10 +73,6 @@ class Protection:
         """From now on the ded- forms use `key` (with the global authentication key)."""
         self.dedicated = Keys(key, self.keys.ak)
 
-    def replace_keys(self, keys: Keys) -> None:
-        """Global keys after a key transfer; counters go on, as the meter's do."""
-        self.keys = keys
-
     @property
     def overhead_bytes(self) -> int:
         """Room that ciphering may need around an APDU: tag, titles, lengths, security header and authentication tag."""

@@ -111,10 +111,16 @@ def push_body(layout: PushLayout, device_id: bytes, clock: CosemDateTime, rows: 
     on the wire. Row stamps are written in the clock's own deviation. RequestError for a value that does not fit its column, or for more
     than one row in a layout that holds one.
     """
-    if layout.row_shape != "rows" and len(rows) != 1:
-        raise RequestError(f"layout {layout.maker} {layout.model} carries one row in a push, not {len(rows)}")
     deviation = -330 if clock.deviation_minutes is None else clock.deviation_minutes
     written = tuple(tuple(_written(step, stamp, values, deviation) for step in _plan(layout)) for stamp, values in rows)
+    return body_of(layout, device_id, clock, written)
+
+
+def body_of(layout: PushLayout, device_id: bytes, clock: CosemDateTime, written: tuple[tuple[Data, ...], ...]) -> Data:
+    """Rows that are written already, in the layout's shape behind the head of every push. RequestError for more than one row in a layout that
+    holds one."""
+    if layout.row_shape != "rows" and len(written) != 1:
+        raise RequestError(f"layout {layout.maker} {layout.model} carries one row in a push, not {len(written)}")
     head = (
         Data(Tag.OCTET_STRING, device_id),
         Data(Tag.OCTET_STRING, obis_bytes(layout.push_object)),

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ..errors import DataError, MeterError, RequestError
 from .axdr import NULL, Data, Tag
 from .clock import CosemDateTime
-from .push import CLOCK_OBIS, Column, PushLayout, obis_bytes, obis_text, push_parts, stamp_in
+from .push import CLOCK_OBIS, Column, PushLayout, body_of, obis_text, push_parts, stamp_in
 
 BILLING_DATE_OBIS = "0.0.0.1.2.255"
 STATUS_WORD_OBIS = "0.0.94.91.18.255"
@@ -136,20 +136,9 @@ def register_body(layout: PushLayout, device_id: bytes, clock: CosemDateTime, ro
 
     RequestError for a number that its column's type cannot hold, or for more than one row in a layout that holds one.
     """
-    if layout.row_shape != "rows" and len(rows) != 1:
-        raise RequestError(f"layout {layout.maker} {layout.model} carries one row in a push, not {len(rows)}")
     deviation = -330 if clock.deviation_minutes is None else clock.deviation_minutes
     written = tuple(tuple(_written(column, row, deviation) for column in layout.columns) for row in rows)
-    head = (
-        Data(Tag.OCTET_STRING, device_id),
-        Data(Tag.OCTET_STRING, obis_bytes(layout.push_object)),
-        Data(Tag.OCTET_STRING, clock.encode()),
-    )
-    if layout.row_shape == "flat":
-        return Data(Tag.STRUCTURE, head + written[0])
-    if layout.row_shape == "row":
-        return Data(Tag.STRUCTURE, (*head, Data(Tag.STRUCTURE, written[0])))
-    return Data(Tag.STRUCTURE, (*head, Data(Tag.ARRAY, tuple(Data(Tag.STRUCTURE, row) for row in written))))
+    return body_of(layout, device_id, clock, written)
 
 
 def _value(layout: PushLayout, column: Column, data: Data, zone_offset_minutes: int) -> Value | None:

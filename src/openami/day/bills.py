@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from ..errors import DataError, InputError
-from ..prepaid.postpaid import postpaid_policy
+from ..prepaid.postpaid import due_on, postpaid_policy
 from ..registry import PaymentMode
 from ..store.ledger_bills import issue_bills
 from ..store.ledger_tables import ledger_head
@@ -36,7 +36,7 @@ def bill_through(site: Site, last: date, issued: date, now_s: int) -> int:
         total = taken.group_by("account").aggregate([("paise", "sum")])
         own = total.filter(pc.is_in(total["account"], pa.array(numbers, pa.string()))).sort_by("account")
         amounts = np.asarray(own["paise_sum"].to_numpy(), np.int64)
-        made += issue_bills(site.rows.database, own["account"].to_pylist(), amounts, (first, last), issued, policy.days_to_pay, now_s)
+        made += issue_bills(site.rows.database, own["account"].to_pylist(), amounts, (first, last), issued, due_on(policy, issued), now_s)
     return made
 
 

@@ -13,10 +13,8 @@ import pyarrow.compute as pc
 
 from ..store.lake import Lake
 from .charge import PAISE, TO_DATE
-from .quantities import TO_DATE_WH, WH
 
 LINES = pa.schema({"account": pa.string(), "tariff": pa.string(), "line": pa.string(), "amount_paise": pa.int64()})
-PERIODS = pa.schema({"account": pa.string(), "tariff": pa.string(), "period": pa.string(), "day_wh": pa.int64(), "to_date_wh": pa.int64()})
 
 
 def charge_lines(lake: Lake, day: date, shard: int) -> pa.Table:
@@ -47,28 +45,6 @@ def bills_to_date(lake: Lake, day: date, shard: int) -> pa.Table:
     rows = lake.read("charges", day, shard, columns=["tariff", TO_DATE + PAISE])
     names = lake.read("statements", day, shard, columns=["account"])["account"]
     return rows.add_column(0, "account", names)
-
-
-def usage_by_period(lake: Lake, day: date, shard: int) -> pa.Table:
-    """account, tariff, period, day_wh, to_date_wh: every account's energy by time-of-use period, as it is known now."""
-    rows = lake.read("usage", day, shard, coded=["tariff"])
-    names, tariff = rows["account"].combine_chunks(), _words(rows["tariff"])
-    parts = [PERIODS.empty_table()]
-    for column in rows.column_names:
-        if not column.endswith(TO_DATE_WH):
-            continue
-        period = column.removesuffix(TO_DATE_WH)
-        own = pa.table(
-            {
-                "account": names,
-                "tariff": tariff,
-                "period": pa.repeat(period, len(names)),
-                "day_wh": rows[period + WH],
-                "to_date_wh": rows[column],
-            }
-        )
-        parts.append(own.filter(pc.is_valid(rows[column])).cast(PERIODS))
-    return pa.concat_tables(parts)
 
 
 def _words(column: pa.ChunkedArray) -> pa.Array:

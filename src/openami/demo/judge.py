@@ -67,7 +67,6 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome, answered: Answe
     frames = journal.frames()
     journal.close()
     left_out = not_stored(site.folder)
-    refusals = expected_refusals(town, plan)
     money = _money(site)
     balance = _balance(site)
     outages, located = compared(site, town, plan)
@@ -97,10 +96,7 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome, answered: Answe
         "consumers": town.consumers,
         "meters": len(town.meters),
         "frames": {"planned": plan.sent_by_kind(), "received": frames},
-        "quarantine": {
-            cause: {"planted": refusals.get(cause, 0), "found": sum(r.cause == cause for r in quarantine) + left_out.get(cause, 0)}
-            for cause in sorted({*refusals, *left_out, *(r.cause for r in quarantine)})
-        },
+        "quarantine": _by_cause(expected_refusals(town, plan), quarantine, left_out),
         "asked": {
             "meters": len(answered.meters),
             "missing": int((pushed[answered.meters] == MISSING).sum()),
@@ -109,19 +105,32 @@ def report(site: Site, town: Town, plan: Plan, outcome: Outcome, answered: Answe
         },
         "completeness": _completeness(town, raw, validated, quality),
         "checks": _checks(town, plan, expected, conflicts, flagged),
-        "energy_kwh": {
-            "consumers_measured": _kwh(raw[: town.consumers]),
-            "consumers_validated": _kwh(validated[: town.consumers]),
-            "consumers_estimated": _kwh(np.where(quality & ESTIMATED_BITS, validated, 0)[: town.consumers]),
-            "transformers": _kwh(validated[town.consumers : town.consumers + len(town.transformers)]),
-            "feeders": _kwh(validated[town.consumers + len(town.transformers) :]),
-        },
+        "energy_kwh": _energy(town, raw, validated, quality),
         "money": money,
         "losses": balance,
         "outages": outages,
         "suspicion": _suspicion(site, town, plan, balance["transformers"]),
         "holds": holds,
         "fingerprint": _fingerprint(validated, quality),
+    }
+
+
+def _by_cause(refusals: Mapping[str, int], quarantine: list[Any], left_out: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Refused frames by cause: as many as were planted, and as many as were found, kept or only counted."""
+    return {
+        cause: {"planted": refusals.get(cause, 0), "found": sum(r.cause == cause for r in quarantine) + left_out.get(cause, 0)}
+        for cause in sorted({*refusals, *left_out, *(r.cause for r in quarantine)})
+    }
+
+
+def _energy(town: Town, raw: Int32, validated: Int32, quality: UInt32) -> dict[str, float]:
+    homes, heads = town.consumers, town.consumers + len(town.transformers)
+    return {
+        "consumers_measured": _kwh(raw[:homes]),
+        "consumers_validated": _kwh(validated[:homes]),
+        "consumers_estimated": _kwh(np.where(quality & ESTIMATED_BITS, validated, 0)[:homes]),
+        "transformers": _kwh(validated[homes:heads]),
+        "feeders": _kwh(validated[heads:]),
     }
 
 

@@ -109,7 +109,7 @@ class _Seen:
 
 
 class Admission:
-    """Judges frames in journal order. `judge` takes one frame, `judge_all` a batch through the bulk decoder: the verdicts are the same.
+    """Judges frames in journal order. `judge` takes one frame, `judge_batch` many through the bulk decoder: the verdicts are the same.
 
     known: system title -> meter and keys; counters: serial -> last accepted invocation counter, as far as frames were judged before, and moved:
     serial -> how many of its later keys it had used by then (both as the properties of the same names gave them).
@@ -196,17 +196,8 @@ class Admission:
         )  # a new key's counter begins anew
         return np.flatnonzero((found.verdict == Bulk.GENERAL) | under_others)
 
-    def judge_all(self, frames: Sequence[bytes]) -> list[Verdict]:
-        """The verdicts of a batch, in its order. A frame that is taken in by its known form has no `notification` in its verdict."""
-        judged = self.judge_batch(frames)
-        of = {place: self.peers[row].meter for place, row in zip(judged.taken.tolist(), judged.meters.tolist(), strict=True)}
-        return [
-            judged.alone[k] if k in judged.alone else Verdict(None, serial=of[k].serial, meter=of[k], confirm=confirm)
-            for k, confirm in enumerate(judged.confirms)
-        ]
-
     def judge_batch(self, frames: Sequence[bytes]) -> Judged:
-        """The same without an object for every frame, and with the intervals that came."""
+        """The verdicts of a batch without an object for every frame, and the intervals that came."""
         if len(frames) < BULK_FRAMES_MIN:
             return Judged.of({k: self.judge(octets) for k, octets in enumerate(frames)})
         confirms: list[bytes | None] = [None] * len(frames)

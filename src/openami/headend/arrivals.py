@@ -111,12 +111,6 @@ class Arrivals:
             for at, gaps in missing(present, stamps[:due]).items():
                 yield self.serials[int(rows[at])], gaps
 
-    def forget_before(self, day: date) -> None:
-        """Days before `day` are not asked for any more."""
-        with self._lock:
-            for k in [k for k in self._days if self.first + timedelta(days=k) < day]:
-                del self._days[k]
-
     def save(self, path: Path) -> None:
         """The snapshot, synced, in one rename."""
         whole = io.BytesIO()

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from enum import IntEnum
 from pathlib import Path
 
 from ..control.order import Event, Order, State
 from ..cosem.apdu import Ref
 from ..cosem.axdr import Data, Tag
 from ..cosem.objects import members
+from ..cosem.operations import ImageStatus
 from ..errors import InputError, MeterError
 from .lines import Talk
 from .procedures import given
@@ -52,19 +52,6 @@ def keep_image(folder: Path, octets: bytes) -> str:
     return sha256
 
 
-class Status(IntEnum):
-    """Attribute 6 (Blue Book, "Image transfer")."""
-
-    NOT_INITIATED = 0
-    INITIATED = 1
-    VERIFICATION_INITIATED = 2
-    VERIFICATION_SUCCESSFUL = 3
-    VERIFICATION_FAILED = 4
-    ACTIVATION_INITIATED = 5
-    ACTIVATION_SUCCESSFUL = 6
-    ACTIVATION_FAILED = 7
-
-
 class ImageProcedure:
     """images: gives the image with a SHA-256 (hexadecimal)."""
 
@@ -82,19 +69,19 @@ class ImageProcedure:
         note = f"image transfer status {status.value}"
         if "version" in wish and (await _version(session)) == wish["version"]:
             return Event.READ_AS_ASKED, f"firmware {wish['version']} runs"
-        if status.value in (Status.VERIFICATION_INITIATED, Status.ACTIVATION_INITIATED):
+        if status.value in (ImageStatus.VERIFICATION_INITIATED, ImageStatus.ACTIVATION_INITIATED):
             return None, note
-        if status.value == Status.ACTIVATION_SUCCESSFUL and ours and "version" not in wish and order.sent_before:
+        if status.value == ImageStatus.ACTIVATION_SUCCESSFUL and ours and "version" not in wish and order.sent_before:
             return Event.READ_AS_ASKED, note
-        if status.value == Status.VERIFICATION_SUCCESSFUL and ours:
+        if status.value == ImageStatus.VERIFICATION_SUCCESSFUL and ours:
             return Event.READ_VERIFIED, note
         if (
-            status.value in (Status.VERIFICATION_FAILED, Status.ACTIVATION_FAILED)
+            status.value in (ImageStatus.VERIFICATION_FAILED, ImageStatus.ACTIVATION_FAILED)
             and order.sent_before
             and order.state is not State.ALLOWED
         ):
             return Event.GIVE_UP, f"the meter has refused the image: {note}"
-        if status.value == Status.INITIATED and order.sent_before:
+        if status.value == ImageStatus.INITIATED and order.sent_before:
             whole = await self._count(session, wish["size"])
             if len(blocks.value) == whole:
                 return (
@@ -112,7 +99,7 @@ class ImageProcedure:
         size = await self._block_bytes(session)
         whole = -(-len(image) // size)
         blocks, status = await given(session, Ref(18, IMAGE, 3), Ref(18, IMAGE, 6))
-        have = blocks.value if status.value == Status.INITIATED and len(blocks.value) == whole and order.sent_before else ""
+        have = blocks.value if status.value == ImageStatus.INITIATED and len(blocks.value) == whole and order.sent_before else ""
         if not have or (have.count("1") == 0):
             name = Data(Tag.OCTET_STRING, wish["identifier"].encode())
             await session.action(Ref(18, IMAGE, 1), Data(Tag.STRUCTURE, (name, Data(Tag.DOUBLE_LONG_UNSIGNED, len(image)))))

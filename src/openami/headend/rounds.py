@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date, timedelta
 from functools import partial
 
 from ..control.order import What
 from ..errors import InputError, MeterError, StorageError
-from ..readings import Calendar
 from ..store.contacts import Contact
 from ..store.journal import FrameJournal
-from ..store.lake import Lake
-from ..store.rows import Rows
 from .away import AGAIN_S, Away
-from .gaps import Gap, site_gaps
+from .gaps import Gap
 from .lines import Lines
 from .orders import OrderDesk
 from .plan import Plan, Priority, Task
@@ -51,41 +47,6 @@ def gap_tasks(wanted: Mapping[str, list[Gap]], cell: Callable[[str], str], now_s
         for serial, gaps in wanted.items()
         for gap in gaps
     ]
-
-
-def routine_tasks(serials: Iterable[str], cell: Callable[[str], str], calendar: Calendar, today: date) -> list[Task]:
-    """What `today`'s midnight has made due: yesterday's daily load (stamped with today's 00:00) and, on the first of a month, the billing of the
-    month before."""
-    midnight_s = calendar.day_start(today)
-    kinds = ["daily_load", "billing"] if today.day == 1 else ["daily_load"]
-    since_s = {"daily_load": midnight_s, "billing": calendar.day_start(today - timedelta(days=1)) + 1}
-    return [
-        Task(f"{kind} {serial} {midnight_s}", serial, Priority.ROUTINE, kind, midnight_s, since_s[kind], midnight_s, cell(serial))
-        for kind in kinds
-        for serial in serials
-    ]
-
-
-async def fill_gaps(
-    lines: Lines,
-    lake: Lake,
-    rows: Rows,
-    journal: FrameJournal,
-    calendar: Calendar,
-    days: list[date],
-    now_s: Callable[[], float],
-    until_s: float,
-) -> Tally:
-    """Read what `raw` lacks of `days` from the meters whose lines are known, into the journal, until nothing lacks or `until_s` (UTC seconds) is
-    there; collect afterwards. Meters without a line are left out: nobody knows where they listen."""
-    begun_s = int(now_s())
-    found = site_gaps(lake, rows, journal, calendar, days, begun_s, grace_s=0)
-    plan, known = Plan(), set(lines.serials)
-    for task in gap_tasks({serial: gaps for serial, gaps in found.wanted.items() if serial in known}, lines.cell, begun_s):
-        plan.add(task)
-    rounds = Rounds(plan, lines, journal, now_s)
-    await rounds.run(lambda: now_s() >= until_s)
-    return rounds.tally
 
 
 class _JournalRefused(StorageError):

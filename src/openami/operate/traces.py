@@ -50,9 +50,3 @@ def open_traces(role: str, exporter: Any = None) -> bool:
     provider.add_span_processor(processor)
     _tracer = provider.get_tracer("openami")
     return True
-
-
-def close_traces() -> None:
-    """Tell no more."""
-    global _tracer
-    _tracer = None

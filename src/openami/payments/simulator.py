@@ -32,6 +32,7 @@ from .gateways import Gateway
 from .signing import HEADER, doubt, sign
 
 Send = Callable[[bytes, dict[str, str]], Awaitable[int]]
+Later = Callable[[Awaitable[None]], None]
 
 
 @dataclass
@@ -155,17 +156,25 @@ def create_gateway(gateway: Gateway, webhook: str, seed: int = 1) -> FastAPI:
     app = FastAPI(title="OpenAMI's simulated payment gateway", lifespan=life)
     app.state.simulator = simulator
 
+    def later(work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    _answer_signed(app, gateway, simulator, later)
+    _be_steered(app, simulator, later)
+    return app
+
+
+def _answer_signed(app: FastAPI, gateway: Gateway, simulator: Simulator, later: Later) -> None:
+    """What a utility may ask of its gateway."""
+
     async def signed(request: Request) -> dict[str, Any] | JSONResponse:
         body = await request.body()
         if cause := doubt(gateway.secrets, request.headers.get(HEADER), body, int(time.time())):
             return JSONResponse({"cause": cause}, 401)
         told = json.loads(body)
         return told if isinstance(told, dict) else JSONResponse({"cause": "malformed"}, 422)
-
-    def later(work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
 
     @app.post("/collect")
     async def collect(request: Request) -> Any:
@@ -183,6 +192,10 @@ def create_gateway(gateway: Gateway, webhook: str, seed: int = 1) -> FastAPI:
     async def refund(request: Request) -> Any:
         told = await signed(request)
         return told if isinstance(told, JSONResponse) else {"state": "refunded"}
+
+
+def _be_steered(app: FastAPI, simulator: Simulator, later: Later) -> None:
+    """What the payer's bank does, how the gateway misbehaves from now on, and its file of the day."""
 
     @app.post("/reverse")
     async def reverse(told: dict[str, str]) -> Any:
@@ -203,5 +216,3 @@ def create_gateway(gateway: Gateway, webhook: str, seed: int = 1) -> FastAPI:
     @app.get("/file")
     async def file() -> PlainTextResponse:
         return PlainTextResponse(simulator.daily_file(), media_type="text/csv")
-
-    return app

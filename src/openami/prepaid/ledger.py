@@ -218,12 +218,6 @@ def balance_paise(rows: Iterable[Row], book: Book, to_day: date | None = None, k
     return total
 
 
-def consumer_rupees_paise(rows: Iterable[Row]) -> int:
-    """What the consumer has with us in all: balance and deposit less dues and arrears. A conversion must not change it."""
-    held = list(rows)
-    return sum(balance_paise(held, book) for book in OF_THE_CONSUMER)
-
-
 def trial_balance(rows: Iterable[Row]) -> dict[Book, int]:
     """Credits less debits of every book, over all accounts in `rows`: they sum to 0."""
     held = list(rows)

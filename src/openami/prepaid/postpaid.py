@@ -1,7 +1,7 @@
-"""Postpaid accounts: when a bill is due, what a payment pays, what lateness costs, what a deposit earns.
+"""Postpaid accounts: when a bill is due, what lateness costs, what a deposit earns, and which deposit stops a disconnection.
 
-What always holds: a payment is given out to the last paisa, oldest claim first, and what is over is credit; surcharge and interest are
-simple, by days, and rounded half up once; the policy is effective-dated data with its sources (`data/postpaid.toml`).
+What always holds: surcharge and interest are simple, by days, and rounded half up once; the policy is effective-dated data with its sources
+(`data/postpaid.toml`).
 """
 
 from __future__ import annotations
@@ -92,29 +92,6 @@ def due_on(policy: PostpaidPolicy, issued: date) -> date:
 def issue_by(policy: PostpaidPolicy, period_end: date) -> date:
     """The day by which the bill of a period that ended before `period_end` (exclusive, the first of a month) must be issued."""
     return period_end.replace(day=policy.bill_by_day)
-
-
-@dataclass(frozen=True, slots=True)
-class Payments:
-    """paid_paise: int64 [claim, account], what of each claim is paid; credit_paise: int64 [account], what is over."""
-
-    paid_paise: Int64
-    credit_paise: Int64
-
-
-def allocate(payment_paise: Int64, claims_paise: Int64) -> Payments:
-    """Give a payment out to the claims in their order (the oldest first).
-
-    payment_paise: int64 [account] >= 0; claims_paise: int64 [claim, account] >= 0. paid + credit = payment exactly.
-    Raises RequestError for a negative amount: a refund is a reversal in the ledger, not a payment.
-    """
-    if claims_paise.shape[1:] != payment_paise.shape:
-        raise RequestError(f"{payment_paise.size} payments, but claims are {claims_paise.shape}; give [claim, account]")
-    if (payment_paise < 0).any() or (claims_paise < 0).any():
-        raise RequestError("a payment or a claim is negative; a refund is posted as a reversal")
-    before = np.cumsum(claims_paise, axis=0) - claims_paise
-    paid = np.clip(payment_paise - before, 0, claims_paise)
-    return Payments(paid, payment_paise - paid.sum(axis=0))
 
 
 def protest_deposit(claim_paise: Int64, last_six_bills_paise: Int64) -> Int64:

@@ -35,12 +35,6 @@ class Statements:
         """int64 [account]: the sum of the charge lines."""
         return np.asarray(self.charge_paise.sum(axis=0), np.int64)
 
-    def control_totals_paise(self) -> dict[str, int]:
-        """Opening, recharges, each line's charges and closing summed over all accounts: what must tie to the payments and the bills."""
-        totals = {"opening": int(self.opening_paise.sum()), "recharges": int(self.recharges_paise.sum())}
-        totals |= {f"charge:{name}": int(self.charge_paise[k].sum()) for k, name in enumerate(self.lines)}
-        return totals | {"adjustments": int(self.adjustments_paise.sum()), "closing": int(self.closing_paise.sum())}
-
     def charge_rows(self, accounts: tuple[str, ...], day: date) -> Iterator[ChargeRow]:
         """The charge rows to post for `day`, account by account; lines of 0 are left out. accounts: their numbers, in array order."""
         for k, account in enumerate(accounts):

@@ -36,9 +36,9 @@ class Open:
 
 
 def issue_bills(
-    database: Database, numbers: Sequence[str], amount_paise: Int64, span: tuple[date, date], issued: date, days_to_pay: int, now_s: int
+    database: Database, numbers: Sequence[str], amount_paise: Int64, span: tuple[date, date], issued: date, due: date, now_s: int
 ) -> int:
-    """Bill accounts for the local days of `span` (both included): dues are owed, and a bill is due `days_to_pay` after its issue. int64 [account],
+    """Bill accounts for the local days of `span` (both included): dues are owed, to be paid by `due`. int64 [account],
     > 0 owed, < 0 in the consumer's favour. Gives how many bills were new: one whose days are billed already is left alone."""
     if amount_paise.shape != (len(numbers),):
         raise RequestError(f"{len(numbers)} accounts, but amounts are {amount_paise.shape}; give one for each")
@@ -51,7 +51,7 @@ def issue_bills(
             part.add(at, amounts, "bill", (Book.DUES, Book.CHARGES), issued, f"bill:{last}", now_s)
             part.charged_to[at] = last.toordinal()
             size, named = at.size, [part.numbers[k] for k in at.tolist()]
-            same = {"kind": "energy", "first_day": first, "last_day": last, "issued": issued, "due": issued + timedelta(days=days_to_pay)}
+            same = {"kind": "energy", "first_day": first, "last_day": last, "issued": issued, "due": due}
             columns = {"bill_id": [f"bill:{last}:{name}" for name in named], "account": named, "amount_paise": amounts}
             load(connection, bill, columns | {name: [value] * size for name, value in same.items()})
             part.save(connection, at)

@@ -78,23 +78,6 @@ def refusals(database: Database, conversion_id: str, limit: int = 100) -> list[t
     return [(row.account, tuple(text for bit, text in CAUSES.items() if row.cause & bit)) for row in found]
 
 
-def mode_on(database: Database, number: str, day: date) -> PaymentMode:
-    """An account's payment mode on a local day; RequestError where there is no such account."""
-    query = sa.select(payment_mode.c.mode).where(payment_mode.c.account == number, payment_mode.c.since <= day)
-    with database.begin() as connection:
-        found = connection.execute(query.order_by(payment_mode.c.since.desc(), payment_mode.c.decided_s.desc()).limit(1)).scalar()
-        if found is not None:
-            return PaymentMode(found)
-        later = sa.select(payment_mode.c.mode).where(payment_mode.c.account == number).order_by(payment_mode.c.since).limit(1)
-        first = connection.execute(later).scalar()
-        now = connection.execute(sa.select(account.c.payment_mode).where(account.c.number == number)).scalar()
-    if now is None:
-        raise RequestError(f"there is no account {number}; see its number")
-    if first is None:
-        return PaymentMode(now)  # never converted
-    return PaymentMode.POSTPAID if first == PaymentMode.PREPAID else PaymentMode.PREPAID
-
-
 def _begin(connection: sa.Connection, conversion_id: str, to: PaymentMode, day: date, now_s: int, who: str, why: str) -> None:
     known = connection.execute(sa.select(conversion).where(conversion.c.conversion_id == conversion_id)).first()
     if known is None:

@@ -149,4 +149,3 @@ payment_event = sa.Table(
     sa.Column("received_s", sa.BigInteger, nullable=False),
     sa.Column("digest", sa.LargeBinary, nullable=False),
 )
-ONLY_GROW = (ledger_row, control_total, payment_event)

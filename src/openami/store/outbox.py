@@ -165,12 +165,8 @@ class Outbox:
         with self.database.begin() as connection:
             return {(row[0], row[1]): int(row[2]) for row in connection.execute(query)}
 
-    def set_address(self, account: str, address: str) -> None:
-        """Where an account's messages go: a phone's number, as the carrier wants it."""
-        self.set_addresses({account: address})
-
     def set_addresses(self, addresses: Mapping[str, str]) -> None:
-        """`set_address` of many accounts."""
+        """Where accounts' messages go: phones' numbers, as the carrier wants them."""
         rows = [{"account": account, "address": address} for account, address in addresses.items()]
         with self.database.begin(writing=True, lock="outbox") as connection:
             put(connection, notice_address, rows, ("account",), ("address",))

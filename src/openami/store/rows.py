@@ -268,10 +268,6 @@ class Rows:
                 if connection.execute(change, {"of": serial, "told": told}).rowcount != 1:
                     raise RequestError(f"there is no meter {serial} in the registry; no class was written down")
 
-    def count_meters(self) -> int:
-        with self.begin() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(meter)).scalar_one())
-
     def usage_points(self) -> list[UsagePoint]:
         query = sa.select(usage_point).order_by(usage_point.c.name, usage_point.c.since)
         return self._all(query, lambda r: UsagePoint(r.name, NodeKind(r.kind), *r[2:]))
