@@ -53,7 +53,7 @@ def test_whoever_is_added_comes_in_with_what_was_shown_once(house, admin):
         ({"name": "x1", "role": "consumer"}, "cannot be used for"),
         ({"name": "x1", "role": "operator", "reach": "division:nowhere"}, "cannot be granted"),
         ({"name": "x1", "role": "installer", "reach": "job:UP-NOWHERE"}, "cannot be granted"),
-        ({"name": "x1", "role": "operator", "language": "xx"}, "cannot be used for “language”"),
+        ({"name": "x1", "role": "operator", "language": "xx"}, "cannot be used for “Language”"),
         ({"name": "x1", "role": "operator", "why": "x"}, "Give a reason"),
     ],
 )

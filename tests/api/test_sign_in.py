@@ -18,7 +18,7 @@ from openami.web.demo_people import DEMO_PEOPLE, PHONE
 from .houses import BASE, House
 
 PASSWORD = "a long enough password"
-FORM = re.compile(r'name="csrf_token" value="([0-9a-f]+)"')
+FORM = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 
 @pytest.fixture

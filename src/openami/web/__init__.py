@@ -15,6 +15,7 @@ readable without JavaScript.
     townbook.py   what the pages ask, and the answers' shape (`TownReader`)
     app.py        routes: parameters checked, answers asked, pages filled, safe headers
     pages.py      a template filled in the reader's language; translated.py: its sentences, translated once; failures.py: what went wrong
+    once.py       a form that is sent twice acts once
     parameters.py what a page may be asked with, and within which bounds
     control_room/ the control room below `/room`, for operators and auditors
     charts.py     curves and bars as SVG, pure functions; charts_wide.py: tree maps, bands, lanes of time

@@ -25,7 +25,7 @@ from ..readings import Quality
 from ..registry import NodeKind
 from . import sign_in, tables
 from .access import STAFF, Right, Role, Who
-from .api.words import NOTHING_THERE, Refused, problem
+from .api.words import NOTHING_THERE, Missing, Refused, problem
 from .control_room.names import SAYERS
 from .failures import NotThere, NotUsable
 from .gate import SAFE_METHODS, ForeignForm, Gate, NotAllowed, NotSignedIn, needs
@@ -85,6 +85,7 @@ def create_app(town: TownReader, gate: Gate, send_code: sign_in.Sender | None = 
     app.state.has_consumer_pages = False  # `house` adds them: they need more than a town
     app.state.tries = Limit(TRIES_PER_MINUTE, TRIES_AT_ONCE, gate.clock)
     app.include_router(sign_in.router)
+    app.include_router(sign_in.own)
     _town_pages(app, town, console)
     _meter_pages(app, town, console)
     _money_pages(app, town, console, gate)
@@ -258,11 +259,17 @@ def _failures(app: FastAPI, console: Console) -> None:
     def not_there(request: Request, failure: NotThere) -> Response:
         return console.failure(request, 404, failure)
 
+    @app.exception_handler(Refused)
+    def refused_in_words(request: Request, failure: Refused) -> Response:
+        """What a program would be told, in the words for people."""
+        told = NotThere(failure.thing, failure.name) if isinstance(failure, Missing) else NotUsable(failure.kind, failure.detail)
+        return console.failure(request, failure.status, told)
+
     @app.exception_handler(NotSignedIn)
     def not_signed_in(request: Request, failure: NotSignedIn) -> Response:
         if request.method in SAFE_METHODS:
             return sign_in.sign_in_for(request, request.query_params.get("lang", ""))
-        return console.failure(request, 401, failure)
+        return console.failure(request, 401, failure, sign_in.page_before(request))
 
     @app.exception_handler(NotAllowed)
     @app.exception_handler(ForeignForm)

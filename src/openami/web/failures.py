@@ -6,6 +6,7 @@ be told in English (`api.words.Refused`) has a sentence of its own here.
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import date
 
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +18,9 @@ from .wording import Language
 
 GIVEN_MOST = 60
 TOLD_ANYHOW = ("day", "first", "last", "serial", "name", "account", "lang")
-"""Fields whose own sentence says more than that they are too long."""
+"""Of an address: parts whose own sentence says more than that they are too long."""
+JOINERS = "\u200c\u200d"
+"""Of no width, and a part of how words are written in Hindi and its neighbours."""
 
 
 class NotThere(Exception):
@@ -79,27 +82,28 @@ def say_failure(words: Language, status: int, failure: Exception, days: tuple[da
 
 
 def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -> str:
+    name = shown(failure.name)
     if failure.kind == "day" and not days:
         return words.say("No day has been stored yet. Pages fill as soon as the first readings are checked.")
     sentences = {
         "day": words.say(
             "There is no data for %(name)s. There are days from %(first)s to %(last)s.",
-            name=failure.name,
+            name=name,
             first=words.day(days[0]) if days else "",
             last=words.day(days[-1]) if days else "",
         ),
-        "meter": words.say("There is no meter %(name)s here for you. Check the number.", name=failure.name),
-        "transformer": words.say("There is no transformer %(name)s here for you. Check the name.", name=failure.name),
-        "feeder": words.say("There is no feeder %(name)s here for you. Check the name.", name=failure.name),
-        "node": words.say("There is nothing called %(name)s here for you. Choose from the list.", name=failure.name),
-        "account": words.say("There is no account %(name)s. Check the number on your bill.", name=failure.name),
-        "consent": words.say("There is no consent %(name)s. Your own are listed on your page.", name=failure.name),
-        "order": words.say("There is no order %(name)s. Look for it in the list of orders.", name=failure.name),
-        "proposal": words.say("There is no proposal %(name)s. What waits is in the list of orders.", name=failure.name),
-        "payment": words.say("There is no payment %(name)s of this account. Your recharges are listed under Recharge.", name=failure.name),
-        "complaint": words.say("There is no complaint %(name)s here for you. What waits for an answer is in the list.", name=failure.name),
-        "person": words.say("There is nobody called %(name)s. The list shows who there is.", name=failure.name),
-        "tariff": words.say("There is no tariff %(name)s. The list shows which there are.", name=failure.name),
+        "meter": words.say("There is no meter %(name)s here for you. Check the number.", name=name),
+        "transformer": words.say("There is no transformer %(name)s here for you. Check the name.", name=name),
+        "feeder": words.say("There is no feeder %(name)s here for you. Check the name.", name=name),
+        "node": words.say("There is nothing called %(name)s here for you. Choose from the list.", name=name),
+        "account": words.say("There is no account %(name)s. Check the number on your bill.", name=name),
+        "consent": words.say("There is no consent %(name)s. Your own are listed on your page.", name=name),
+        "order": words.say("There is no order %(name)s. Look for it in the list of orders.", name=name),
+        "proposal": words.say("There is no proposal %(name)s. What waits is in the list of orders.", name=name),
+        "payment": words.say("There is no payment %(name)s of this account. Your recharges are listed under Recharge.", name=name),
+        "complaint": words.say("There is no complaint %(name)s here for you. What waits for an answer is in the list.", name=name),
+        "person": words.say("There is nobody called %(name)s. The list shows who there is.", name=name),
+        "tariff": words.say("There is no tariff %(name)s. The list shows which there are.", name=name),
         "page": words.say("There is no page at this address. The links below lead on."),
     }
     return sentences.get(failure.kind, sentences["page"])
@@ -107,59 +111,125 @@ def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -
 
 def _say_out_of_bounds(words: Language, failure: RequestValidationError) -> str:
     error = failure.errors()[0]
-    field, most = str(error["loc"][-1]), error.get("ctx", {}).get("max_length")
-    if most is None or field in TOLD_ANYHOW:
-        return _say_not_usable(words, field, str(error.get("input", "")))
-    return words.say("What was given for “%(field)s” is too long: at most %(most)s letters. Nothing was changed.", field=field, most=most)
+    field, most, given = str(error["loc"][-1]), error.get("ctx", {}).get("max_length"), str(error.get("input", ""))
+    own = error["loc"][0] != "body" and field in TOLD_ANYHOW
+    called = words.say(FIELDS.get(field, field))
+    if most is not None and not own:
+        return words.say(
+            "What was given for “%(field)s” is too long: at most %(most)s letters. Nothing was changed.", field=called, most=most
+        )
+    if "\0" in given and not own:
+        return words.say("“%(field)s” holds a character that cannot be kept. Nothing was changed. Write it again without.", field=called)
+    return _say_not_usable(words, field, given)
+
+
+def shown(given: str) -> str:
+    """What somebody gave, as it can stand in a sentence: short, and with nothing that cannot be seen or turns the sentence around."""
+    short = given if len(given) <= GIVEN_MOST else given[: GIVEN_MOST - 3] + "..."
+    return "".join("�" if unicodedata.category(c)[0] == "C" and c not in JOINERS else c for c in short)
 
 
 def _say_not_usable(words: Language, field: str, given: str) -> str:
-    given = given.replace("\0", "�")
-    given = given if len(given) <= GIVEN_MOST else given[: GIVEN_MOST - 3] + "..."
-    not_a_day = words.say("“%(given)s” is not a day. Write it as in 2026-01-31.", given=given)
-    sentences = {
-        "day": not_a_day,
-        "first": not_a_day,
-        "last": not_a_day,
-        "span": words.say("%(given)s cannot be shown. Choose a first day that is not after the last.", given=given),
-        "lang": words.say("“%(given)s” is not a language of this page. Choose en or hi.", given=given),
-        "why": words.say("Give a reason of at least five letters; it stands in the audit trail."),
-        "meters": words.say("Name 1 to 1,000 meters."),
-        "curve": words.say("“%(given)s” is not a span of the curve. Choose one from the page.", given=given),
-        "begins": words.say("“%(given)s” is not the start of an interval of this day. Choose one from the list.", given=given),
-        "form": words.say("This form cannot be used any more. Nothing was changed. Open the page again and repeat it."),
-        "cursor": words.say("This part of the list is no longer there. Begin the list again."),
-        "payment_begun": words.say(
-            "This payment was begun before, for another amount. Nothing was taken a second time. Begin a new recharge, or look how this one stands."
-        ),
-        "order-state": words.say("This order has left for its meter, or has ended: it cannot be withdrawn any more. Nothing was changed."),
-        "proposal-state": words.say(
-            "This proposal is your own, was decided on before, or has waited for more than a day. Nothing was changed. Look at the list of orders."
-        ),
-        "complaint-state": words.say("This complaint was answered before. Nothing was changed. Look at the list of complaints."),
-        "reply": words.say("Write an answer of at least five letters; the consumer is told it."),
-        "no-visit": words.say("Nothing was written: on that day no consumer's meter of this number hangs anywhere. Check number and day."),
-        "idempotency-key": words.say("This form was sent before, with something else in it. Nothing was changed. Begin again."),
-        "value": words.say("“%(given)s” is not a value. Write watt-hours in figures, like 250.", given=given),
-        "to": words.say("“%(given)s” is not proposed any more. Open the list again and look at it anew.", given=given),
-        "person": words.say("“%(given)s” cannot be a person's name: use 1 to 60 letters, digits and . _ @ -", given=given),
-        "person_there": words.say("There is somebody called “%(given)s” already. Choose another name.", given=given),
-        "client_id": words.say(
-            "The program that sent you here is not known, or wants you back at an address that is not its own. It was told nothing. Ask its makers."
-        ),
-        "oneself": words.say("Nobody changes their own access. Ask another administrator."),
-        "reach": words.say(
-            "“%(given)s” cannot be granted. Write all:*, division:NAME, job:USAGE_POINT or account:NUMBER of one that there is.",
-            given=given,
-        ),
-        "phone": words.say("This is not a phone number. Write ten digits, or + and 8 to 15 digits."),
-        "purpose": words.say("Choose at least one thing that may be seen."),
-        "days": words.say("“%(given)s” is not a number of days. Give 1 to 366.", given=given),
-        "file": words.say("%(given)s statements are too many for one file. Give the beginning of an account number first.", given=given),
-        "offset": words.say("“%(given)s” is not a place in the list. Give a number from 0 up.", given=given),
-    }
-    if field in ("serial", "name", "account"):
-        return words.say("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens.", given=given)
-    return sentences.get(field) or words.say(
-        "“%(given)s” cannot be used for “%(field)s”. Choose from the list on the page.", given=given, field=field
-    )
+    given = words.say(FIELDS.get(given, given)) if field == "twice" else shown(given)
+    return words.say(SENTENCES.get(field, CHOOSE), given=given, field=words.say(FIELDS.get(field, field)))
+
+
+def _mark(message: str) -> str:
+    """The message itself: marks it for extraction."""
+    return message
+
+
+FIELDS = {
+    "about": _mark("About"),
+    "account": _mark("Account"),
+    "action": _mark("Action"),
+    "amount": _mark("Amount"),
+    "answer": _mark("Answer"),
+    "cause": _mark("Cause"),
+    "check": _mark("Check"),
+    "code": _mark("Code"),
+    "feeder": _mark("Feeder"),
+    "format": _mark("Form of the file"),
+    "kind": _mark("Kind"),
+    "language": _mark("Language"),
+    "meter": _mark("Meter"),
+    "name": _mark("Name"),
+    "note": _mark("What was seen"),
+    "number": _mark("Number"),
+    "order_id": _mark("Order"),
+    "partner": _mark("Who"),
+    "password": _mark("Password"),
+    "payment": _mark("Payment"),
+    "payment_id": _mark("Payment"),
+    "phone": _mark("Phone number"),
+    "reach": _mark("What they reach"),
+    "reply": _mark("Answer"),
+    "result": _mark("Found"),
+    "role": _mark("Role"),
+    "serials": _mark("Meters"),
+    "shard": _mark("Number"),
+    "state": _mark("State"),
+    "subject": _mark("To what"),
+    "text": _mark("Text"),
+    "transformer": _mark("Transformer"),
+    "value": _mark("Right value, Wh"),
+    "what": _mark("What"),
+    "who": _mark("Who"),
+    "why": _mark("Reason"),
+}
+"""What a field is called on a page."""
+SENTENCES = {
+    "day": _mark("“%(given)s” is not a day. Write it as in 2026-01-31."),
+    "first": _mark("“%(given)s” is not a day. Write it as in 2026-01-31."),
+    "last": _mark("“%(given)s” is not a day. Write it as in 2026-01-31."),
+    "range": _mark("%(given)s cannot be shown. Choose a first day that is not after the last."),
+    "lang": _mark("“%(given)s” is not a language of this page. Choose en or hi."),
+    "why": _mark("Give a reason of at least five letters; it stands in the audit trail."),
+    "meters": _mark("Name 1 to 1,000 meters."),
+    "span": _mark("“%(given)s” is not a span of the curve. Choose one from the page."),
+    "begins": _mark("“%(given)s” is not the start of an interval of this day. Choose one from the list."),
+    "form": _mark("This form cannot be used any more. Nothing was changed. Open the page again and repeat it."),
+    "cursor": _mark("This part of the list is no longer there. Begin the list again."),
+    "payment_begun": _mark(
+        "This payment was begun before, for another amount. Nothing was taken a second time. Begin a new recharge, or look how this one stands."
+    ),
+    "order-state": _mark("This order has left for its meter, or has ended: it cannot be withdrawn any more. Nothing was changed."),
+    "proposal-state": _mark(
+        "This proposal is your own, was decided on before, or has waited for more than a day. Nothing was changed. Look at the list of orders."
+    ),
+    "complaint-state": _mark("This complaint was answered before. Nothing was changed. Look at the list of complaints."),
+    "reply": _mark("Write an answer of at least five letters; the consumer is told it."),
+    "no-visit": _mark("Nothing was written: on that day no consumer's meter of this number hangs anywhere. Check number and day."),
+    "sent-before": _mark(
+        "This form was sent before, at %(given)s, and was done then. It was not done again. Open the page again to see how it stands."
+    ),
+    "being-done": _mark("This form was sent a moment ago and is still being worked on. Look whether it was done before you send it again."),
+    "twice": _mark("“%(given)s” came more than once. Nothing was changed. Open the page again and repeat it."),
+    "reading-state": _mark(
+        "Somebody has corrected this day since the page was opened. Nothing was changed. Look at the corrections and decide anew."
+    ),
+    "list-name": _mark("Give the list a name of 1 to 40 letters."),
+    "address": _mark("Only lists of the control room can be kept under a name."),
+    "idempotency-key": _mark("This form was sent before, with something else in it. Nothing was changed. Begin again."),
+    "value": _mark("“%(given)s” is not a value. Write watt-hours in figures, like 250."),
+    "to": _mark("“%(given)s” is not proposed any more. Open the list again and look at it anew."),
+    "person": _mark("“%(given)s” cannot be a person's name: use 1 to 60 letters, digits and . _ @ -"),
+    "person_there": _mark("There is somebody called “%(given)s” already. Choose another name."),
+    "client_id": _mark(
+        "The program that sent you here is not known, or wants you back at an address that is not its own. It was told nothing. Ask its makers."
+    ),
+    "oneself": _mark("Nobody changes their own access. Ask another administrator."),
+    "reach": _mark("“%(given)s” cannot be granted. Write all:*, division:NAME, job:USAGE_POINT or account:NUMBER of one that there is."),
+    "phone": _mark("This is not a phone number. Write ten digits, or + and 8 to 15 digits."),
+    "purpose": _mark("Choose at least one thing that may be seen."),
+    "days": _mark("“%(given)s” is not a number of days. Give 1 to 366."),
+    "file": _mark("%(given)s statements are too many for one file. Give the beginning of an account number first."),
+    "offset": _mark("“%(given)s” is not a place in the list. Give a number from 0 up."),
+    "serial": _mark("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens."),
+    "name": _mark("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens."),
+    "account": _mark("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens."),
+    "key": _mark("This form cannot be used any more. Nothing was changed. Open the page again and repeat it."),
+    "phone_id": _mark("This form cannot be used any more. Nothing was changed. Open the page again and repeat it."),
+}
+"""Of fields, and of states in which nothing can be done: what is told of one that cannot be used."""
+CHOOSE = _mark("“%(given)s” cannot be used for “%(field)s”. Choose from the list on the page.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Annotated, Protocol
 from urllib.parse import urlsplit
 
 from argon2 import PasswordHasher
-from fastapi import Depends, Form, Request, Response
+from fastapi import Form, Request, Response
 
 from ..store.audit import AuditTrail, Entry
 from ..store.clients import Clients
@@ -35,6 +36,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 FORM_FIELD = "csrf_token"
 """Under a name that scanners know as what it is."""
 FormToken = Annotated[str, Form(alias=FORM_FIELD, max_length=300)]
+NUMBER = re.compile(r"[A-Za-z0-9_-]{16}")
 FORM_COOKIE_S = 3600
 SOMEBODYS_PROGRAM = "external program"
 """Whoever holds a token of the external issuer that does not name its program: no person at a page."""
@@ -200,7 +202,7 @@ class Gate:
         """ForeignForm unless `given` is the form token of this session, or before sign-in of this browser."""
         self.check_origin(request)
         if who is not None and who.session:
-            if not is_form_token(who.session, given):
+            if not is_form_token(who.session, given.partition(".")[0]):
                 raise ForeignForm
             return
         cookie = request.cookies.get(cookie_name(request, "form"), "")
@@ -208,9 +210,10 @@ class Gate:
             raise ForeignForm
 
     def form_token(self, request: Request, who: Who | None) -> str:
-        """What a form on the page must bring along; `keep_form_cookie` goes with it where nobody has signed in yet."""
+        """What a form on the page must bring along, with a number of its own (`once.py`); `keep_form_cookie` goes with it where nobody has signed in
+        yet."""
         if who is not None and who.session:
-            return form_token(who.session)
+            return f"{form_token(who.session)}.{secrets.token_urlsafe(12)}"
         cookie = request.cookies.get(cookie_name(request, "form"), "")
         request.state.form_cookie = cookie if len(cookie) == 43 else secrets.token_urlsafe(32)
         return self._before(request.state.form_cookie)
@@ -265,7 +268,10 @@ def _route(request: Request) -> str:
     return str(getattr(route, "path", request.url.path))
 
 
-Anybody = Depends(needs())
+def number_of(token: str) -> str:
+    """The number of the form that brought a token along; "" = it has none."""
+    number = token.partition(".")[2]
+    return number if NUMBER.fullmatch(number) else ""
 
 
 def address_of(request: Request) -> str:

@@ -13,6 +13,7 @@ from functools import cache, partial
 from urllib.parse import quote, urlencode
 
 from fastapi import Request, Response
+from fastapi.datastructures import FormData
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
@@ -47,6 +48,8 @@ LOSS_STEPS = (0.02, 0.04, 0.08, 0.16)
 STANDS_OUT_Z = 3.5
 HOURS_BETWEEN_TICKS = 3
 LANGUAGE_KEPT_S = 365 * 86_400
+TYPED, TYPED_MOST = ("serials", "text", "reply", "note", "why"), 50_000
+"""Fields of forms into which a person writes words."""
 OUR_FAULT = 500
 """From this status on the store may be what failed: it is not asked again."""
 
@@ -130,8 +133,8 @@ class Console:
         gate: Gate | None = getattr(request.app.state, "gate", None)
         return gate.form_token(request, getattr(request.state, "who", None)) if gate else ""
 
-    def failure(self, request: Request, status: int, failure: Exception) -> Response:
-        """A page that says what is wrong and what would be right."""
+    def failure(self, request: Request, status: int, failure: Exception, onward: str = "") -> Response:
+        """A page that says what is wrong and what would be right, with the words that were typed. onward: where to go on after signing in."""
         _recognise(request, status)
         words = language(reading_language(request))
         days, damaged = self._stored_days(failing=True)
@@ -146,6 +149,8 @@ class Console:
             status=status,
             failure_title=title,
             sentence=sentence,
+            typed=_typed(request),
+            onward=onward,
             other_days=[d for d in others if d is not None],
         )
 
@@ -157,6 +162,13 @@ class Console:
             if failing:
                 return (), ()
             raise
+
+
+def _typed(request: Request) -> list[str]:
+    """What a person had written into the form that was refused: words, not figures or secrets."""
+    given: FormData = getattr(request.state, "given", FormData())
+    found = [str(given.get(name, "")).replace("\0", "") for name in TYPED]
+    return [words[:TYPED_MOST] for words in found if words.strip()]
 
 
 def _recognise(request: Request, status: int) -> None:

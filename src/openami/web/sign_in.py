@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import RedirectResponse
@@ -22,10 +22,12 @@ from .access import STAFF, Right, Role, Who
 from .demo_people import DEMO_PEOPLE, enter_as, make_demo_people
 from .failures import NotThere, NotUsable
 from .gate import FormToken, Gate, NotAllowed, address_of, cookie_name, drop_cookie, gate_of, is_loopback, needs, set_cookie
+from .once import ActsOnce
 from .pages import Console
-from .parameters import Given, Lang
+from .parameters import Figures, Given, Lang
 
 router = APIRouter()
+own = APIRouter(route_class=ActsOnce)
 NEXT_MOST = 4000
 """Of a path with all that a program asks for in it, its state and nonce among that."""
 Next = Annotated[str, Form(alias="next", max_length=NEXT_MOST)]
@@ -46,7 +48,7 @@ def sign_in_page(request: Request, lang: Lang = "") -> Response:
 
 @router.post("/sign-in")
 def sign_in(
-    request: Request, name: Given = "", password: Given = "", code: Given = "", form: FormToken = "", onward: Next = "/"
+    request: Request, name: Given = "", password: Given = "", code: Figures = "", form: FormToken = "", onward: Next = "/"
 ) -> Response:
     gate = gate_of(request)
     gate.check_form(request, None, form)
@@ -78,7 +80,7 @@ def phone_page(request: Request, lang: Lang = "") -> Response:
 
 
 @router.post("/sign-in/phone")
-def send_code(request: Request, phone: Given = "", form: FormToken = "", onward: Next = "/") -> Response:
+def send_code(request: Request, phone: Figures = "", form: FormToken = "", onward: Next = "/") -> Response:
     """Sends a code if the phone has an account; the page is the same if it has none."""
     gate, onward = gate_of(request), safe_path(onward)
     gate.check_form(request, None, form)
@@ -101,7 +103,7 @@ def send_code(request: Request, phone: Given = "", form: FormToken = "", onward:
 
 
 @router.post("/sign-in/code")
-def sign_in_by_code(request: Request, phone: Given = "", code: Given = "", form: FormToken = "", onward: Next = "/") -> Response:
+def sign_in_by_code(request: Request, phone: Figures = "", code: Figures = "", form: FormToken = "", onward: Next = "/") -> Response:
     gate, onward = gate_of(request), safe_path(onward)
     gate.check_form(request, None, form)
     if not request.app.state.tries.take(address_of(request)).allowed:
@@ -154,9 +156,9 @@ def me(request: Request, who: Known, lang: Lang = "") -> Response:
     )
 
 
-@router.post("/me/consents")
+@own.post("/me/consents")
 def give_consent(
-    request: Request, who: Known, account: Given = "", partner: Given = "", days: Given = "", form: FormToken = "", purpose: Purposes = ()
+    request: Request, who: Known, account: Given = "", partner: Given = "", days: Figures = "", form: FormToken = "", purpose: Purposes = ()
 ) -> Response:
     gate = gate_of(request)
     gate.check_form(request, who, form)
@@ -173,7 +175,7 @@ def give_consent(
     return RedirectResponse("/me", 303)
 
 
-@router.post("/me/consents/{number}/end")
+@own.post("/me/consents/{number}/end")
 def end_consent(request: Request, number: str, who: Known, form: FormToken = "") -> Response:
     gate = gate_of(request)
     gate.check_form(request, who, form)
@@ -203,6 +205,13 @@ def safe_path(text: str) -> str:
     """A path on this site, or "/": never another site's address."""
     plain = text.startswith("/") and not text.startswith(("//", "/\\")) and all(0x20 < ord(c) < 0x7F and c != "\\" for c in text)
     return text if plain and not text.startswith("/sign-") else "/"
+
+
+def page_before(request: Request) -> str:
+    """The page of ours from which a form was sent; "" = not known."""
+    before = urlsplit(request.headers.get("referer", ""))
+    path = safe_path(before.path + (f"?{before.query}" if before.query else ""))
+    return path if before.netloc == request.url.netloc and path != "/" else ""
 
 
 def sign_in_for(request: Request, language: str) -> Response:

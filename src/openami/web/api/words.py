@@ -27,8 +27,8 @@ T = TypeVar("T")
 JSON, PROBLEM = "application/json", "application/problem+json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"
 CURSOR = r"^[A-Za-z0-9_-]{1,400}$"
-SENTENCE = r"^[^\x00]*[^\s\x00][^\x00]*$"
-"""A text with a letter in it, and without NUL, which no database takes."""
+SENTENCE = r"^[^\x00]*[^\s\x00\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff][^\x00]*$"
+"""A text with a letter in it that can be seen, and without NUL, which no database takes."""
 PAGE_MOST = 500
 DAYS_MOST = 366
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")

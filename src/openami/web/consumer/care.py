@@ -17,10 +17,11 @@ from ...store.outbox import Notice, Outbox
 from ...store.supply_rows import SupplyRows
 from ..failures import NotUsable
 from ..gate import FormToken
-from ..parameters import PLAIN, READ, Choice, Lang
+from ..once import ActsOnce
+from ..parameters import PLAIN, READ, Choice, Lang, letters
 from .here import Here, OwnAccount
 
-router = APIRouter(prefix="/my", include_in_schema=False)
+router = APIRouter(prefix="/my", include_in_schema=False, route_class=ActsOnce)
 TEXT_MOST = 1000
 SHOWN_ALERTS = 20
 PHONE_ID = re.compile(r"[0-9a-f]{24}")
@@ -57,8 +58,8 @@ def complain(own: OwnAccount, about: Text = "", text: Text = "", phone_id: Text 
     words = " ".join(text.split())
     if about not in list(About):
         return _help(own, "", "about", words)
-    if not words or len(words) > TEXT_MOST:
-        return _help(own, about, "text" if not words else "long", words)
+    if not letters(words) or len(words) > TEXT_MOST:
+        return _help(own, about, "text" if not letters(words) else "long", words)
     if not PHONE_ID.fullmatch(phone_id):
         raise NotUsable("form", phone_id)
     made = Complaints(own.site.rows.database).make(own.account, About(about), words, phone_id, own.gate.now_s)

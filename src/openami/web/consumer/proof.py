@@ -127,7 +127,7 @@ def _proof(own: Here, first: str, last: str) -> Proof:
     end = own.day(last)
     start = own.day(first) if first else max(days[0], end.replace(day=1))
     if start > end:
-        raise NotUsable("span", f"{start} – {end}")
+        raise NotUsable("range", f"{start} – {end}")
     calendar, serial = own.site.calendar, str(own.row["meter"])
     at = (calendar.day_start(start), calendar.day_start(end + timedelta(days=1)))
     registers = Heard(own.site.rows)

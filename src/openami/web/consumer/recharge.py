@@ -27,13 +27,14 @@ from ...payments.simulator import Simulator
 from ...prepaid.recharge import RechargePolicy, recharge_policy
 from ..failures import NotThere, NotUsable
 from ..gate import FormToken
-from ..parameters import READ, Choice, Lang
+from ..once import Filled
+from ..parameters import READ, Choice, Lang, LatinFigures
 from . import answers
 from .here import Here, OwnAccount, SeesAccounts
 
 log = logging.getLogger(__name__)
 first = APIRouter(prefix="/my", include_in_schema=False)
-router = APIRouter(prefix="/my", include_in_schema=False)
+router = APIRouter(prefix="/my", include_in_schema=False, route_class=Filled)
 RUPEES_MOST = 100_000
 SUGGESTED_DAYS = (7, 15, 30)
 ROUNDED_TO_RUPEES = 50
@@ -41,7 +42,7 @@ PLAIN_RUPEES = (100, 200, 500)
 """Where it cannot be told how long an amount lasts."""
 PAYMENT_ID = re.compile(r"W[0-9a-f]{24}")
 AMOUNT = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
-Text = Annotated[str, Form(max_length=60)]
+Text = Annotated[str, LatinFigures, Form(max_length=60)]
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,6 @@ def _choice(own: Here, problem: str = "", amount: str = "") -> Response:
 def _amount(own: Here, text: str) -> tuple[int, str]:
     """Paise, and what is wrong with them: "" = nothing, else "amount", "most", "least", "step" or "use"."""
     plain = text.strip().removeprefix("₹").replace(",", "").strip()
-    plain = plain.translate(str.maketrans("०१२३४५६७८९", "0123456789"))
     if not AMOUNT.fullmatch(plain):
         return 0, "amount"
     whole, _, part = plain.partition(".")

@@ -142,7 +142,7 @@ def usage_csv(own: OwnAccount, day: Day = "", span: Choice = "day") -> Response:
         header = "day,charge_paise,wh,estimated"
         rows = [(d.day.isoformat(), d.charge_paise, d.wh, int(d.estimated)) for d in week]
     else:
-        raise NotUsable("curve", span)
+        raise NotUsable("span", span)
     text = "".join(",".join("" if value is None else str(value) for value in row) + "\r\n" for row in [(header,), *rows])
     headers = {"content-disposition": f'attachment; filename="{own.account}-{asked}-{span}.csv"', "cache-control": "private, no-store"}
     return Response(text, media_type="text/csv; charset=utf-8", headers=headers)

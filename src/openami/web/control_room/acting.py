@@ -20,16 +20,20 @@ from ...day.edit import Correction, correct, slot_of
 from ...errors import InputError
 from ..access import DISCONNECTS_ALONE, Right, Who
 from ..api import work
+from ..api.words import Refused
 from ..failures import NotThere, NotUsable
 from ..gate import FormToken, needs
-from ..parameters import PLAIN, Given
+from ..once import ActsOnce, Filled
+from ..parameters import PLAIN, Figures, Given, LatinFigures, letters
+from . import lists
 from .routes import NAME, changing, closed_day, page, reason, site_of
 from .saved import keep_filters, ours, saved_filters
 
-router = APIRouter(prefix="/room")
+router = APIRouter(prefix="/room", route_class=ActsOnce)
+looking = APIRouter(prefix="/room", route_class=Filled)
 Name = Annotated[str, Path(pattern=NAME)]
-Long = Annotated[str, Form(max_length=50_000, pattern=PLAIN)]
-Many = Annotated[tuple[Annotated[str, Field(pattern=PLAIN)], ...], Form()]
+Long = Annotated[str, LatinFigures, Form(max_length=50_000, pattern=PLAIN)]
+Many = Annotated[tuple[Annotated[str, LatinFigures, Field(pattern=PLAIN)], ...], Form()]
 Orders = Annotated[Who, Depends(needs(Right.ORDER))]
 Sees = Annotated[Who, Depends(needs(Right.TOWN))]
 KEY = re.compile(r"[A-Za-z0-9_-]{8,64}")
@@ -38,7 +42,7 @@ WH_MOST = 1e9
 """A gigawatt-hour in one interval: what no meter here can have counted."""
 
 
-@router.post("/orders/look", response_model=None)
+@looking.post("/orders/look", response_model=None)
 def look(request: Request, who: Orders, what: Given = "", serials: Long = "", meter: Many = (), form: FormToken = "") -> Response:
     """What an order to these meters would do: who they are, what is not there, whether a second person is needed. Nothing is asked for yet."""
     gate = changing(request, who, form)
@@ -101,18 +105,26 @@ def edit(
     request: Request,
     who: Orders,
     serial: Name,
-    day: Given = "",
-    begins: Given = "",
-    value: Given = "",
+    day: Figures = "",
+    begins: Figures = "",
+    value: Figures = "",
     back: Given = "",
+    seen: Figures = "",
     why: Given = "",
     form: FormToken = "",
 ) -> Response:
-    """Correct one interval, or take earlier corrections of it back; the day is reckoned again."""
-    gate, asked = changing(request, who, form), closed_day(request, day)
-    if gate.lookup.meter(who.reach, serial) is None:
+    """Correct one interval, or take earlier corrections of it back; the day is reckoned again. seen: how many corrections of the day the page
+    showed."""
+    gate = changing(request, who, form)
+    if not day:
+        raise NotUsable("day", day)
+    asked = closed_day(request, day)
+    found = gate.lookup.meter(who.reach, serial)
+    if found is None:
         raise NotThere("meter", serial)
     told = reason(why)
+    if seen and seen != str(len(lists.edits(site_of(request), found, asked))):
+        raise Refused(409, "reading-state", seen)
     wanted = Correction(serial, asked, begins, None if back else _watt_hours(value))
     try:
         slot_of(site_of(request), wanted)
@@ -131,13 +143,15 @@ def _watt_hours(given: str) -> float:
     return float(plain)
 
 
-@router.post("/filters", response_model=None)
+@looking.post("/filters", response_model=None)
 def save(request: Request, who: Sees, name: Given = "", address: Given = "", form: FormToken = "") -> Response:
     """Keep a list under a name; an empty address takes it away."""
     changing(request, who, form)
     name = name.strip()[:40]
-    if not name or (address and not ours(address)):
-        raise NotUsable("name" if not name else "address", name if not name else address)
+    if not letters(name):
+        raise NotUsable("list-name", name)
+    if address and not ours(address):
+        raise NotUsable("address", address)
     kept = [one for one in saved_filters(request) if one[0] != name]
     answer = RedirectResponse(address or "/room", 303)
     keep_filters(request, answer, [*kept, (name, address)] if address else kept)

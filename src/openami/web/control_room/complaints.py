@@ -18,10 +18,11 @@ from ..api.words import Refused
 from ..consumer.care import ABOUT
 from ..failures import NotUsable
 from ..gate import FormToken, needs
-from ..parameters import PLAIN, Cursor, Lang
+from ..once import ActsOnce
+from ..parameters import PLAIN, Cursor, Lang, letters
 from .routes import NAME, ROWS, changing, page, site_of, staff
 
-router = APIRouter(prefix="/room/complaints")
+router = APIRouter(prefix="/room/complaints", route_class=ActsOnce)
 Name = Annotated[str, Path(pattern=NAME)]
 Reply = Annotated[str, Form(max_length=ANSWER_MOST, pattern=PLAIN)]
 SeesAccounts = Annotated[Who, Depends(needs(Right.ACCOUNTS))]
@@ -44,7 +45,7 @@ def answer(request: Request, who: Answers, number: Name, reply: Reply = "", form
     """Answer it and close it; pressed twice, it is one answer."""
     changing(request, who, form)
     words = " ".join(reply.split())
-    if len(words) < SHORTEST_ANSWER:
+    if letters(words) < SHORTEST_ANSWER:
         raise NotUsable("reply", reply)
     try:
         told.answer_complaint(request, who, number, told.Answered.model_construct(answer=words))

@@ -31,7 +31,7 @@ def meter_days(request: Request, who: SeesMeters, serial: Name, span: Choice = "
     """A meter's days."""
     staff(who)
     if span not in SPANS:
-        raise NotUsable("curve", span)
+        raise NotUsable("span", span)
     found, site = gate_of(request).lookup.meter(who.reach, serial), site_of(request)
     if found is None:
         raise NotThere("meter", serial)

@@ -25,13 +25,14 @@ from ..api.words import key_of, page_of
 from ..charts_wide import Area, Band, band, tree_map
 from ..failures import NotThere, NotUsable
 from ..gate import FormToken, gate_of, needs
+from ..once import ActsOnce
 from ..pages import loss_class
 from ..parameters import Choice, Cursor, Day, Given, Lang
 from ..wording import Language
 from .exports import as_file
 from .routes import Name, Sees, changing, closed_day, page, reason, room_of, site_of, staff
 
-router = APIRouter(prefix="/room")
+router = APIRouter(prefix="/room", route_class=ActsOnce)
 AREAS_MOST, ROWS = 300, 50
 COLUMNS = ("day", "level", "node", "hour", "in_wh", "out_wh", "loss_wh", "likely_wh", "low_wh", "high_wh", "coverage")
 Orders = Annotated[Who, Depends(needs(Right.ORDER))]
@@ -275,8 +276,10 @@ def mapping(request: Request, who: SeesMeters, lang: Lang = "") -> Response:
 
 
 @router.post("/mapping", response_model=None)
-def accept(request: Request, who: Orders, meter: Given = "", to: Given = "", why: Given = "", form: FormToken = "") -> Response:
-    """Move a meter's usage point to another transformer of its feeder, from today on."""
+def accept(
+    request: Request, who: Orders, meter: Given = "", to: Given = "", now: Given = "", why: Given = "", form: FormToken = ""
+) -> Response:
+    """Move a meter's usage point to another transformer of its feeder, from today on. now: where the page said that it is registered."""
     gate, console = changing(request, who, form), request.app.state.console
     found = gate.lookup.meter(who.reach, meter)
     if found is None:
@@ -284,6 +287,8 @@ def accept(request: Request, who: Orders, meter: Given = "", to: Given = "", why
     told = reason(why)
     proposed = Found(site_of(request).lake).proposals(feeders=feeders_of(who))
     if not any(one.serial == meter and one.to == to for one in proposed):
+        raise NotUsable("to", to)
+    if now and now != found["transformer"]:
         raise NotUsable("to", to)
     if to not in {row["name"] for row in gate.lookup.transformers(found["feeder"])}:
         raise NotUsable("to", to)

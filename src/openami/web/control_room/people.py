@@ -23,11 +23,12 @@ from ..access import SECOND_FACTOR, Right, Role, Who
 from ..api.words import key_of, page_of
 from ..failures import NotThere, NotUsable
 from ..gate import FormToken, Gate, gate_of, needs
+from ..once import ActsOnce
 from ..parameters import Cursor, Given, Lang, Words
 from ..wording import LANGUAGES
 from .routes import changing, page
 
-router = APIRouter(prefix="/room")
+router = APIRouter(prefix="/room", route_class=ActsOnce)
 ROWS = 100
 STAFF_ROLES = (Role.INSTALLER, Role.OPERATOR, Role.AUDITOR, Role.ADMIN)
 """Whom this page makes: consumers come by their phone, programs by `openami people add --program`."""

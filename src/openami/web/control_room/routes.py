@@ -21,11 +21,11 @@ from ...readings import CHECKS
 from ...registry import NodeKind
 from ...store.supply_rows import SupplyRows
 from ..access import Right, Who
-from ..api.words import Missing, Refused, key_of, page_of
+from ..api.words import key_of, page_of
 from ..failures import NotThere, NotUsable
 from ..gate import Gate, gate_of, needs
 from ..pages import Console
-from ..parameters import SHORTEST_REASON, Choice, Cursor, Day, Lang
+from ..parameters import SHORTEST_REASON, Choice, Cursor, Day, Lang, letters
 from ..reader import LakeTown
 from ..running import RunningDay
 from . import lists
@@ -88,15 +88,9 @@ def open_control_room(app: FastAPI, town: LakeTown) -> None:
     app.state.room, app.state.town = Room(town, Standing(lambda: town.site), QualityDays(lambda: town.site)), town
     app.state.running = RunningDay()
     app.include_router(router)
+    app.include_router(acting.looking)
     for part in (acting, losses, levels, quality, outages, complaints, tariffs, statements, exports, people):
         app.include_router(part.router)
-
-    @app.exception_handler(Refused)
-    def refused(request: Request, failure: Refused) -> Response:
-        """What a program would be told, in the words for people."""
-        console: Console = request.app.state.console
-        told = NotThere(failure.thing, failure.name) if isinstance(failure, Missing) else NotUsable(failure.kind, failure.detail)
-        return console.failure(request, failure.status, told)
 
 
 def page(request: Request, template: str, day: date | None = None, status: int = 200, **answer: Any) -> Response:
@@ -121,7 +115,7 @@ def changing(request: Request, who: Who, form: str, why: str | None = None) -> G
 
 def reason(why: str) -> str:
     """What was given as a reason, for the audit trail."""
-    if len(why.strip()) < SHORTEST_REASON:
+    if letters(why) < SHORTEST_REASON:
         raise NotUsable("why", why)
     return why.strip()
 
@@ -213,7 +207,7 @@ def meter(request: Request, who: Sees, serial: Name, span: Choice = "year", lang
     """One meter: its curve, events, orders, keys' state, contact."""
     staff(who)
     if span not in SPANS:
-        raise NotUsable("curve", span)
+        raise NotUsable("span", span)
     gate, site = gate_of(request), site_of(request)
     found = gate.lookup.meter(who.reach, serial)
     if found is None:

@@ -1,0 +1,116 @@
+"""A form that is sent twice acts once: a double click, two tabs, the way back and sent again.
+
+Each form that is drawn has a number of its own in its token. What came of it is kept under that number and what was filled in: the same again
+within seconds gets the same answer, later a sentence that says when it was done. Another filling is another act.
+
+What always holds: what was refused is not kept, so it may come again; a field that means one thing is given once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+import anyio
+from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.datastructures import FormData
+from fastapi.routing import APIRoute
+
+from ..errors import RequestError
+from ..store.proposals import BEING_DONE, KeptAnswers
+from .access import Who
+from .api.words import Refused
+from .failures import NotUsable
+from .gate import FORM_FIELD, gate_of, number_of
+from .pages import Console
+
+Handler = Callable[[Request], Awaitable[Response]]
+SAME_CLICK_S = 10
+"""So soon the same form is the same click: its answer was perhaps never seen."""
+PATIENCE_S, LOOK_S = 10.0, 0.05
+"""How long, and how often, the second click waits for the answer to the first."""
+
+
+class Filled(APIRoute):
+    """A route that takes forms, and may take the same one again: it shows what something would do, or is once by itself. What was filled in is at
+    hand for a page that says why it was refused."""
+
+    def get_route_handler(self) -> Any:
+        handle = super().get_route_handler()
+        if "POST" not in (self.methods or ()):
+            return handle
+        many = {field.alias for field in self.dependant.body_params if "tuple" in str(field.field_info.annotation)}
+
+        async def filled(request: Request) -> Response:
+            request.state.given = given = await request.form()
+            times = Counter(name for name, _ in given.multi_items())
+            if twice := [name for name, count in times.items() if count > 1 and name not in many]:
+                raise NotUsable("twice", twice[0])
+            return await self.answer(request, given, handle)
+
+        return filled
+
+    async def answer(self, request: Request, given: FormData, handle: Handler) -> Response:
+        return await handle(request)
+
+
+class ActsOnce(Filled):
+    """A route whose forms act once; what comes without a form's number is no form of ours, and is refused or is once by itself."""
+
+    async def answer(self, request: Request, given: FormData, handle: Handler) -> Response:
+        number = number_of(str(given.get(FORM_FIELD, "")))
+        who = await run_in_threadpool(gate_of(request).who, request) if number else None
+        return await (handle(request) if who is None else _kept(request, who, f"form {number}", given, handle))
+
+
+async def _kept(request: Request, who: Who, number: str, given: FormData, handle: Handler) -> Response:
+    """The answer to this form: the one that is kept, or a new one."""
+    answers, now_s = gate_of(request).answers, gate_of(request).now_s
+    filled = [request.url.path, *sorted((name, str(value)) for name, value in given.multi_items())]
+    digest = hashlib.sha256(json.dumps(filled).encode()).digest()
+    key = f"{number} {digest.hex()[:16]}"
+    known = await _claimed(answers, who.name, key, digest, now_s)
+    if known is not None:
+        if now_s - known["at_s"] > SAME_CLICK_S:
+            raise Refused(409, "sent-before", _at(request, known["at_s"]))
+        return Response(known["body"], known["status"], known["headers"])
+    try:
+        answer = await handle(request)
+    except BaseException:
+        await run_in_threadpool(answers.release, who.name, key)
+        raise
+    if answer.status_code >= 400:
+        await run_in_threadpool(answers.release, who.name, key)
+    else:
+        headers = {name: value for name, value in answer.headers.items() if name not in ("set-cookie", "content-length")}
+        told = {"at_s": now_s, "status": answer.status_code, "headers": headers, "body": bytes(answer.body).decode()}
+        await run_in_threadpool(answers.keep, who.name, key, answer.status_code, told)
+    return answer
+
+
+async def _claimed(answers: KeptAnswers, who: str, key: str, digest: bytes, now_s: int) -> dict[str, Any] | None:
+    """What came of the same form before; None = it is new, and ours to answer."""
+    with anyio.move_on_after(PATIENCE_S):
+        while True:
+            try:
+                kept = await run_in_threadpool(answers.claim, who, key, digest, now_s)
+            except RequestError:
+                break
+            if kept is None:
+                return None
+            if kept[0] != BEING_DONE:
+                found: dict[str, Any] = kept[1]
+                return found
+            await anyio.sleep(LOOK_S)
+    raise Refused(409, "being-done", key)
+
+
+def _at(request: Request, at_s: int) -> str:
+    console: Console = request.app.state.console
+    at: datetime = console.local(at_s)
+    return f"{at:%H:%M}"
