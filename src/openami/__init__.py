@@ -42,7 +42,7 @@ __version__ = "0.1.0"
 
 
 def open(path: str | Path) -> Any:
-    """A data folder for analysis, an `openami.analyst.Data`: `openami.open("openami-demo").readings("import_wh", days="2025-12-01")`."""
+    """A data folder for analysis, an `openami.analyst.Data`: `openami.open("data/demo").readings("import_wh", days="2025-12-01")`."""
     return import_module(".analyst", __name__).Data.open(path)
 
 

@@ -1,7 +1,7 @@
 """Readings for people who ask questions: a data folder opened for Python and SQL.
 
     import openami
-    found = openami.open("openami-demo").readings("import_wh", days=("2025-12-01", "2025-12-07"), meters=["XMA0000001"])
+    found = openami.open("data/demo").readings("import_wh", days=("2025-12-01", "2025-12-07"), meters=["XMA0000001"])
     found.numpy(), found.pandas(), found.arrow(), found.unit
 
 What always holds: nothing here writes; a number is in its channel's unit, and what is missing is NaN or null, never 0; every value's `Quality`
