@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from importlib import resources
+from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
 
 import openami
+from openami import client as client_module
+from openami.client import COME_BACK_S, NobodySignedIn, Refused
 from openami.errors import DataError, InputError, RequestError, StorageError
 from openami.store.clients import Client as Program
 from openami.store.terms import Change
+from openami.web.api.app import ROUTES
 
 from .houses import BASE, House
 
@@ -129,3 +136,109 @@ def test_a_server_that_is_away_is_asked_again_and_then_given_up() -> None:
     with pytest.raises(StorageError, match="does not answer"):
         client.me()
     assert (len(asked), waited) == (4, [0.5, 7.0, 2.0])
+
+
+def _answering(answer, **how) -> openami.Client:
+    return openami.Client(BASE, http=httpx.Client(transport=httpx.MockTransport(answer)), **({"token": "t"} | how))
+
+
+@pytest.mark.parametrize("name", ["a/events", "../accounts", "a?limit=1", "a#b", "ä b"])
+def test_a_name_is_a_name_whatever_letters_it_has(name: str) -> None:
+    asked: list[bytes] = []
+
+    def there(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path)
+        return httpx.Response(200, json={})
+
+    _answering(there).meter(name)
+    assert asked == [f"/api/v1/meters/{quote(name, safe='')}".encode()]
+
+
+@pytest.mark.parametrize("asked", ["3", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-5"])
+def test_what_a_proxy_says_of_waiting_is_understood(asked: str) -> None:
+    waited: list[float] = []
+    answers = iter([httpx.Response(502, headers={"retry-after": asked}), httpx.Response(200, json={"name": "it"})])
+    assert _answering(lambda _: next(answers), sleep=waited.append).me() == {"name": "it"}
+    assert waited == [{"3": 3.0, "soon": 1.0, "-5": 1.0}.get(asked, 0.0)]
+
+
+def test_a_token_that_ended_before_its_time_is_fetched_anew_once() -> None:
+    given = iter(["first", "second", "third"])
+
+    def server(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/oauth/token":
+            return httpx.Response(200, json={"access_token": next(given), "expires_in": 600})
+        return httpx.Response(200 if request.headers["authorization"] == "Bearer second" else 401, json={"detail": "no"})
+
+    client = _answering(server, token="", client_id="p", client_secret="s")
+    assert client.me() == {"detail": "no"}
+    given = iter(["never good", "either"])
+    client = _answering(server, token="", client_id="p", client_secret="s")
+    with pytest.raises(NobodySignedIn, match="no"):
+        client.me()
+
+
+def test_a_refusal_carries_what_the_server_said(ami) -> None:
+    with pytest.raises(Refused) as caught:
+        next(ami.meters(limit_=5))
+    assert caught.value.status == 422
+    assert caught.value.problem["type"] == "urn:openami:problem:unknown-parameter"
+
+
+def test_what_can_never_work_is_refused_at_once() -> None:
+    for url, token in (("ami.example.in", "t"), (BASE, "t\nx: y")):
+        with pytest.raises(InputError):
+            openami.Client(url, token=token)
+    client = _answering(lambda _: httpx.Response(200, json={}))
+    client.close()
+    with pytest.raises(RequestError, match="closed"):
+        client.me()
+
+
+def test_a_stream_that_breaks_off_is_taken_up_behind_the_last_id() -> None:
+    """The first one ends before any step, the second in the midst of one."""
+    asked, waited = [], []
+    bodies = iter(
+        [
+            "retry: 3000\nid: begin\n\n:\n\n",
+            'event: order.step\nid: one\ndata: {"n": 1}\n\nevent: order.step\nid: two\nda',
+            'event: order.step\nid: two\ndata: {"n":\ndata: 2}\n\n',
+        ]
+    )
+
+    def server(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers.get("last-event-id"))
+        return httpx.Response(200, text=next(bodies), headers={"content-type": "text/event-stream"})
+
+    told = _answering(server, sleep=waited.append).live(600)
+    assert [next(told), next(told)] == [("order.step", "one", {"n": 1}), ("order.step", "two", {"n": 2})]
+    assert asked == [None, "begin", "one"]
+    assert waited == [COME_BACK_S, COME_BACK_S]
+
+
+def test_a_stream_that_cannot_be_had_is_given_up_with_a_sentence() -> None:
+    def away(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("cut")
+
+    with pytest.raises(StorageError, match="does not go on"):
+        next(_answering(away, sleep=lambda _: None).live(600))
+
+
+PROGRAMS_CANNOT = {"decide"}
+"""A program cannot be the second person."""
+
+
+def test_every_route_can_be_asked_by_a_method(house: House) -> None:
+    """Each path of the API is in the client's own text, once the names in it are taken out."""
+    text = Path(client_module.__file__).read_text(encoding="utf-8")
+    for route in ROUTES:
+        words = [part for part in route.path.split("/") if part and not part.startswith("{")]
+        pattern = ".*?".join(re.escape(word) for word in words) if "{" in route.path else re.escape(f'"{route.path}"') + "|/live"
+        assert route.name in PROGRAMS_CANNOT or re.search(pattern, text), route.path
+
+
+def test_a_type_checker_of_others_sees_our_types() -> None:
+    """By PEP 561 the mark of a typed package, and the class under the name under which it is used (tried with mypy outside of the checkout)."""
+    package = resources.files("openami")
+    assert (package / "py.typed").is_file()
+    assert "    from .client import Client as Client\n" in (package / "__init__.py").read_text(encoding="utf-8")

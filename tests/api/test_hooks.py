@@ -186,6 +186,34 @@ def _rows(house: House, made: dict[str, str]) -> list[dict[str, object]]:
     return house.client("admin").get(f"/api/v1/webhooks/{made['id']}/deliveries").json()["items"]
 
 
+def test_what_happens_right_after_the_first_subscription_is_told(house: House, listener: Listener) -> None:
+    """Before anybody has looked for the first time; and nothing of before it."""
+    gate, now = house.unlimited().gate, [house.gate.now_s + 600]  # by then nobody else leads
+    before, gate.clock = gate.clock, lambda: now[0]
+    hooks = Hooks(gate, lambda: house.site)
+    try:
+        for one in gate.webhooks.all():
+            gate.webhooks.end(one.id, now[0])
+        steps = [f"F-{os.urandom(4).hex()}" for _ in range(2)]
+        for number in steps:
+            OrderBook(house.site.rows).ask(
+                Order(number, What.CLOCK, house.own["account"], house.own["meter"], now[0], who="test", why="to be told")
+            )
+            now[0] += 10
+            asked = house.client("operator").post(f"/api/v1/orders/{number}/withdraw", json={"why": "withdrawn by the test"})
+            assert asked.status_code == 200
+            if number == steps[0]:
+                now[0] += 10
+                made = gate.webhooks.add(f"http://127.0.0.1:{listener.server_port}/told", ("order.step",), "test", now[0])[0]
+        now[0] += SETTLED_S
+        hooks.look()
+        assert [one.event_id.rpartition("-")[0] for one in gate.webhooks.told(made.id, None, 10)] == steps[1:]
+        gate.webhooks.end(made.id, now[0])
+    finally:
+        gate.webhooks.leave(hooks.name)
+        gate.clock = before
+
+
 def test_what_became_of_each_can_be_seen_and_told_once_more(house: House, listener: Listener, told) -> None:
     made, hooks, now = told
     (row,) = _rows(house, made)

@@ -15,7 +15,9 @@ from openami.store.heard import Heard, Mark
 from openami.store.journal import Refusal
 from openami.store.journal_at import open_journal
 from openami.store.order_book import OrderBook
+from openami.web.api import live
 from openami.web.api.around import best
+from openami.web.hooks import SETTLED_S
 from openami.web.limits import Bounded
 
 from .houses import House
@@ -236,3 +238,26 @@ def test_days_from_one_on_go_to_the_latest(house: House) -> None:
     days = {"": 1, "from=2025-12-01": 2, "to=2025-12-01": 1, "from=2025-12-02": 1, "from=2027-01-01": 0, "from=2025-12-01&to=2025-12-02": 2}
     for asked, many in days.items():
         assert len(client.get(f"{path}?{asked}").json()["readings"]) == 96 * many, asked
+
+
+def test_a_live_stream_can_be_gone_on_with_from_its_first_line(house: House) -> None:
+    """Whoever is cut off before the first step has an id to go on from, and hears of what happened meanwhile."""
+    client = house.unlimited().client("operator")
+    begun = client.get("/api/v1/live?seconds=0").text
+    first = next(line.removeprefix("id: ") for line in begun.splitlines() if line.startswith("id: "))
+    number = house.made_for("POST", "/withdraw", house.own)["order"]
+    assert client.post(f"/api/v1/orders/{number}/withdraw", json={"why": "while nobody listened"}).status_code == 200
+    clock = house.gate.clock
+    house.gate.clock = lambda: clock() + SETTLED_S + 1
+    try:
+        after = client.get("/api/v1/live?seconds=0", headers={"last-event-id": first}).text
+    finally:
+        house.gate.clock = clock
+    assert number in after
+
+
+def test_a_stream_that_has_nothing_to_say_gives_a_sign_of_life(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "SIGN_OF_LIFE_S", 0.0)
+    monkeypatch.setattr(live, "EVERY_S", 0.01)
+    told = house.client("operator").get("/api/v1/live?seconds=1").text
+    assert "\n:\n\n" in told

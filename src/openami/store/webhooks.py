@@ -152,14 +152,14 @@ class Webhooks:
             return connection.execute(sa.select(feed_position.c.position).where(feed_position.c.feed == feed)).scalar()
 
     def hand_over(self, feed: str, position: str, events: list[tuple[str, str, dict[str, Any]]], now_s: int) -> int:
-        """Write down what is to be told, and that the feed was read up to `position`, together. events: (kind, event id, data). Gives how many
-        deliveries came of it."""
+        """Write down what is to be told, and that the feed was read up to `position`, together. events: (kind, event id, data). Nobody is told what
+        happened (`at_s`) before they subscribed. Gives how many deliveries came of it."""
         subscribed = self.all()
         made = [
             {"webhook": w.id, "event_id": number, "body": json.dumps({"type": kind, "id": number, "data": data}, ensure_ascii=False)}
             for kind, number, data in events
             for w in subscribed
-            if kind in w.events
+            if kind in w.events and data.get("at_s", now_s) >= w.made_s
         ]
         with self._rows.begin(writing=True) as connection:
             connection.execute(feed_position.delete().where(feed_position.c.feed == feed))

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from .. import __version__
 from ..day import Site
 from ..errors import OpenAMIError
 from ..store.journal_at import open_journal
@@ -71,18 +72,15 @@ class Hooks(Beside):
 
     def look(self) -> int:
         """What has happened since the last look, handed over; how many deliveries came of it. Before the first subscription nothing is kept."""
-        if not self.gate.webhooks.all() or not self._leads():
+        subscribed = self.gate.webhooks.all()
+        if not subscribed or not self._leads():
             return 0
-        made = 0
-        position = self.gate.webhooks.position("orders")
-        if position is None:
-            self.gate.webhooks.hand_over("orders", json.dumps([self.gate.now_s, "", 0]), [], self.gate.now_s)
-        else:
-            at_s, order_id, number = json.loads(position)
-            rows = self.gate.lookup.steps_after(at_s, order_id, number, self.gate.now_s - SETTLED_S, STEPS_AT_ONCE)
-            if rows:
-                last = [rows[-1][name] for name in ("at_s", "order_id", "number")]
-                made += self.gate.webhooks.hand_over("orders", json.dumps(last), [step_event(row) for row in rows], self.gate.now_s)
+        position, made = self.gate.webhooks.position("orders"), 0
+        at_s, order_id, number = json.loads(position) if position else (min(one.made_s for one in subscribed), "", 0)
+        rows = self.gate.lookup.steps_after(at_s, order_id, number, self.gate.now_s - SETTLED_S, STEPS_AT_ONCE)
+        if rows or position is None:
+            last = [rows[-1][name] for name in ("at_s", "order_id", "number")] if rows else [at_s, order_id, number]
+            made = self.gate.webhooks.hand_over("orders", json.dumps(last), [step_event(row) for row in rows], self.gate.now_s)
         return made + self._look_at_days()
 
     def _look_at_days(self) -> int:
@@ -137,6 +135,7 @@ class Hooks(Beside):
             return False
         headers = {
             "host": target.host,
+            "user-agent": f"OpenAMI/{__version__}",
             "content-type": "application/json",
             "webhook-id": delivery.event_id,
             "webhook-timestamp": str(now_s),

@@ -26,7 +26,12 @@ router = APIRouter()
 SeesTown = Annotated[Who, Depends(api_needs(Right.TOWN))]
 EVERY_S = 2.0
 COME_BACK_MS = 3000
-EVENT = {"type": "object", "properties": {name: {"type": "string"} for name in ("event", "data", "id")}, "description": "`data` is JSON."}
+SIGN_OF_LIFE_S = 15.0
+"""How long a stream says nothing; proxies cut what is silent for a minute."""
+EVENT = {
+    "type": "string",
+    "description": "Events of lines `event`, `id` and `data`; `data` is JSON. A line that begins with a colon says nothing.",
+}
 
 
 @router.get(
@@ -53,18 +58,24 @@ async def live(
 async def _events(request: Request, site: Site, lookup: Lookup, position: tuple[int, str, int], seconds: int) -> AsyncIterator[str]:
     gate = gate_of(request)
     figures = request.app.state.figures
-    yield f"retry: {COME_BACK_MS}\n\n"
+    yield f"retry: {COME_BACK_MS}\nid: {cursor_of(*position)}\n\n"  # who is cut off before the first step goes on from here
     before: dict[str, object] = {}
-    ends_s = gate.clock() + seconds
+    ends_s, said_s = gate.clock() + seconds, gate.clock()
     while True:
+        began_s, said = gate.clock(), False
         now = await run_in_threadpool(figures.now, gate, site)
         if {**now, "at_s": 0} != {**before, "at_s": 0}:
             yield f"event: figures\ndata: {json.dumps(now)}\n\n"
-            before = now
+            before, said = now, True
         for row in await run_in_threadpool(lookup.steps_after, *position, gate.now_s - SETTLED_S, STEPS_AT_ONCE):
             position = (row["at_s"], row["order_id"], row["number"])
             kind, _, data = step_event(row)
+            said = True
             yield f"event: {kind}\nid: {cursor_of(*position)}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+        if said or began_s - said_s >= SIGN_OF_LIFE_S:
+            if not said:
+                yield ":\n\n"
+            said_s = began_s
         if gate.clock() >= ends_s or await request.is_disconnected():
             return
         await asyncio.sleep(min(EVERY_S, max(0.0, ends_s - gate.clock())))
