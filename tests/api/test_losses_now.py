@@ -134,15 +134,40 @@ def test_a_substation_is_not_told_to_a_division(recorded: House) -> None:
     assert browser.get("/room/areas.csv").text.splitlines() == [",".join(room.COLUMNS)]
 
 
+def counted(asked: list[int]) -> type:
+    """A course that notes of when it is asked."""
+
+    class Counted:
+        def __init__(self, site: object) -> None:
+            self.site = site
+
+        def at(self, now_s: int) -> int:
+            asked.append(now_s)
+            return now_s
+
+    return Counted
+
+
+def test_it_is_reckoned_ahead_so_that_nobody_waits(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every four minutes while nobody looks, every minute while somebody does."""
+    asked, now = list[int](), [0.0]
+    monkeypatch.setattr(kept, "Course", counted(asked))
+    day = RunningDay(clock=lambda: now[0])
+    for second in range(0, 501, 5):
+        now[0] = second
+        day.ahead(house.site, second)
+    assert asked == [0, 240, 480]
+    assert day.of(house.site, 501) == 480
+    for second in range(505, 901, 5):
+        now[0] = second
+        day.ahead(house.site, second)
+    assert asked == [0, 240, 480, 540, 600, 660, 720, 780], "nobody has looked for five minutes"
+
+
 def test_it_is_reckoned_once_a_minute_however_many_ask(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind the reader's back; but nobody is shown what is ten minutes old."""
     asked, now = list[int](), [0.0]
-
-    def running(site: object, now_s: int) -> int:
-        asked.append(now_s)
-        return now_s
-
-    monkeypatch.setattr(kept, "running", running)
+    monkeypatch.setattr(kept, "Course", counted(asked))
     day = RunningDay(clock=lambda: now[0])
 
     def of(now_s: int) -> object:

@@ -56,8 +56,8 @@ def test_hours_that_ended_are_told_and_the_last_as_far_as_it_came(noon):
     hours = [one for one in found.hours() if one.node == feeder]
     assert [one.hour for one in hours] == list(range(13))
     assert all(one.low_wh < one.likely_wh < one.high_wh for one in hours)
-    assert list(found.hours(feeder)) == hours
-    assert list(found.hours(first=7)) == list(found.hours())[7:]
+    assert list(found.of(feeder).hours()) == hours
+    assert list(found.hours(7)) == list(found.hours())[7:]
     (so_far,) = (one for one in found.so_far if one.node == feeder)
     assert so_far.in_wh == sum(one.in_wh for one in hours)
     index = noon.index_of(0, SECOND)
@@ -147,7 +147,7 @@ def test_the_command_says_that_it_is_provisional_and_of_when(noon):
 
 
 def test_whoever_sees_other_feeders_sees_nothing(noon):
-    assert running(noon, at(noon, NOON)).seen_by(frozenset({"F9"})).by_hour == ()
+    assert running(noon, at(noon, NOON)).seen_by(frozenset({"F9"})).places == ()
 
 
 def test_a_day_long_past_does_not_run_and_is_not_asked_for(noon, monkeypatch):
@@ -166,4 +166,4 @@ def test_a_meter_of_today_that_has_sent_nothing_yet_stops_nothing(noon, tmp_path
     site.rows.add_registry((), (), [new], (), (), ())
     site = Site.open(site.folder)
     assert site.index_of(0, SECOND).meters == len(meters) + 1
-    assert running(site, at(site, NOON)).so_far == running(noon, at(noon, NOON)).so_far
+    assert [*running(site, at(site, NOON)).so_far] == [*running(noon, at(noon, NOON)).so_far]

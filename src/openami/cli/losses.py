@@ -17,6 +17,7 @@ from .words import DEMO_FOLDER, DataOption, JsonOption, a_day, app, site_at
 
 if TYPE_CHECKING:
     from ..day import Site
+    from ..day.found import NodeAccount
 
 ORDERS = (
     "account", "now", "record", "outages", "suspects", "places", "technical", "loading", "tomorrow", "atc", "quarter", "inspected", "inspections",
@@ -184,9 +185,21 @@ def _now(site: Site, *, hours: bool, as_json: bool) -> None:
     for one in found.hours() if hours else found.so_far:
         row = {**asdict(one), "day": found.day.isoformat(), "as_of": as_of.isoformat(), "provisional": True}
         name = f"{one.node}{AREA if one.level.endswith(AREA) else ''}{'' if one.hour is None else f' {one.hour:02d}'}"
-        print(json.dumps(row) if as_json else _line({**row, "node": name}))
+        print(json.dumps(row) if as_json else "\n    ".join([_line({**row, "node": name}), *_lacks(one)]))
     for sentence in found.doubts:
         print(json.dumps({"doubt": sentence}, ensure_ascii=False) if as_json else f"  ! {sentence}")
+
+
+def _lacks(one: NodeAccount) -> list[str]:
+    """What is shown where meters have not told of everything."""
+    area, said = one.level.endswith(" area"), list[str]()
+    if one.own_lacks:
+        instead = "from its feeders' heads instead" if area else "the loss is unknown"
+        said.append(f"its own meter has not told of every interval: {instead}")
+    if one.below_lack:
+        instead = "left out" if area else "counted further down, with the loss of the wires behind them"
+        said.append(f"{one.below_lack} meters below have not told of every interval: what they measure is {instead}")
+    return said
 
 
 def _record(site: Site, span: list[date] | None, anew: bool, data: Path) -> None:

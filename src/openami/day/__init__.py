@@ -25,7 +25,7 @@ written.py   files that people write beside the data, read line by line or refus
 meter_errors.py how far each meter may be off, and how doubtful its place is
 outages.py   what meters told of their supply made into outages, and facts for VEE
 audit.py     the energy account of closed days, with intervals, when it is asked for
-running.py   the same of a day that is not closed yet, by the hour, from what has come so far
+running.py   the same of a day that is not closed yet, by the hour, from what has come so far; so_far.py: of one shard
 findings.py  the energy audit written down behind the close
 suspected.py looking back over the last days: suspects, true places; technical.py: what wires lose; loaded.py: how transformers fare
 span.py      a few feeders' measured values over days; signs.py: what speaks about each consumer of them

@@ -21,12 +21,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..losses.account import Part
+from ..losses.account import Account, Part
 from ..losses.half_width import half_width
 from ..losses.months import LASTING
 from ..losses.network import Level
 from ..store.lake import Lake
-from .shares import AREA, above_of, above_rows
+from .shares import AREA, above_of, above_rows, figures
 from .shares import TABLE as SHARES
 
 TABLES = (
@@ -42,7 +42,10 @@ class NodeAccount:
     """A node's energy account. level: of the node (feeder, transformer, substation ...), or "substation area" and the like: from its own meter, or
     where it has none from its feeders' heads, to the consumers, where "substation" is from its meter to its feeders' heads; hour: None = the whole
     span; loss_wh = in - out as counted; likely_wh: with what is missing at its expectation, in [low_wh, high_wh] nine times of ten; None where
-    unknown. coverage: 0..1, truly metered; spread_wh: standard deviation by its cause (class, clock, missing, estimated, mapping, assessed)."""
+    unknown. coverage: 0..1, truly metered; spread_wh: standard deviation by its cause (class, clock, missing, estimated, mapping, assessed).
+    Of a day that runs (else None): own_lacks: the node's own meter has not told of every interval, so the loss to the next meters is unknown, and an
+    area is taken from the heads below; below_lack: as many meters below have not, so what they measure is counted further down, their wires' loss
+    with it, or (of an area from heads) left out."""
 
     level: str
     node: str
@@ -57,6 +60,8 @@ class NodeAccount:
     coverage: float
     estimated_share: float | None
     spread_wh: dict[str, float]
+    own_lacks: bool | None = None
+    below_lack: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +337,14 @@ def from_the_top(key: tuple[str, str]) -> tuple[int, str, str]:
     """The order of (level, node): from the company down, by name."""
     level, node = key
     return LEVELS.index(level.removesuffix(AREA)), node, level
+
+
+def account_at(account: Account, span: int, k: int, level: str, node: str, feeder: str, hour: int | None) -> NodeAccount:
+    """One node's account of one span."""
+    row = figures(account, span, k)
+    spread = {part.name.lower(): row.pop(f"spread_{part.name.lower()}_wh") for part in Part}
+    del row["limit_wh"], row["moves"]
+    return NodeAccount(level=level, node=node, feeder=feeder, hour=hour, spread_wh=spread, **row)
 
 
 def node_account(rows: list[dict[str, Any]]) -> NodeAccount:

@@ -73,30 +73,34 @@ def _number(text: str) -> float | None:
 
 
 def errors_of(site: Site, index: ShardIndex, tree: Tree, energy: DayBlock, said: Said) -> Errors:
-    """The errors of a shard's meters on a day, in the order of its index. A meter that measures a node is judged by the node's level; how far gaps
-    may be off is taken from the day's own readings."""
-    day = energy.day
+    """The errors of a shard's meters on a day, in the order of its index; how far gaps may be off is taken from the day's own readings."""
+    consumers = np.flatnonzero(index.is_consumer)
+    beforehand = known_errors(site, index, tree, energy.day, said)
+    return measured(beforehand, energy.values, consumers, usual(energy.values, consumers), site.calendar.interval_s)
+
+
+def known_errors(site: Site, index: ShardIndex, tree: Tree, day: date, said: Said) -> Errors:
+    """What is known of a shard's meters before a reading of the day is looked at. A meter that measures a node is judged by the node's level."""
     model = {m.serial: m.model for m in site.rows.meters() if m.shard == index.shard} if any(kind == "model" for kind, _ in said.by) else {}
-    use = np.where(index.is_feeder, "feeder", np.where(index.is_transformer, "transformer", "consumer"))
+    use = np.where(index.is_feeder, USES.index("feeder"), np.where(index.is_transformer, USES.index("transformer"), USES.index("consumer")))
     own = tree.own_meter[tree.own_meter >= 0]
-    use[own[use[own] == "consumer"]] = "transformer"
+    use[own[use[own] == USES.index("consumer")]] = USES.index("transformer")
     table = assumed()
-    limit, clock, wrong = (np.array([table[u][name] for u in use.tolist()]) for name in ("class_percent", "clock_s", "wrong_node"))
+    limit, clock, wrong = (np.array([table[name][what] for name in USES])[use] for what in ("class_percent", "clock_s", "wrong_node"))
     limit /= 100
     plate = site.rows.classes(index.shard)
     for k, serial in enumerate(index.serials) if said.by or plate else ():
-        nameplate = (hypot(plate[k], table[str(use[k])]["instruments_percent"]) / 100, None) if k in plate else (None, None)
-        told = [said.by.get(key, (None, None)) for key in (("use", str(use[k])), ("model", model.get(serial, "")), ("meter", serial))]
+        by_use = USES[use[k]]
+        nameplate = (hypot(plate[k], table[by_use]["instruments_percent"]) / 100, None) if k in plate else (None, None)
+        told = [said.by.get(key, (None, None)) for key in (("use", by_use), ("model", model.get(serial, "")), ("meter", serial))]
         for percent, clock_s in (*told[:2], nameplate, told[2]):
             limit[k] = limit[k] if percent is None else percent
             clock[k] = clock[k] if clock_s is None else clock_s
     doubts = _doubts(site, day, index.shard)
     if doubts:
         looked = np.array([doubts.get(serial, np.nan) for serial in index.serials])
-        wrong = np.where(np.isfinite(looked) & (use == "consumer"), np.minimum(looked, DOUBT_MAX), wrong)
-    errors = Errors(limit.astype(np.float32), clock.astype(np.float32), np.ones(limit.size, np.float32), wrong.astype(np.float32))
-    consumers = np.flatnonzero(index.is_consumer)
-    return measured(errors, energy.values, consumers, usual(energy.values, consumers), site.calendar.interval_s)
+        wrong = np.where(np.isfinite(looked) & (use == USES.index("consumer")), np.minimum(looked, DOUBT_MAX), wrong)
+    return Errors(limit.astype(np.float32), clock.astype(np.float32), np.ones(limit.size, np.float32), wrong.astype(np.float32))
 
 
 def _doubts(site: Site, day: date, shard: int) -> dict[str, float]:

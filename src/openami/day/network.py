@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 
-from ..losses.above import Place, Share, account_and_share
+from ..losses.above import Place, Share, account_and_share, sums_and_share
 from ..losses.account import Account, Assessed
 from ..losses.metered import Errors, MeterTotals
 from ..losses.network import (
@@ -39,7 +39,8 @@ from ..losses.network import (
     tree_on,
     with_substations,
 )
-from ..readings import MISSING, Int32, Int64
+from ..losses.sums import Sums
+from ..readings import Int32, Int64
 from ..registry import ShardIndex
 from ..store.rows import meter
 from ..store.sql import among
@@ -83,6 +84,8 @@ def read_network(folder: Path) -> Drawn:
 def drawn_of(site: Site) -> Drawn:
     """The folder `network` of a site, with what of it nobody knows."""
     found = read_network(site.folder.root / FOLDER)
+    if not (found.edges or found.meters):
+        return found
     known = {node.name for node in found.nodes} | {t.name for t in site.rows.transformers()}
     for one in site.rows.feeders():
         known |= {one.name, one.substation}
@@ -98,7 +101,8 @@ def drawn_of(site: Site) -> Drawn:
 class Network:
     """A shard's tree on a day. own: positions of its own nodes, int64; feeder_of: each node's feeder by name, "" above feeders; assessed_wh: float64
     [node], a day's unmetered load; above: nodes of the tree that may feed other shards too; supply: the tree without substations that only the
-    registry names, and without what hangs on nodes of which other shards tell: whose outages can be told here."""
+    registry names, and without what hangs on nodes of which other shards tell: whose outages can be told here; unplaced: int64, meters that hang
+    nowhere, and are a doubt at the topmost nodes as soon as they count anything."""
 
     tree: Tree
     own: Int64
@@ -106,12 +110,23 @@ class Network:
     assessed_wh: np.ndarray
     above: tuple[Place, ...]
     supply: Tree
+    unplaced: Int64
+
+    def fits(self, wh: Int32) -> bool:
+        """Whether the network is the same on these readings [slot, meter]: the same meters count without a place."""
+        return np.array_equal(_counting(self.unplaced, wh), self.unplaced[np.isin(self.unplaced, self.tree.maybe_meter)])
 
     def account(
         self, taken: MeterTotals, given: MeterTotals | None, errors: Errors, interval_s: int, assessed: Assessed | None
     ) -> tuple[Account, Share]:
         """The account of every node on these totals, and the shard's share in the nodes above."""
         return account_and_share(self.tree, self.above, taken, errors, interval_s, given, assessed)
+
+    def sums(
+        self, taken: MeterTotals, given: MeterTotals | None, errors: Errors, interval_s: int, assessed: Assessed | None
+    ) -> tuple[Tree, Sums, Sums, Share]:
+        """The same before it is settled (`losses.above.sums_and_share`)."""
+        return sums_and_share(self.tree, self.above, taken, errors, interval_s, given, assessed)
 
     def assessed(self, spans: int) -> Assessed | None:
         """The unmetered loads, spread evenly over `spans` spans of the day; None where there is none."""
@@ -137,8 +152,11 @@ def network_of(site: Site, index: ShardIndex, day: date, wh: Int32 | None = None
             for node in ratings
             if node.name in names and node.rating_kva is not None and not node.rating_kva > 0
         ]
-    tree, unplaced = _with_unplaced(replace(tree, faults=tuple(faults)), index, own, wh)
-    faults = [f for f in tree.faults if f.who not in {own.who for own in unplaced}] + unplaced
+    tops = [k for k in own.tolist() if tree.parent[k] < 0 and tree.levels[k] is not Level.TRANSFORMER]
+    unplaced = _unplaced(tree, index) if tops else np.zeros(0, np.int64)
+    counting = unplaced[:0] if wh is None else _counting(unplaced, wh)
+    tree, homeless = _with_unplaced(replace(tree, faults=tuple(faults)), index, tops, counting)
+    faults = [f for f in tree.faults if f.who not in {own.who for own in homeless}] + homeless
     supply = tree
     tree, unknown = _with_nowhere(with_substations(replace(tree, faults=tuple(faults)), substation), found, own, day)
     load, nobodys = _loads(found, tree, up)
@@ -147,7 +165,13 @@ def network_of(site: Site, index: ShardIndex, day: date, wh: Int32 | None = None
     inside, kept = around(tree, held, shared)
     load[shared | ~inside] = 0.0  # told once: by its own shard, or where the shares are joined
     whole = only(replace(tree, faults=(*tree.faults, *unknown, *nobodys)), kept)
-    return Network(whole, np.flatnonzero((held & ~shared)[kept]), _feeders(whole), load[kept], above, _without_others(supply, above))
+    of_its_own = np.flatnonzero((held & ~shared)[kept])
+    return Network(whole, of_its_own, _feeders(whole), load[kept], above, _without_others(supply, above), unplaced)
+
+
+def _counting(meters: Int64, wh: Int32) -> Int64:
+    """Which of these meters count anything."""
+    return meters[(wh[:, meters] > 0).any(axis=0)]
 
 
 def _without_others(tree: Tree, above: tuple[Place, ...]) -> Tree:
@@ -266,15 +290,18 @@ def _as_registered(tree: Tree, index: ShardIndex, dts: list[int], day: date) -> 
     )
 
 
-def _with_unplaced(tree: Tree, index: ShardIndex, own: Int64, wh: Int32 | None) -> tuple[Tree, list[Fault]]:
-    """The tree with meters that count and hang nowhere as a doubt at the topmost nodes of the shard: each may hang below any of them, or be no
-    consumer's at all, as likely. Beside it, who they are."""
-    tops = [k for k in own.tolist() if tree.parent[k] < 0 and tree.levels[k] is not Level.TRANSFORMER]
-    if wh is None or not tops:
-        return tree, []
+def _unplaced(tree: Tree, index: ShardIndex) -> Int64:
+    """The meters that hang nowhere, not even in doubt, and measure no node."""
     placed = index.is_consumer | index.is_transformer | index.is_feeder | (tree.meter_node >= 0)
     placed[[*tree.own_meter[tree.own_meter >= 0].tolist(), *tree.maybe_meter.tolist()]] = True
-    unplaced = np.flatnonzero(((wh != MISSING) & (wh > 0)).any(axis=0) & ~placed)
+    return np.flatnonzero(~placed)
+
+
+def _with_unplaced(tree: Tree, index: ShardIndex, tops: list[int], unplaced: Int64) -> tuple[Tree, list[Fault]]:
+    """The tree with these meters, which count and hang nowhere, as a doubt at the topmost nodes of the shard: each may hang below any of them, or be
+    no consumer's at all, as likely. Beside it, who they are."""
+    if not unplaced.size:
+        return tree, []
     where = tree.names[tops[0]] if len(tops) == 1 else f"{len(tops)} nodes from {tree.names[tops[0]]} to {tree.names[tops[-1]]}"
     said = f"hangs nowhere; its energy counts at no node, and lowers the coverage of {where}"
     return replace(

@@ -3,65 +3,90 @@
 In: `raw` of the day, as the collector has it by now (a worker collects every minute). Out: `Running`; nothing is written.
 
 What always holds: it is provisional, and says of when it is; what has not come yet is missing, not lost: it widens the interval and lowers the
-coverage; an interval that nobody has told of yet, or that has not ended, stands in no hour; readings are as the meters gave them, not validated.
+coverage; an interval that nobody has told of yet, or that has not ended, stands in no hour; readings are as the meters gave them, not validated; what
+a `Course` kept is what it would reckon anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, field, replace
 from datetime import date
-from itertools import groupby, islice
+from itertools import islice
+from typing import Any, overload
 
-import numpy as np
-
-from ..losses.above import Share, join
-from ..losses.account import Account, Assessed
-from ..readings import EXPORT_WH, IMPORT_WH, MISSING, DayBlock, Quality
-from .audit import given_of, totals_of
+from ..losses.metered import Errors
+from ..registry import ShardIndex
+from ..store.rosters import Change
 from .closes import is_closed
-from .found import NodeAccount, from_the_top, node_account
-from .meter_errors import Said, errors_of, read_errors
+from .found import NodeAccount, from_the_top
+from .meter_errors import Said, known_errors, read_errors
 from .network import FOLDER, Drawn, Network, drawn_of, network_of
-from .shares import above_rows, figures
 from .site import Site
+from .so_far import AboveSoFar, SoFar, add_up, joined, read_so_far, slots_told
 
 DAYS_LOOKED = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Hours:
-    """A node by the hour. count: of its hours; at: the account of one, made when it is asked for."""
+class Place:
+    """A node of a day that runs; its accounts are made when they are asked for."""
 
     level: str
     node: str
     feeder: str
-    count: int
-    at: Callable[[int], NodeAccount]
+    of: SoFar | AboveSoFar
+    k: int
+
+
+class Rows(Sequence[NodeAccount]):
+    """Accounts from midnight on, each made when it is looked at."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> NodeAccount: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[NodeAccount]: ...
+    def __getitem__(self, at: int | slice) -> NodeAccount | list[NodeAccount]:
+        if isinstance(at, slice):
+            return [one.of.at(one.k) for one in self._places[at]]
+        return self._places[at].of.at(self._places[at].k)
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A day as it stands. as_of_s: end of the last interval that somebody has told of [UTC s]; so_far: every node from midnight until then; by_hour:
-    the same nodes, whose last hour is as far as it has come; doubts: what is wrong with the network's records."""
+    """A day as it stands. as_of_s: end of the last interval that somebody has told of [UTC s]; places: every node, from the top; doubts: what is
+    wrong with the network's records."""
 
     day: date
     as_of_s: int
-    so_far: tuple[NodeAccount, ...]
-    by_hour: tuple[Hours, ...]
+    places: tuple[Place, ...]
     doubts: tuple[str, ...]
 
-    def hours(self, node: str | None = None, first: int = 0) -> Iterator[NodeAccount]:
-        """Hours of a node, None = of all, from the first-th on. A million meters have 400,000 of them, of which few are looked at."""
-        places = ((one, hour) for one in self.by_hour if node in (None, one.node) for hour in range(one.count))
-        return (one.at(hour) for one, hour in islice(places, first, None))
+    @property
+    def so_far(self) -> Rows:
+        """Every node from midnight until then."""
+        return Rows(self.places)
+
+    def hours(self, first: int = 0) -> Iterator[NodeAccount]:
+        """Every node by the hour, from the first-th of all hours on; the last hour is as far as it has come."""
+        for one in self.places:
+            if first < one.of.hours:
+                yield from one.of.by_hour(one.k)[first:]
+            first = max(0, first - one.of.hours)
+
+    def of(self, node: str) -> Running:
+        """The same of one node alone: of its wires, its area, or both."""
+        return replace(self, places=tuple(one for one in self.places if one.node == node))
 
     def seen_by(self, feeders: Set[str] | None) -> Running:
         """The same for whoever sees these feeders only; None = all."""
-        if feeders is None:
-            return self
-        so_far = tuple(one for one in self.so_far if one.feeder in feeders)
-        return replace(self, so_far=so_far, by_hour=tuple(one for one in self.by_hour if one.feeder in feeders), doubts=())
+        return self if feeders is None else replace(self, places=tuple(one for one in self.places if one.feeder in feeders), doubts=())
 
 
 def open_day(site: Site, now_s: int) -> date | None:
@@ -74,90 +99,114 @@ def open_day(site: Site, now_s: int) -> date | None:
 
 def running(site: Site, now_s: int, day: date | None = None) -> Running | None:
     """The account of a day so far (None = of `open_day`); None where nothing has come of an interval that ended by `now_s`."""
-    asked = day or open_day(site, now_s)
-    if asked is None:
-        return None
-    blocks = {shard: _came(site, asked, shard) for shard in sorted(site.lake.files("raw", asked))}
-    slots = min(max((_told(own[IMPORT_WH.name]) for own in blocks.values() if own), default=0), _ended(site, asked, now_s))
-    if not slots:
-        return None
-    drawn, said = drawn_of(site), read_errors(site.folder.root / FOLDER)
-    rows, by_hour = list[NodeAccount](), list[Hours]()
-    shares: list[tuple[Share, Share]] = []
-    doubts = dict[str, None]()
-    for shard, own in blocks.items():
-        if own:
-            network, (whole, hourly), both = _shard(site, asked, shard, own, slots, drawn, said)
-            rows += [_account(network, whole, k, 0, None) for k in network.own.tolist()]
-            by_hour += [_hours(network, hourly, k) for k in network.own.tolist()]
-            shares.append(both)
-            doubts |= dict.fromkeys(fault.sentence for fault in network.tree.faults)
-    if (above := join([whole for whole, _ in shares])) is not None:
-        rows += [node_account([row]) for row in above_rows(above, hourly=False)]
-        doubts |= dict.fromkeys(above.doubts)
-    if (above := join([hourly for _, hourly in shares])) is not None:
-        told = sorted((node_account([row]) for row in above_rows(above, hourly=True)), key=lambda one: (*_place(one), one.hour or 0))
-        for _, same in groupby(told, _place):
-            own_hours = tuple(same)
-            by_hour.append(Hours(own_hours[0].level, own_hours[0].node, own_hours[0].feeder, len(own_hours), own_hours.__getitem__))
-    as_of_s = site.calendar.stamp(asked, slots - 1)
-    return Running(asked, as_of_s, tuple(sorted(rows, key=_place)), tuple(sorted(by_hour, key=_place)), tuple(doubts))
+    return Course(site).at(now_s, day)
 
 
-def _place(one: NodeAccount | Hours) -> tuple[int, str, str]:
-    return from_the_top((one.level, one.node))
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """What is said of a day's network beside readings, and the marks that tell whether it is still the same."""
+
+    marks: tuple[Any, ...]
+    change: Change
+    drawn: Drawn
+    said: Said
 
 
-def _shard(
-    site: Site, day: date, shard: int, came: dict[str, DayBlock], slots: int, drawn: Drawn, said: Said
-) -> tuple[Network, tuple[Account, Account], tuple[Share, Share]]:
-    """A shard's network, its accounts of the first intervals and by hour, and its shares in what stands above it."""
-    index = site.index_of(shard, day)
-    blocks = {name: _until(block, slots, index.meters) for name, block in came.items()}
-    energy = blocks[IMPORT_WH.name]
-    network = network_of(site, index, day, energy.values, drawn)
-    errors = errors_of(site, index, network.tree, energy, said)
-    of_day = site.calendar.slots(day)
-    network = replace(network, above=tuple(replace(place, load_wh=place.load_wh * slots / of_day) for place in network.above))
-    found = []
-    for per_span in (slots, max(1, 60 // site.deployment.interval_minutes)):
-        taken, given = totals_of(energy, index, per_span), given_of(blocks, index, per_span)
-        within = np.diff(np.append(np.arange(0, slots, per_span), slots))
-        load = Assessed(within[:, None] * network.assessed_wh[None, :] / of_day) if network.assessed_wh.any() else None
-        found.append(network.account(taken, given, errors, site.calendar.interval_s, load))
-    (whole, share), (hours, by_hour) = found
-    return network, (whole, hours), (share, by_hour)
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """A shard as it was reckoned. made_from: names what of; errors: known before the day."""
+
+    made_from: tuple[Any, ...]
+    index: ShardIndex
+    network: Network
+    errors: Errors
+    found: SoFar
 
 
-def _account(network: Network, account: Account, k: int, span: int, hour: int | None) -> NodeAccount:
-    place = {"level": str(network.tree.levels[k]), "node": network.tree.names[k], "feeder": network.feeder_of[k], "hour": hour}
-    return node_account([{**place, **figures(account, span, k)}])
+@dataclass
+class Course:
+    """A site's running day, reckoned on from the time before: what of a shard has not changed is not read again. For one caller at a time."""
 
+    site: Site
+    _day: date | None = field(default=None, repr=False)
+    _records: _Records | None = field(default=None, repr=False)
+    _told: dict[int, tuple[str, int]] = field(default_factory=dict, repr=False)
+    _shards: dict[int, _Shard] = field(default_factory=dict, repr=False)
+    _last: tuple[tuple[Any, ...], Running] | None = field(default=None, repr=False)
 
-def _hours(network: Network, account: Account, k: int) -> Hours:
-    level, node, feeder = str(network.tree.levels[k]), network.tree.names[k], network.feeder_of[k]
-    return Hours(level, node, feeder, len(account.loss_wh), lambda hour: _account(network, account, k, hour, hour))
+    def at(self, now_s: int, day: date | None = None) -> Running | None:
+        """As `running`."""
+        with self.site.reading():
+            asked = day or open_day(self.site, now_s)
+            if asked != self._day:
+                self._day, self._records, self._told, self._shards, self._last = asked, None, {}, {}, None
+            return None if asked is None else self._of(asked, now_s)
 
+    def _of(self, day: date, now_s: int) -> Running | None:
+        site = self.site
+        came = {shard: self._content(day, shard) for shard in sorted(site.lake.files("raw", day))}
+        for shard, content in came.items():
+            if self._told.get(shard, ("", 0))[0] != content:
+                self._told[shard] = content, slots_told(site, day, shard)
+        slots = min(max((self._told[shard][1] for shard in came), default=0), _ended(site, day, now_s))
+        if not slots:
+            return None
+        records = self._records_now(day)
+        made_from = (slots, tuple(came.items()), records.marks)
+        if self._last is None or self._last[0] != made_from:
+            self._shards = {shard: one for shard in came if (one := self._shard(day, shard, (slots, came[shard]), records)) is not None}
+            self._records = records
+            self._last = made_from, self._joined(day, slots)
+        return self._last[1]
 
-def _came(site: Site, day: date, shard: int) -> dict[str, DayBlock]:
-    """What has come of the energies of a (day, shard); nothing where no import has."""
-    blocks = site.lake.read_blocks("raw", day, shard)
-    return {name: blocks[name] for name in (IMPORT_WH.name, EXPORT_WH.name) if name in blocks} if IMPORT_WH.name in blocks else {}
+    def _content(self, day: date, shard: int) -> str:
+        """Names what has come of a (day, shard)."""
+        return ";".join(self.site.lake.content(table, day, shard) for table in ("raw", "raw_quality"))
 
+    def _records_now(self, day: date) -> _Records:
+        """What is said of the network now; as it was while nothing that it is read from has changed."""
+        site, folder = self.site, self.site.folder.root / FOLDER
+        files = [(path.name, path.stat()) for path in sorted(folder.glob("*.csv"))]
+        looks = site.lake.version("mapping_doubts") if site.lake.place.has_table("mapping_doubts") else -1
+        change = site.rosters.newest()
+        marks = change, looks, tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in files)
+        if self._records is not None and self._records.marks == marks:
+            return self._records
+        return _Records(marks, change, drawn_of(site), read_errors(folder))
 
-def _told(block: DayBlock) -> int:
-    """How many intervals there are up to the last that somebody has told of."""
-    return int(np.flatnonzero((block.values != MISSING).any(axis=1)).max(initial=-1)) + 1
+    def _shard(self, day: date, shard: int, came: tuple[int, str], records: _Records) -> _Shard | None:
+        """A shard with what has come of it; as it was while neither that nor what is said of it has changed."""
+        before, made_from = self._shards.get(shard), (*came, records.marks)
+        if before is not None and before.made_from == made_from:
+            return before
+        site, same = self.site, before is not None and before.made_from[-1] == records.marks
+        index = before.index if before is not None and same else site.index_of(shard, day)
+        readings = read_so_far(site, day, shard, came[0], index.meters)
+        if readings is None:
+            return None
+        network, errors = (before.network, before.errors) if before is not None and same else (None, None)
+        if network is None or not network.fits(readings.taken):
+            network, errors = network_of(site, index, day, readings.taken, records.drawn), None
+        if errors is None:
+            errors = known_errors(site, index, network.tree, day, records.said)
+        return _Shard(made_from, index, network, errors, add_up(site, day, index, network, errors, readings))
+
+    def _joined(self, day: date, slots: int) -> Running:
+        parts = [one.found for one in self._shards.values()]
+        places = [
+            Place(str(tree.levels[k]), tree.names[k], part.network.feeder_of[k], part, k)
+            for part in parts
+            for tree in (part.network.tree,)
+            for k in part.network.own.tolist()
+        ]
+        doubts = dict.fromkeys(fault.sentence for part in parts for fault in part.network.tree.faults)
+        if (above := joined(parts)) is not None:
+            places += [Place(kind, above.name(k), above.feeder(k), above, k) for k, (kind, _, _) in enumerate(above.kinds)]
+            doubts |= dict.fromkeys(above.whole.doubts) | dict.fromkeys(above.hourly.doubts)
+        ordered = sorted(places, key=lambda one: from_the_top((one.level, one.node)))
+        return Running(day, self.site.calendar.stamp(day, slots - 1), tuple(ordered), tuple(doubts))
 
 
 def _ended(site: Site, day: date, now_s: int) -> int:
     """How many intervals of the day have ended: a clock that is ahead tells of none before its time."""
     return max(0, min(site.calendar.slots(day), (now_s - site.calendar.day_start(day)) // site.calendar.interval_s))
-
-
-def _until(block: DayBlock, slots: int, meters: int) -> DayBlock:
-    """The first intervals of a block, of so many meters (those that came since it was written are missing), without what none can have counted."""
-    since = ((0, 0), (0, max(0, meters - block.values.shape[1])))
-    values = np.pad(block.values[:slots], since, constant_values=MISSING)
-    quality = np.pad(block.quality[:slots], since, constant_values=np.uint32(Quality.MISSING))
-    return replace(block, values=np.where(values < 0, MISSING, values), quality=quality)

@@ -105,13 +105,21 @@ def above_of(lake: Lake, day: date, *, hourly: bool = False) -> Above | None:
 def above_rows(found: Above, *, hourly: bool) -> Iterator[dict[str, Any]]:
     """Rows as those of `loss_account`: of each node with a meter its wires, and of each substation, division and company its area."""
     tree = found.wires.tree
-    for k, (name, level) in enumerate(zip(tree.names, tree.levels, strict=True)):
-        kinds = [(str(level), found.wires)] if found.metered[k] or level not in UPPER else []
-        kinds += [(f"{level}{AREA}", found.area)] if level in UPPER else []
+    for kind, which, k in above_kinds(found):
+        name = tree.names[k]
+        feeder = name if tree.levels[k] is Level.FEEDER else ""
         for span in range(len(found.area.loss_wh)):
-            for kind, account in kinds:
-                feeder = name if level is Level.FEEDER else ""
-                yield {"level": kind, "node": name, "feeder": feeder, "hour": span if hourly else None, **figures(account, span, k)}
+            row = figures(getattr(found, which), span, k)
+            yield {"level": kind, "node": name, "feeder": feeder, "hour": span if hourly else None, **row}
+
+
+def above_kinds(found: Above) -> Iterator[tuple[str, str, int]]:
+    """The accounts that are told of the nodes above shards: level, which account (`wires` or `area`), node."""
+    for k, level in enumerate(found.wires.tree.levels):
+        if found.metered[k] or level not in UPPER:
+            yield str(level), "wires", k
+        if level in UPPER:
+            yield f"{level}{AREA}", "area", k
 
 
 def figures(account: Account, span: int, node: int) -> dict[str, Any]:

@@ -79,22 +79,23 @@ class MeterTotals:
         return MeterTotals(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
 
-def totals(values: Int32, quality: UInt32, slots_per_span: int, usual_wh: Float64) -> MeterTotals:
+def totals(values: Int32, quality: UInt32 | None, slots_per_span: int, usual_wh: Float64) -> MeterTotals:
     """Each meter's totals over spans of `slots_per_span` slots; a last span that is cut short counts as one.
 
-    values, quality: [slot, meter]; usual_wh: float64 [slot], the average consumer's reading (`usual`), by which missing intervals are weighed.
-    RequestError where they do not fit.
+    values, quality (None = nothing is estimated): [slot, meter]; usual_wh: float64 [slot], the average consumer's reading (`usual`), by which missing
+    intervals are weighed. RequestError where they do not fit.
     """
-    if values.ndim != 2 or values.shape != quality.shape or usual_wh.shape != values.shape[:1] or slots_per_span < 1:
+    marks = np.zeros((0, 0), np.uint32) if quality is None else quality
+    if values.ndim != 2 or marks.shape not in (values.shape, (0, 0)) or usual_wh.shape != values.shape[:1] or slots_per_span < 1:
         raise RequestError(
-            f"values {values.shape}, quality {quality.shape}, usual {usual_wh.shape}, {slots_per_span} slots a span: "
+            f"values {values.shape}, quality {marks.shape}, usual {usual_wh.shape}, {slots_per_span} slots a span: "
             "give [slot, meter] twice, [slot], and 1 or more"
         )
     spans, meters = -(-values.shape[0] // slots_per_span), values.shape[1]
     wide = [np.zeros((spans, meters), np.int64) for _ in range(2)]
     counts = [np.zeros((spans, meters), np.int32) for _ in range(3)]
     usual_parts = [np.zeros((spans, meters), np.float32) for _ in range(3)]
-    _totals(values, quality, slots_per_span, usual_wh.astype(np.float32), *wide, *counts, *usual_parts)
+    _totals(values, marks, slots_per_span, usual_wh.astype(np.float32), *wide, *counts, *usual_parts)
     return MeterTotals(*wide, *counts, *usual_parts)
 
 
@@ -143,16 +144,21 @@ def _totals(values, quality, slots_per_span, usual_wh, wh, estimated_wh, missing
             weight = np.float32(0)
             for t in range(begin, end):
                 weight += usual_wh[t]
-                row, marks = values[t, first : first + n], quality[t, first : first + n]
+                row = values[t, first : first + n]
                 for i in range(n):
                     v = row[i]
                     there = v != _NONE
-                    estimate = there & ((marks[i] & _EST) != 0)
                     energy[i] += v if there else 0
-                    guessed[i] += v if estimate else 0
                     gone[i] += 0 if there else 1
-                    marked[i] += 1 if estimate else 0
                     lost[i] += np.float32(0) if there else usual_wh[t]
+                if not quality.size:
+                    continue
+                marks = quality[t, first : first + n]
+                for i in range(n):
+                    v = row[i]
+                    estimate = (v != _NONE) & ((marks[i] & _EST) != 0)
+                    guessed[i] += v if estimate else 0
+                    marked[i] += 1 if estimate else 0
             for i in range(n):
                 m = first + i
                 wh[span, m], estimated_wh[span, m] = energy[i], guessed[i]

@@ -184,6 +184,18 @@ def climb(tree: Tree, own: Sums, direct: Sums, strays: Strays | None = None, *, 
     return below
 
 
+def lacking(tree: Tree, whole: Bool, metered: Bool, below: Int64 | None = None) -> Int64:
+    """Of how many nodes below each, down to the next whole meter, the meter lacks intervals, int64 [span, node]: what they measure is counted further
+    down. whole: bool [span, node], the node's own meter has every interval; metered: bool [node], it has one; below: what was counted already of
+    nodes below the tree."""
+    found = np.zeros(whole.shape, np.int64) if below is None else below.copy()
+    for children in generations(tree.parent):
+        open_ = ~whole[:, children]
+        everywhere: Any = (slice(None), tree.parent[children])
+        np.add.at(found, everywhere, open_ * (metered[children] + found[:, children]))
+    return found
+
+
 def _doubt_nodes(tree: Tree, own: Sums, below: Sums, *, through: bool) -> None:
     """Nodes that stand alone because the records contradict themselves: half of what they take is missing at each node that may feed them, and at
     those above it up to the next meter; their coverage falls."""

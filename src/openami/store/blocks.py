@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..errors import DataError
-from ..readings import MISSING, DayBlock, Int32, UInt32
+from ..readings import MISSING, DayBlock, Int32, Quality, UInt32
 from .pages import OwnPages
 from .places import opened, parquet_file
 
@@ -267,7 +267,8 @@ class BlockFile:
         return Part(first, [_numbers(rows[name]) for name in self.slots])
 
     def values(self, channel: str, room: Callable[[tuple[int, int]], Int32] | None = None) -> Int32:
-        """The whole channel as a day block's values, int32 [slot, meter]; `room` gives the array of that shape to put them into."""
+        """The whole channel as a day block's values, int32 [slot, meter]; `room` gives the array of that shape to put them into, or of its first
+        slots, which alone are read then."""
         shape = len(self.slots), self.meters(channel)
         block = np.empty(shape, np.int32) if room is None else room(shape)
         first = 0
@@ -277,10 +278,24 @@ class BlockFile:
                 self._read_own(self._own, group, first, part)
             else:
                 rows = self._read(group, channel, first)
-                for row, name in zip(part, self.slots, strict=True):
+                for row, name in zip(part, self.slots[: len(part)], strict=True):
                     _put(rows[name], row)
             first += self._rows(group)
         return block
+
+    def told(self, channel: str) -> int:
+        """How many slots there are up to the last of which any meter of `channel` has a value."""
+        groups, count = self._groups(channel), len(self.slots)
+        return next((slot + 1 for slot in reversed(range(count)) if any(self._told(group, slot) for group in groups)), 0)
+
+    def _told(self, group: int, slot: int) -> bool:
+        try:
+            if self._own is not None:
+                return self._own.told(group, slot, self._rows(group))
+            column = self._file.read_row_group(group, columns=[self.slots[slot]], use_threads=False).column(0)
+            return bool(column.null_count < len(column))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise self._damaged(error) from error
 
     def _need_our_columns(self) -> None:
         """DataError where a slot is lacking, or a number is not what we would read it as: another version or program wrote the file."""
@@ -374,6 +389,19 @@ def _counts_up(numbers: Int32, first: int) -> bool:
     for i in range(numbers.size):
         wrong += numbers[i] != first + i
     return wrong == 0
+
+
+def estimates_in(path: str | Path) -> bool:
+    """Whether rows of quality bits may speak of estimated values, by the file's statistics. DataError where it is damaged."""
+    try:
+        with parquet_file(opened(path)) as file:
+            at = file.schema_arrow.get_field_index("quality")
+            found = [file.metadata.row_group(group).column(at).statistics for group in range(file.num_row_groups)]
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} cannot be read ({' '.join(str(error).split())[:200]}); close that day again or restore the file"
+        ) from error
+    return any(one is None or not one.has_min_max or one.min < 0 or one.max >= Quality.ESTIMATED_LINEAR for one in found)
 
 
 def dense_quality(sparse: pa.Table, channel: str, shape: tuple[int, int]) -> UInt32:

@@ -55,6 +55,12 @@ class OwnPages:
             if not _put(self._page(group, 2 + slot, BYTE_STREAM_SPLIT, rows), kept, row):
                 raise ValueError(f"the values and the gaps of slot {slot} in row group {group} do not make {rows}")
 
+    def told(self, group: int, slot: int, rows: int) -> bool:
+        """Whether any of a slot's values in a row group of so many rows is there. Errors as in `read`."""
+        page = self._page(group, 2 + slot, BYTE_STREAM_SPLIT, rows)
+        every = all_there(rows)
+        return page[: len(every)].tobytes() == every or page.size > len(some_there(rows)) + -(-rows // AT_ONCE)
+
     def _page(self, group: int, column: int, encoding: int, rows: int) -> Bytes:
         """A column's only page, unpacked; by the system's allocator, which has the room at hand again for the next."""
         at = self._metadata.row_group(group).column(column).data_page_offset

@@ -36,6 +36,15 @@ class Kept(Generic[T]):
                 return held[1] if held is not None else self._put(key, reckon())
         return held[1]
 
+    def ahead(self, key: Hashable, reckon: Callable[[], T], older_s: float) -> None:
+        """Reckon it before somebody asks, where there is none or what there is is older than `older_s`: who asks first waits for this one then."""
+        with self._first:
+            with self._lock:
+                held = self._held.get(key)
+                if held is not None and (self._clock() - held[0] < older_s or key in self._renewing):
+                    return
+            self._put(key, reckon())
+
     def _kept(self, key: Hashable, reckon: Callable[[], T]) -> tuple[float, T] | None:
         with self._lock:
             held = self._held.get(key)

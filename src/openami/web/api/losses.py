@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
@@ -35,7 +35,20 @@ class NodeLoss(Answer):
     coverage: float
 
 
-class RunningLosses(Page[NodeLoss]):
+class RunningLoss(NodeLoss):
+    """The account of a node of a day that runs. Where a meter lacks intervals, these two say what is shown instead."""
+
+    own_meter_lacks: bool = Field(
+        description="The node's own meter has not told of every interval: the loss to the next meters is unknown, and an area is taken from the "
+        "meters of its feeders' heads instead."
+    )
+    meters_below_lacking: int = Field(
+        description="How many meters of nodes below have not told of every interval: what they measure is counted further down, so that the loss "
+        "has that of the wires behind them in it; of an area without a whole meter of its own it is left out, and the coverage falls."
+    )
+
+
+class RunningLosses(Page[RunningLoss]):
     """Of a day that is not closed yet, from readings as they came. as_of: the end of the last interval that is in it."""
 
     day: date
@@ -74,14 +87,22 @@ def losses_now(
     if found is None:
         raise Missing("day that is not closed", "")
     seen = found.seen_by(None if who.reach.everything else who.reach.feeders)
+    asked = seen if name is None else seen.of(name)
     after = key_of(cursor, int)
     first = max(0, after[0]) if after else 0
-    rows = seen.hours(name, first) if hours else islice((one for one in seen.so_far if name in (None, one.node)), first, None)
-    kept, onward = page_of([_node_loss(one) for one in islice(rows, limit + 1)], limit, lambda _: (first + limit,))
+    rows = list(islice(asked.hours(first), limit + 1)) if hours else asked.so_far[first : first + limit + 1]
+    kept, onward = page_of([_running_loss(one) for one in rows], limit, lambda _: (first + limit,))
     return RunningLosses(items=kept, next=onward, day=found.day, as_of=site.calendar.local(found.as_of_s))
 
 
 def _node_loss(one: NodeAccount) -> NodeLoss:
-    return NodeLoss(
-        level=one.level, name=one.node, **{name: getattr(one, name) for name in NodeLoss.model_fields if name not in ("level", "name")}
-    )
+    return NodeLoss(**_figures(one))
+
+
+def _running_loss(one: NodeAccount) -> RunningLoss:
+    return RunningLoss(**_figures(one), own_meter_lacks=bool(one.own_lacks), meters_below_lacking=one.below_lack or 0)
+
+
+def _figures(one: NodeAccount) -> dict[str, Any]:
+    """What every account says of a node."""
+    return {"name": one.node, **{name: getattr(one, name) for name in NodeLoss.model_fields if name != "name"}}

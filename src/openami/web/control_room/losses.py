@@ -7,7 +7,7 @@ changed by a person, with a reason, from a day on, and never backwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 
 from ...day.found import Found, NodeAccount
-from ...day.running import open_day
+from ...day.running import Running, open_day
 from ...errors import RequestError
 from ...store.inspections import Inspection, Inspections, Result
 from .. import charts
@@ -35,6 +35,7 @@ from .routes import Name, Sees, changing, closed_day, page, reason, room_of, sit
 router = APIRouter(prefix="/room", route_class=ActsOnce)
 AREAS_MOST, ROWS = 300, 50
 COLUMNS = ("day", "level", "node", "hour", "in_wh", "out_wh", "loss_wh", "likely_wh", "low_wh", "high_wh", "coverage")
+RUNNING = (*COLUMNS, "own_lacks", "below_lack")
 Orders = Annotated[Who, Depends(needs(Right.ORDER))]
 SeesMeters = Annotated[Who, Depends(needs(Right.METERS))]
 
@@ -92,9 +93,8 @@ def running_day(request: Request, who: Sees, node: Choice = "", lang: Lang = "")
     found = request.app.state.running.of(site, gate_of(request).now_s)
     if found is None:
         raise NotThere("page", "running")
-    seen = found.seen_by(feeders_of(who))
-    rows, hours = _of_node(seen.so_far, seen.hours(node) if node else (), node)
-    of_day = {"node": node, "hours": hours, "as_of": site.calendar.local(seen.as_of_s), "runs": seen.day}
+    rows, hours = _looked_at(found.seen_by(feeders_of(who)), node)
+    of_day = {"node": node, "hours": hours, "as_of": site.calendar.local(found.as_of_s), "runs": found.day}
     return page(request, "running.html", None, **of_day, rows=rows[:AREAS_MOST], of=len(rows), flow_figure=_flow, band_figure=_band)
 
 
@@ -104,9 +104,13 @@ def running_file(request: Request, who: Sees, node: Choice = "", format: Choice 
     found = request.app.state.running.of(site_of(request), gate_of(request).now_s)
     if found is None:
         raise NotThere("page", "running")
-    seen = found.seen_by(feeders_of(who))
-    rows, hours = _of_node(seen.so_far, seen.hours(node) if node else (), node)
-    return as_file(_told(seen.day, hours if node else rows), f"running-{seen.day}", format, COLUMNS)
+    rows, hours = _looked_at(found.seen_by(feeders_of(who)), node)
+    return as_file(_told(found.day, hours if node else rows, RUNNING), f"running-{found.day}", format, RUNNING)
+
+
+def _looked_at(seen: Running, node: str) -> tuple[Sequence[NodeAccount], list[NodeAccount]]:
+    """Every node so far; or one, and its hours."""
+    return _of_node(seen.of(node).so_far, seen.of(node).hours(), node) if node else (seen.so_far, [])
 
 
 @router.get("/areas", response_model=None)
@@ -145,9 +149,9 @@ def _own_level(rows: Iterable[NodeAccount], node: str) -> str | None:
     return min((one.level for one in rows if one.node == node), key=len, default=None)
 
 
-def _told(day: date, rows: Iterable[NodeAccount]) -> list[dict[str, Any]]:
-    """Rows of a file, of `COLUMNS`."""
-    return [{"day": day.isoformat(), **{name: getattr(one, name) for name in COLUMNS[1:]}} for one in rows]
+def _told(day: date, rows: Iterable[NodeAccount], columns: tuple[str, ...] = COLUMNS) -> list[dict[str, Any]]:
+    """Rows of a file, of these columns."""
+    return [{"day": day.isoformat(), **{name: getattr(one, name) for name in columns[1:]}} for one in rows]
 
 
 @router.get("/losses/{name}", response_model=None)
