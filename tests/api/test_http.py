@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from datetime import date
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,6 +19,7 @@ from openami.store.journal_at import open_journal
 from openami.store.order_book import OrderBook
 from openami.web.api import live
 from openami.web.api.around import best
+from openami.web.api.words import KINDS
 from openami.web.hooks import SETTLED_S
 from openami.web.limits import Bounded
 
@@ -261,3 +264,84 @@ def test_a_stream_that_has_nothing_to_say_gives_a_sign_of_life(house: House, mon
     monkeypatch.setattr(live, "EVERY_S", 0.01)
     told = house.client("operator").get("/api/v1/live?seconds=1").text
     assert "\n:\n\n" in told
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"), [("gzip;q=0, br;q=0", None), ("br;q=0, gzip", "gzip"), ("gzip;q=0.5, br;q=1.0", "br"), ("gzip; q=0", None)]
+)
+def test_a_coding_that_is_refused_is_not_used(house: House, accepted: str, coding: str | None) -> None:
+    answer = house.client("operator").get("/api/v1/meters", headers={"accept-encoding": accepted})
+    assert answer.headers.get("content-encoding") == coding
+    assert "Accept-Encoding" in answer.headers["vary"]
+
+
+def test_the_description_is_an_address_as_any_other(house: House) -> None:
+    client = house.client()
+    client.headers["accept-encoding"] = "identity"
+    head = client.head("/api/v1/openapi.json")
+    assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", client.get("/api/v1/openapi.json").headers["etag"])
+    assert client.options("/api/v1/openapi.json").headers["allow"] == "GET, HEAD, OPTIONS"
+    assert client.delete("/api/v1/openapi.json").headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_a_problem_is_kept_nowhere_and_says_its_language(house: House) -> None:
+    for answer in (
+        house.client().get("/api/v1/meters"),
+        house.client("operator").get("/api/v1/meters/NOPE"),
+        house.client().get("/api/v2/meters"),
+    ):
+        assert (answer.headers["cache-control"], answer.headers["content-language"]) == ("no-store", "en")
+        assert answer.json()["instance"] == answer.url.path
+
+
+def test_a_token_that_is_none_is_told_so_and_nothing_is_said_of_one_that_was_not_shown(house: House) -> None:
+    assert house.client().get("/api/v1/me").headers["www-authenticate"] == 'Bearer realm="openami"'
+    shown = house.client().get("/api/v1/me", headers={"authorization": "Bearer x"})
+    assert shown.headers["www-authenticate"] == 'Bearer realm="openami", error="invalid_token"'
+
+
+def test_a_field_that_comes_twice_is_refused_and_nothing_is_ordered(house: House) -> None:
+    """Of two readers of one body, the one that takes the first name and the one that takes the last would see two orders."""
+    body = f'{{"what": "disconnect", "what": "read", "meters": ["{house.own["meter"]}"], "why": "which of them?"}}'
+    headers = _key() | {"content-type": "application/json"}
+    client = house.client("operator")
+    answer = client.post("/api/v1/orders", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["detail"]) == (422, "the field 'what' comes more than once; give it once")
+    assert "which of them?" not in client.get("/api/v1/orders?limit=500").text
+
+
+def test_a_cursor_goes_on_with_its_own_list_alone(house: House) -> None:
+    client = house.client("operator")
+    onward = client.get("/api/v1/meters?limit=1").json()["next"]
+    assert client.get(f"/api/v1/meters?limit=1&cursor={onward}").status_code == 200
+    for other in ("usage-points", "accounts", "people"):
+        asker = house.client("admin") if other == "people" else client
+        assert asker.get(f"/api/v1/{other}?cursor={onward}").json()["type"] == "urn:openami:problem:cursor"
+
+
+def test_a_list_of_a_day_goes_on_with_it_when_another_day_is_closed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, town = house.client("operator"), house.api.state.town
+    days = town.days()
+    monkeypatch.setattr(town, "days", lambda: days[:1])
+    first = client.get("/api/v1/losses?limit=1").json()
+    monkeypatch.setattr(town, "days", lambda: days)
+    second = client.get(f"/api/v1/losses?limit=1&cursor={first['next']}").json()
+    assert {row["day"] for row in first["items"] + second["items"]} == {days[0].isoformat()}
+    crossed = client.get(f"/api/v1/losses?limit=1&day={days[-1]}&cursor={first['next']}")
+    assert (crossed.status_code, crossed.json()["type"]) == (404, "urn:openami:problem:cursor")
+
+
+def test_an_answer_that_shows_a_secret_once_is_kept_nowhere(house: House) -> None:
+    body, key = {"url": "https://127.0.0.1/told", "events": ["day.closed"]}, _key()
+    for _ in range(2):
+        answer = house.client("admin").post("/api/v1/webhooks", json=body, headers=key)
+        assert (answer.status_code, answer.headers["cache-control"]) == (201, "no-store")
+    house.client("admin").delete(f"/api/v1/webhooks/{answer.json()['id']}")
+
+
+def test_every_kind_of_problem_is_in_the_documentation() -> None:
+    root = Path(__file__).resolve().parents[2]
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted((root / "src/openami/web/api").glob("*.py")))
+    kinds = set(re.findall(r"Refused\(\s*\d{3},\s*\"([a-z-]+)\"", source)) | set(KINDS.values()) | {"not-there"}
+    told = set(re.findall(r"^\| \d{3} \| `([a-z-]+)` \|", (root / "docs/api.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert kinds == told

@@ -25,7 +25,7 @@ from ..readings import Quality
 from ..registry import NodeKind
 from . import sign_in, tables
 from .access import STAFF, Right, Role, Who
-from .api.words import NOTHING_THERE, Missing, Refused, problem
+from .api.words import NOTHING_THERE, Missing, Refused, kind_of, problem
 from .control_room.names import SAYERS
 from .failures import NotThere, NotUsable
 from .gate import SAFE_METHODS, ForeignForm, Gate, NotAllowed, NotSignedIn, needs
@@ -288,7 +288,7 @@ def _failures(app: FastAPI, console: Console) -> None:
     @app.exception_handler(StarletteHTTPException)
     def refused(request: Request, failure: StarletteHTTPException) -> Response:
         if request.url.path.startswith("/api/"):  # an address that is not even the API's: a line break in it, another version
-            return problem(Refused(failure.status_code, f"http-{failure.status_code}", NOTHING_THERE))
+            return problem(Refused(failure.status_code, kind_of(failure.status_code), NOTHING_THERE), request.url.path)
         page = console.failure(request, failure.status_code, failure)
         page.headers.update(failure.headers or {})
         return page

@@ -35,10 +35,13 @@ class Packed:
                 _tag_by_coding(MutableHeaders(raw=message["headers"]))
             await send(message)
 
-        if _takes_brotli(Headers(scope=scope).get("accept-encoding", "")):
+        accepted = Headers(scope=scope).get("accept-encoding", "")
+        if _takes("br", accepted):
             await self._app(scope, receive, _Brotli(tagged, self._least).send)
         else:
-            await self._gzip(scope, receive, tagged)
+            named = b"gzip" if _takes("gzip", accepted) else b""  # Starlette's asks whether the word is there, refused or not
+            headers = [(name, value if name != b"accept-encoding" else named) for name, value in scope["headers"]]
+            await self._gzip({**scope, "headers": headers}, receive, tagged)
 
 
 def _tag_by_coding(headers: MutableHeaders) -> None:
@@ -54,10 +57,11 @@ def whole_tag(tag: str) -> str:
     return tag
 
 
-def _takes_brotli(accepted: str) -> bool:
-    """Whether "br" is named and not refused."""
+def _takes(coding: str, accepted: str) -> bool:
+    """Whether a coding is named and not refused (RFC 9110, 12.5.3)."""
     parts = [part.strip().replace(" ", "").lower() for part in accepted[:500].split(",")]
-    return any(part == "br" or (part.startswith("br;q=") and part[5:] not in ("0", "0.0", "0.00", "0.000")) for part in parts)
+    weights = [part.removeprefix(coding) for part in parts if part == coding or part.startswith(f"{coding};q=")]
+    return any(weight not in (";q=0", ";q=0.0", ";q=0.00", ";q=0.000") for weight in weights)
 
 
 class _Brotli:

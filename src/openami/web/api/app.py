@@ -24,7 +24,7 @@ from . import complaints, inspections, live, losses, money, network, readings, s
 from .around import Limited, Methods, Tagged, acceptable, allowed
 from .bounds import why_not
 from .description import described
-from .words import NOT_NOW, NOTHING_THERE, Refused, only_known_parameters, problem
+from .words import NOT_NOW, NOTHING_THERE, Refused, each_field_once, kind_of, only_known_parameters, problem
 
 log = logging.getLogger(__name__)
 BY_TAG = {
@@ -41,6 +41,7 @@ BY_TAG = {
 PARTS = tuple(BY_TAG.values())
 ROUTES = [route for part in PARTS for route in part.router.routes if isinstance(route, APIRoute)]
 PER_MINUTE, AT_ONCE = 600, 200
+DESCRIPTION = "/openapi.json"
 
 
 def create_api(town: TownReader, site: Callable[[], Site], gate: Gate, limit: Limit | None = None) -> FastAPI:
@@ -51,7 +52,7 @@ def create_api(town: TownReader, site: Callable[[], Site], gate: Gate, limit: Li
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        dependencies=[Depends(only_known_parameters), Depends(acceptable)],
+        dependencies=[Depends(only_known_parameters), Depends(each_field_once), Depends(acceptable)],
         redirect_slashes=False,
     )
     api.state.town, api.state.site, api.state.gate = town, site, gate
@@ -61,7 +62,7 @@ def create_api(town: TownReader, site: Callable[[], Site], gate: Gate, limit: Li
         api.include_router(part.router, tags=[tag])
     api.openapi = lambda: described(api, ROUTES)  # type: ignore[method-assign]
 
-    @api.get("/openapi.json", include_in_schema=False)
+    @api.get(DESCRIPTION, include_in_schema=False)
     def description() -> dict[str, Any]:
         return api.openapi()
 
@@ -80,7 +81,8 @@ def _failures(api: FastAPI) -> None:
     @api.exception_handler(NotSignedIn)
     def not_signed_in(request: Request, failure: NotSignedIn) -> Response:
         sentence = "this needs a token (Authorization: Bearer ...) or a session that is still open; get one and try again"
-        return _told(request, Refused(401, "not-signed-in", sentence, {"www-authenticate": 'Bearer realm="openami"'}))
+        wrong = ', error="invalid_token"' if "authorization" in request.headers else ""  # RFC 6750, 3.1: only of one that was shown
+        return _told(request, Refused(401, "not-signed-in", sentence, {"www-authenticate": f'Bearer realm="openami"{wrong}'}))
 
     @api.exception_handler(NotAllowed)
     def not_allowed(request: Request, failure: NotAllowed) -> Response:
@@ -109,10 +111,8 @@ def _failures(api: FastAPI) -> None:
         headers = {name.lower(): value for name, value in (failure.headers or {}).items()}
         if failure.status_code == 405:
             headers["allow"] = allowed(_methods(request.scope))
-        return _told(
-            request,
-            Refused(failure.status_code, f"http-{failure.status_code}", sentences.get(failure.status_code, str(failure.detail)), headers),
-        )
+        sentence = sentences.get(failure.status_code, str(failure.detail))
+        return _told(request, Refused(failure.status_code, kind_of(failure.status_code), sentence, headers))
 
     @api.exception_handler(OpenAMIError)
     def our_store(request: Request, failure: OpenAMIError) -> Response:
@@ -133,4 +133,6 @@ def _told(request: Request, refused: Refused) -> Response:
 def _methods(scope: Scope) -> set[str]:
     """The methods that the address takes, over all routes that have its path; none = there is no such address."""
     path = scope["path"].removeprefix(scope.get("root_path", ""))
-    return {method for route in ROUTES if route.path_regex.match(path) for method in route.methods or ()}
+    return {method for route in ROUTES if route.path_regex.match(path) for method in route.methods or ()} or (
+        {"GET"} if path == DESCRIPTION else set()
+    )

@@ -39,7 +39,9 @@ class Methods:
         if asked == "OPTIONS":
             there = self._of_path(scope)
             answer = (
-                Response(status_code=204, headers={"allow": allowed(there)}) if there else problem(Refused(404, "http-404", NOTHING_THERE))
+                Response(status_code=204, headers={"allow": allowed(there)})
+                if there
+                else problem(Refused(404, "no-address", NOTHING_THERE), scope["path"])
             )
             await answer(scope, receive, send)
             return

@@ -12,7 +12,7 @@ from pydantic import Field
 from ...day.found import Found, NodeAccount
 from ..access import Right, Who
 from ..gate import gate_of
-from .words import NOT_MODIFIED, Answer, Cursor, Day, Limit, Missing, Page, api_needs, documented, key_of, page_of, site_of
+from .words import NOT_MODIFIED, Answer, Cursor, Day, Limit, Missing, Page, api_needs, day_asked, documented, key_of, page_of, site_of
 
 router = APIRouter()
 SeesTown = Annotated[Who, Depends(api_needs(Right.TOWN))]
@@ -59,15 +59,16 @@ class RunningLosses(Page[RunningLoss]):
 @router.get("/losses/areas", responses=documented(404, success=NOT_MODIFIED))
 def areas(request: Request, who: SeesTown, day: OnDay = None, limit: Limit = 100, cursor: Cursor = None) -> Page[NodeLoss]:
     """Substations, divisions and the company over a closed day: to the next meters below, and to the consumers. For whoever sees all feeders."""
-    found = Found(site_of(request).lake)
-    days = found.days()
-    if not days or (day is not None and day not in days):
+    found, after = Found(site_of(request).lake), key_of(cursor, str, str, str)
+    asked = day_asked(day, after[0] if after else None, found.days())
+    if asked is None:
         raise Missing("day with findings", str(day or ""))
-    after = key_of(cursor, str, str)
-    own = found.above(day or days[-1]) if who.reach.everything else []
+    own = found.above(asked) if who.reach.everything else []
     rows = sorted((_node_loss(one) for one in own), key=lambda row: (row.name, row.level))
     kept, onward = page_of(
-        [row for row in rows if after is None or (row.name, row.level) > after][: limit + 1], limit, lambda r: (r.name, r.level)
+        [row for row in rows if after is None or (row.name, row.level) > after[1:]][: limit + 1],
+        limit,
+        lambda r: (asked.isoformat(), r.name, r.level),
     )
     return Page(items=kept, next=onward)
 

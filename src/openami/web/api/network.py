@@ -27,6 +27,7 @@ from .words import (
     Missing,
     Page,
     api_needs,
+    day_asked,
     documented,
     key_of,
     page_of,
@@ -183,17 +184,18 @@ def losses(
 ) -> Page[Balance]:
     """The balance of each feeder and transformer over a day, by name."""
     town = town_of(request)
-    days = town.days()
-    if not days or (day is not None and day not in days):
+    after = key_of(cursor, str, str, str)
+    asked = day_asked(day, after[0] if after else None, town.days())
+    if asked is None:
         raise Missing("closed day", str(day or ""))
-    asked = day or days[-1]
-    after = key_of(cursor, str, str)
     own = [feeder for feeder in town.overview(asked).feeders if who.sees_feeder(feeder.name)]
     nodes: list[tuple[str, str, str, FeederNode | TransformerNode]] = [("feeder", f.name, f.name, f) for f in own]
     nodes += [("transformer", t.name, f.name, t) for f in own for t in f.transformers]
-    behind = (node for node in nodes if kind in (None, node[0]) and (after is None or node[:2] > after))
+    behind = (node for node in nodes if kind in (None, node[0]) and (after is None or node[:2] > after[1:]))
     listed = nsmallest(limit + 1, behind, key=lambda node: node[:2])
-    kept, onward = page_of([_balance(kind, node, at, asked) for kind, _, at, node in listed], limit, lambda r: (r.kind, r.name))
+    kept, onward = page_of(
+        [_balance(kind, node, at, asked) for kind, _, at, node in listed], limit, lambda r: (asked.isoformat(), r.kind, r.name)
+    )
     found = Found(site_of(request).lake)
     accounts = {(a.level, a.node): a for a in found.accounts(asked, nodes={row.name for row in kept})}
     technical = {(t.level, t.node): t for t in found.technical(asked)}

@@ -7,9 +7,11 @@ is refused, never passed over; a cursor is opaque, and one that was not made her
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Sequence
+from contextvars import ContextVar
 from datetime import date
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import quote
@@ -91,7 +93,7 @@ class Missing(Refused):
     """What is not there, or is somebody else's: the same sentence for both. thing: "meter", "order" ...; name: as it was asked for."""
 
     def __init__(self, thing: str, name: str) -> None:
-        super().__init__(404, "not-there", f"there is no {thing} {name} here for you; look at the list")
+        super().__init__(404, "not-there", f"there is no {thing} {name} here for you; look at the list".replace("  ", " "))
         self.thing, self.name = thing, name
 
 
@@ -115,13 +117,20 @@ TITLES = {
 
 
 NOT_NOW = Refused(503, "not-available", "the stored data cannot be read just now; nothing was changed; try again", {"retry-after": "30"})
+KINDS = {400: "not-readable", 404: "no-address", 405: "no-method", 408: "too-slow", 413: "too-much"}
+"""The problems that HTTP alone has found."""
 NOTHING_THERE = "there is nothing at this address; /api/v1/openapi.json lists what there is"
+
+
+def kind_of(status: int) -> str:
+    return KINDS.get(status, "not-possible")
 
 
 def problem(refused: Refused, instance: str = "") -> JSONResponse:
     body: dict[str, Any] = {"type": f"urn:openami:problem:{refused.kind}", "title": TITLES.get(refused.status, "Not possible")}
     body |= {"status": refused.status, "detail": refused.detail, "instance": quote(instance), "errors": refused.errors or []}
-    return JSONResponse(body, refused.status, media_type=PROBLEM, headers=refused.headers)
+    headers = {"cache-control": "no-store", "content-language": "en"} | (refused.headers or {})
+    return JSONResponse(body, refused.status, media_type=PROBLEM, headers=headers)
 
 
 def documented(*statuses: int, success: dict[int | str, dict[str, Any]] | None = None) -> dict[int | str, dict[str, Any]]:
@@ -162,8 +171,9 @@ def site_of(request: Request) -> Site:
     return site
 
 
-def only_known_parameters(request: Request) -> None:
-    """Refuses a query parameter that the route does not have: a misspelt filter must not answer with everything."""
+async def only_known_parameters(request: Request) -> None:
+    """Refuses a query parameter that the route does not have: a misspelt filter must not answer with everything. Notes which list it is."""
+    LIST.set(hashlib.sha256(request.url.path.encode()).hexdigest()[:8])
     route = request.scope["route"]
     known = {field.alias for field in route.dependant.query_params}
     if unknown := sorted(set(request.query_params) - known):
@@ -174,11 +184,32 @@ def only_known_parameters(request: Request) -> None:
         raise Refused(422, "parameter-twice", f"the parameter {twice[0]!r} comes more than once; give it once")
 
 
+async def each_field_once(request: Request) -> None:
+    """Refuses a body in which a name stands twice: of two meanings of one order, none is carried out (RFC 8259, 4)."""
+    if request.method in SAFE_METHODS or not (body := await request.body()):
+        return
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise Refused(422, "field-twice", f"the field {twice[0][:60]!r} comes more than once; give it once")
+        return dict(pairs)
+
+    try:
+        json.loads(body, object_pairs_hook=once)
+    except (ValueError, RecursionError):
+        return  # what is no JSON the route's own reader refuses
+
+
 # -- pages ----------------------------------------------------------------------------------------------------------------------------
 
 
+LIST: ContextVar[str] = ContextVar("list", default="")
+"""Which list of the API is asked for, as its cursors carry it: one list's cursor means nothing in another, and would skip rows there."""
+
+
 def cursor_of(*key: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps(key, default=str).encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(json.dumps([LIST.get(), *key], default=str).encode()).decode().rstrip("=")
 
 
 def key_of(cursor: str | None, *kinds: type) -> tuple[Any, ...] | None:
@@ -187,8 +218,9 @@ def key_of(cursor: str | None, *kinds: type) -> tuple[Any, ...] | None:
         return None
     try:
         found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if not isinstance(found, list) or [type(part) for part in found] != list(kinds):
+        if not isinstance(found, list) or found[:1] != [LIST.get()] or [type(part) for part in found[1:]] != list(kinds):
             raise ValueError
+        found = found[1:]
         if any(isinstance(part, int) and not -(2**62) < part < 2**62 for part in found) or "\x00" in json.dumps(found).replace(
             "\\u0000", "\x00"
         ):
@@ -202,6 +234,16 @@ def page_of(rows: Sequence[T], limit: int, key: Any) -> tuple[list[T], str | Non
     """(at most `limit` rows, the cursor behind them); `rows` was asked for with one more than the limit. key: row -> what to go on from."""
     kept = list(rows[:limit])
     return kept, cursor_of(*key(kept[-1])) if len(rows) > limit else None
+
+
+def day_asked(day: date | None, of_cursor: str | None, days: Sequence[date]) -> date | None:
+    """The day of a list: as asked for, or of the page before, else the latest; None where there is no such day. A list that was begun goes on
+    with its own day when another one is closed meanwhile."""
+    begun = next((one for one in days if one.isoformat() == of_cursor), None)
+    if of_cursor is not None and (begun is None or day not in (None, begun)):
+        raise Refused(404, "cursor", "there is no page behind this cursor: it is of another day; begin without one")
+    asked = day or begun or (days[-1] if days else None)
+    return asked if asked in days else None
 
 
 def day_range(first: date | None, last: date | None, days: tuple[date, ...], most: int = DAYS_MOST) -> list[date]:

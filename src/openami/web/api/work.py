@@ -56,6 +56,8 @@ SeesOrders = Annotated[Who, Depends(api_needs(Right.ORDERS))]
 MakesOrders = Annotated[Who, Depends(api_needs(Right.ORDER))]
 SeesAudit = Annotated[Who, Depends(api_needs(Right.AUDIT))]
 METERS_MOST = 1000
+KEPT_NOWHERE = {"cache-control": "no-store"}
+"""An answer that may hold a secret which is shown once."""
 ANSWER_PATIENCE_S, ANSWER_LOOK_S = 10.0, 0.05
 """How long, and how often, a request that came twice at once waits for the answer to the first of them."""
 ASKED_FROM_CONSOLE = (What.DISCONNECT, What.CONNECT, What.CLOCK, What.READ)
@@ -270,7 +272,7 @@ def once(request: Request, who: Who, key: str, given: Any, status: int, act: Cal
     try:
         while (kept := answers.claim(who.name, key, digest, now_s)) is not None:
             if kept[0] != BEING_DONE:
-                return JSONResponse(kept[1], kept[0], headers={"idempotency-replayed": "true"})
+                return JSONResponse(kept[1], kept[0], headers={"idempotency-replayed": "true"} | KEPT_NOWHERE)
             if time.monotonic() > waits_until:
                 raise Refused(
                     409, "idempotency-key", "this request was begun and has no answer yet; look whether it was done, then give a new key"
@@ -284,7 +286,7 @@ def once(request: Request, who: Who, key: str, given: Any, status: int, act: Cal
         answers.release(who.name, key)
         raise
     answers.keep(who.name, key, status, body)
-    return JSONResponse(body, status)
+    return JSONResponse(body, status, headers=KEPT_NOWHERE)
 
 
 def ask_for(request: Request, who: Who, asked: Asked) -> Taken:
