@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openami.errors import DataError
 from openami.store.blocks import write_rows
 from openami.store.kept import KeptRows
 from openami.store.lake import Lake
@@ -64,3 +65,17 @@ def test_a_row_is_of_the_version_that_was_asked_for(tmp_path: Path) -> None:
     assert [lake.row("t", DAY, 0, name, ["paise", "nothing"]) for name in "abc"] == [{"paise": 2}, {"paise": 3}, None]
     assert [lake.row("t", DAY, 0, name, ["paise"], first) for name in "ab"] == [{"paise": 1}, None]
     assert lake.row("t", DAY, 1, "a", ["paise"]) is None
+
+
+def test_a_row_asked_for_in_passing_is_the_same_and_nothing_of_it_is_kept(folder: Path) -> None:
+    path, accounts = folder / "groups.parquet", [f"{k:02d}" for k in range(30)]
+    rows = pa.table({"account": accounts, "paise": pa.array(range(30), pa.int64()), "held": [k == 7 for k in range(30)]})
+    pq.write_table(rows, path, row_group_size=7, write_page_checksum=True)
+    kept = KeptRows()
+    found = [kept.passing(str(path), "account", number, ("paise", "held", "of another time")) for number in (*accounts, "30")]
+    assert found == [*({"paise": k, "held": k == 7} for k in range(30)), None]
+    assert not kept._files
+    assert kept.row(str(path), "account", "07", ("paise",)) == kept.passing(str(path), "account", "07", ("paise",)) == {"paise": 7}
+    path.write_bytes(b"no rows")
+    with pytest.raises(DataError, match="cannot be read"):
+        kept.passing(str(path), "account", "07", ("paise", "held"))

@@ -58,14 +58,16 @@ def _coded(codes: Int32, names: Sequence[str]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(place[codes], mask=codes < 0), words)
 
 
-def meter_day(site: Site, day: date, shard: int) -> pa.Table:
-    """The rows of a closed (day, shard), words as dictionaries; of one that was closed before there was this table they are counted now. DataError
-    where it is not closed or damaged."""
+def meter_day(site: Site, day: date, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """`columns` (None = all) of the rows of a closed (day, shard), words as dictionaries; of one that was closed before there was this table they are
+    counted now. DataError where it is not closed or damaged."""
     if site.lake.has(TABLE, day, shard):
-        return site.lake.read(TABLE, day, shard, coded=WORDS)
+        coded = [word for word in WORDS if columns is None or word in columns]
+        return site.lake.read(TABLE, day, shard, columns=columns, coded=coded)
     block = site.lake.read_blocks("validated", day, shard)[IMPORT_WH.name]
     index = site.index_of(shard, day)
     lacking = ((0, 0), (0, index.meters - block.values.shape[1]))  # meters that came since
     values = np.pad(block.values, lacking, constant_values=MISSING)
     quality = np.pad(block.quality, lacking, constant_values=np.uint32(Quality.MISSING))
-    return meter_rows(index, DayBlock(day, shard, IMPORT_WH, values, quality), tally(values, quality))
+    rows = meter_rows(index, DayBlock(day, shard, IMPORT_WH, values, quality), tally(values, quality))
+    return rows if columns is None else rows.select(columns)

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from ..errors import DataError
 from ..readings import Int64
 from .blocks import WAY_OUT, read_rows
+from .places import opened, parquet_file
 
 KEPT_BYTES = 2**30
 """A week's statements, and a day's charges and notices, of a million accounts are some 0.6 GB of columns."""
@@ -50,6 +51,27 @@ class KeptRows:
         """As `row`, of a file without that key, whose rows stand in the order of the file `other`."""
         at = self._place(other, self._file(other, ()), key, value)
         return None if at < 0 else _row(self._file(path, columns), at, columns)
+
+    def passing(self, path: str, key: str, value: str, columns: Sequence[str]) -> dict[str, Any] | None:
+        """As `row`, out of the row group that holds it, and not kept: many days are asked for once, and would push out the latest, which all
+        ask for."""
+        with self._lock:
+            kept = self._files.get(path)
+        if kept is not None and (kept.whole or all(name in kept.columns for name in columns)):
+            return self.row(path, key, value, columns)
+        try:
+            with parquet_file(opened(path)) as file:
+                found = file.schema_arrow.names
+                at = self._place(path, _File((file.schema_arrow.metadata or {}).get(ORDER, path.encode()).decode()), key, value)
+                if at < 0:
+                    return None
+                group = 0
+                while at >= (rows := file.metadata.row_group(group).num_rows):
+                    at, group = at - rows, group + 1
+                own = file.read_row_group(group, [name for name in columns if name in found], use_threads=False).slice(at, 1)
+                return dict(own.to_pylist()[0])
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); {WAY_OUT}") from error
 
     def _place(self, path: str, file: _File, key: str, value: str) -> int:
         """Where in the file's order `value` stands, -1 = nowhere; somebody who was asked for is asked for again, of the days before."""

@@ -110,6 +110,11 @@ class Lake(Tables):
                 return found
         return None
 
+    def passing_row(self, table: str, day: date, shard: int, account: str, columns: Sequence[str]) -> dict[str, Any] | None:
+        """As `row`, of a day that is asked for in passing: nothing of it is kept, and nothing that is kept goes."""
+        paths = self.all_files(table).get((day, shard), ()) if self._has(table) else ()
+        return next((found for path in paths if (found := self._rows.passing(path, "account", account, columns)) is not None), None)
+
     def write_blocks(self, table: str, blocks: Sequence[DayBlock]) -> None:
         """Day blocks of one (day, shard), values into `table`, their quality bits into `<table>_quality`."""
         with Draft(self, blocks[0].day) as draft:

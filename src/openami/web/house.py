@@ -48,9 +48,11 @@ def open_house(town: LakeTown) -> FastAPI:
             lambda: app.state.room.standing.now(Reach(everything=True), lambda: gate.now_s),
             lambda: app.state.console.make_out(),
             town.look_at_names,
+            town.look_at_a_meter,
             api.openapi,
             lambda: _find_the_way(app),
         ),
+        (lambda: api.state.running.ahead(town.site, gate.now_s),),
     )
 
     @contextlib.asynccontextmanager
@@ -73,6 +75,7 @@ def open_house(town: LakeTown) -> FastAPI:
     if carriers := signing(load_senders(town.folder.root)):
         app.include_router(carriers_router(lambda: Outbox(town.site.rows.database), carriers, lambda: gate.now_s))
     open_control_room(app, town)
+    app.state.running = api.state.running  # one reckoning for pages and programs
     return app
 
 

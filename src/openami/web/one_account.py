@@ -41,6 +41,7 @@ STATEMENT = (
     "held",
     "measured_until",
 )
+STATED = ("recharges_paise", "charges_paise", "adjustments_paise", "closing_paise", "wh", "estimated_wh", "held")
 Row = dict[str, Any]
 Stated = Callable[[date], Row | None]
 """An account's row of a day's statements, read once; None = it has none. DataError where it cannot be read."""
@@ -90,6 +91,21 @@ class OneAccount:
             week=tuple(self._cost(day - timedelta(days=k), stated) for k in range(WEEK - 1, -1, -1)),
             readings_until=self._readings_until(stated),
             supply=tb.Supply(None, heard_at(self.site, place, place.heard_s), due is not None, withheld(due["reasons"]) if due else ()),
+        )
+
+    def stated(self, number: str, day: date) -> tb.StatedDay | None:
+        """As `TownReader.stated`. DataError where the day cannot be read."""
+        held = self._held(number)
+        row = held and self.site.lake.passing_row("statements", day, held[1].shard, number, STATED)
+        if not row:
+            return None
+        return tb.StatedDay(
+            day=day,
+            taken_paise=row["charges_paise"] + row["adjustments_paise"],
+            recharged_paise=row["recharges_paise"],
+            closing_paise=row["closing_paise"],
+            wh=None if row["held"] else row["wh"],
+            estimated_wh=row["estimated_wh"],
         )
 
     def look(self, day: date) -> None:

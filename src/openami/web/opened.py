@@ -265,6 +265,18 @@ class OpenedTown:
     def consumer(self, number: str, day: date) -> tb.Consumer | None:
         return self._closed.reading(day, lambda: self._one.consumer(number, day))
 
+    def stated(self, number: str, day: date) -> tb.StatedDay | None:
+        return self._closed.reading(day, lambda: self._one.stated(number, day))
+
+    def look_at_a_meter(self, day: date) -> None:
+        """Read one meter's day before anybody asks: with it each table's log is opened, and what is compiled is there."""
+        for table in self.site.lake.tables():
+            self.site.lake.days(table)
+        with self.site.rows.begin() as connection:
+            serial = connection.execute(sa.select(meter.c.serial).limit(1)).scalar()
+        if serial is not None:
+            self.meter(serial, day)
+
     def look_at_homes(self, day: date) -> None:
         """Read what homes of `day` are made of before anybody asks."""
         self._one.look(day)

@@ -88,6 +88,10 @@ class LakeTown:
         """Read what meters are called before somebody looks for a part of it."""
         self._ask(lambda town: town.names.look())
 
+    def look_at_a_meter(self) -> None:
+        """Read a meter's latest day before somebody looks at one."""
+        self._ask(lambda town: town.look_at_a_meter(town.days()[-1]))
+
     def look_at_homes(self, day: date) -> None:
         """Read what consumers' homes of a day are made of before they ask."""
         self._ask(lambda town: town.look_at_homes(day))
@@ -109,6 +113,9 @@ class LakeTown:
 
     def consumer(self, account: str, day: date) -> tb.Consumer | None:
         return self._ask(lambda town: town.consumer(account, day))
+
+    def stated(self, account: str, day: date) -> tb.StatedDay | None:
+        return self._ask(lambda town: town.stated(account, day))
 
     def due(self, day: date, feeders: Set[str] | None = None, offset: int = 0, limit: int = 50) -> tb.DueList:
         return self._ask(lambda town: town.due(day, feeders, offset, limit))

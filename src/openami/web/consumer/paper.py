@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import segno
 
 from ...store.heard import RegisterReading
-from ..townbook import Statement
+from ..townbook import StatedDay
 from ..wording import Language
 
 if TYPE_CHECKING:
@@ -101,14 +101,19 @@ def _sentences(words: Language, proof: Proof) -> list[str]:
 
 
 def _days(words: Language, proof: Proof) -> dict[str, Any]:
-    def row(one: Statement) -> list[str]:
-        paid = sum(one.recharges_paise)
-        taken = one.charge_paise + one.adjustments_paise
+    def row(one: StatedDay) -> list[str]:
+        paid = one.recharged_paise
         units = words.say("unknown") if one.wh is None else words.number(one.wh / 1000, 2) + ("~" if one.estimated_wh else "")
-        return [words.day(one.day), words.rupees(taken), f"+{words.rupees(paid)}" if paid else "", words.rupees(one.closing_paise), units]
+        return [
+            words.day(one.day),
+            words.rupees(one.taken_paise),
+            f"+{words.rupees(paid)}" if paid else "",
+            words.rupees(one.closing_paise),
+            units,
+        ]
 
     whole = "" if proof.charged_wh is None else words.number(proof.charged_wh / 1000, 2)
-    paid = sum(sum(one.recharges_paise) for one in proof.statements)
+    paid = sum(one.recharged_paise for one in proof.statements)
     return {
         "days_title": words.say("Day by day"),
         "days_head": [words.say(word) for word in (_mark("Day"), _mark("Taken"), _mark("Paid in"), _mark("Balance after"), _mark("Units"))],

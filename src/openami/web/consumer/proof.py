@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from ...store.heard import Heard, RegisterReading
 from ..failures import NotUsable
 from ..parameters import READ, Day, Lang
-from ..townbook import Statement
+from ..townbook import StatedDay
 from ..wording import language
 from .here import Here, OwnAccount
 from .paper import DAYS_MOST, on_paper
@@ -35,7 +35,7 @@ class Proof:
     meter: str
     start: RegisterReading | None
     end: RegisterReading | None
-    statements: tuple[Statement, ...]
+    statements: tuple[StatedDay, ...]
     of: int
 
     @property
@@ -63,7 +63,7 @@ class Proof:
     @property
     def charge_paise(self) -> int | None:
         """None where nothing is said of it."""
-        return None if self.registers_only else sum(s.charge_paise + s.adjustments_paise for s in self.statements)
+        return None if self.registers_only else sum(s.taken_paise for s in self.statements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _proof(own: Here, first: str, last: str) -> Proof:
     registers = Heard(own.site.rows)
     edges = [next(iter(registers.registers("daily", s, s, serial)), None) for s in at]
     of = (end - start).days + 1
-    told = [own.consumer(day).statement for day in days if start <= day <= end] if of <= DAYS_MOST else []
+    told = [own.town.stated(own.account, day) for day in days if start <= day <= end] if of <= DAYS_MOST else []
     return Proof(start, end, serial, edges[0], edges[1], tuple(s for s in told if s is not None), of)
 
 

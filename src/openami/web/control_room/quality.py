@@ -13,6 +13,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
@@ -83,12 +84,18 @@ def counted(site: Site, day: date, shards: list[int]) -> Feeders:
     """The day's intervals by feeder. DataError where a file is damaged."""
     slots, sums = site.calendar.slots(day), dict[str, Any]()
     for shard in shards:
-        rows = meter_day(site, day, shard).select(["feeder", *KINDS])
-        found = rows.group_by("feeder").aggregate([("missing", "count"), *((kind, "sum") for kind in KINDS)])
-        for row in found.to_pylist():
-            own = np.array([slots * row["missing_count"], *(row[f"{kind}_sum"] or 0 for kind in KINDS)], np.int64)
-            if row["feeder"] is not None:
-                sums[row["feeder"]] = sums.get(row["feeder"], 0) + own
+        rows = meter_day(site, day, shard, ("feeder", *KINDS))
+        feeders = rows["feeder"].unify_dictionaries().combine_chunks()
+        at = pc.fill_null(feeders.indices, len(feeders.dictionary)).to_numpy(zero_copy_only=False)  # of no feeder: behind the last
+        own = np.zeros((len(feeders.dictionary) + 1, 1 + len(KINDS)), np.int64)
+        own[:, 0] = slots * np.bincount(at, minlength=len(own))
+        for k, kind in enumerate(KINDS, start=1):
+            counts = pc.fill_null(rows[kind].combine_chunks(), 0).to_numpy(zero_copy_only=False)
+            some = np.flatnonzero(counts)  # few
+            own[:, k] = np.bincount(at[some], weights=counts[some], minlength=len(own))
+        for name, row in zip(feeders.dictionary.to_pylist(), own, strict=False):
+            if row[0]:
+                sums[name] = sums.get(name, 0) + row
     return {name: Counts(*own.tolist()) for name, own in sorted(sums.items())}
 
 
