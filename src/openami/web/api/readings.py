@@ -217,8 +217,9 @@ def read_series(site: Site, shard: int, meter: int, channel: Channel, days: list
         found = columns(site, shard, meter, days, channel.name)
     else:
         found = (day_column(site, table, shard, meter, day, channel.name) for day in days)
+    calendar = site.calendar
     for day, (values, bits) in zip(days, found, strict=True):
-        series.ends += [site.calendar.stamp(day, slot) for slot in range(values.size)]
+        series.ends += [calendar.stamp(day, slot) for slot in range(values.size)]
         series.values += values.tolist()
         series.quality += bits.tolist()
     return series
