@@ -11,10 +11,13 @@ from pathlib import Path
 from urllib.parse import quote_plus
 
 import pytest
+from typer.testing import CliRunner
 
 from day.sites import DAYS, FIRST
+from openami.cli import app as cli
 from openami.day import running as a_day
 from openami.day.findings import record
+from openami.readings import MISSING
 from openami.web import running as kept
 from openami.web.control_room import losses as room
 from openami.web.control_room import routes
@@ -185,3 +188,37 @@ def test_it_is_reckoned_once_a_minute_however_many_ask(house: House, monkeypatch
 def test_without_such_a_day_there_is_none(house: House) -> None:
     assert house.client("operator").get("/api/v1/losses/now").status_code == 404
     assert house.browser("operator").get("/room/running").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("lang", "own", "below"),
+    [
+        ("en", "Its own meter has not told of all of it: the loss is unknown.", "Meters below that have not told of all of it: 1."),
+        ("hi", "इसके अपने मीटर ने पूरे समय की रीडिंग नहीं दी: हानि अज्ञात है।", "नीचे के जिन मीटरों ने पूरे समय की रीडिंग नहीं दी: 1।"),
+    ],
+)
+def test_whose_meter_lacks_an_interval_is_said(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lang: str, own: str, below: str
+) -> None:
+    """A transformer's meter of 03:00 to 03:15; its feeder then counts what hangs below it."""
+    copied = enter(Path(shutil.copytree(house.folder, tmp_path / "lacking")))
+    index = copied.site.index_of(0, LAST)
+    blocks = copied.site.lake.read_blocks("raw", LAST, 0)
+    dt = index.is_transformer.nonzero()[0][0]
+    blocks["import_wh"].values[12, dt] = MISSING
+    copied.site.lake.write_blocks("raw", list(blocks.values()))
+    monkeypatch.setattr(a_day, "open_day", lambda site, now_s: LAST)
+    name = index.transformers[index.transformer[dt]]
+    feeder = index.feeders[index.transformer_feeder[index.transformer[dt]]]
+    browser, client = copied.browser("operator"), copied.client("operator")
+    assert own in browser.get(f"/room/running?node={name}&lang={lang}").text
+    page = browser.get(f"/room/running?node={feeder}&lang={lang}").text
+    assert below in page
+    assert own not in page
+    (row,) = client.get(f"/api/v1/losses/now?name={feeder}").json()["items"]
+    assert (row["own_meter_lacks"], row["meters_below_lacking"]) == (False, 1)
+    hours = client.get(f"/api/v1/losses/now?name={name}&hours=true").json()["items"]
+    assert [one["hour"] for one in hours if one["own_meter_lacks"]] == [3]
+    told = CliRunner().invoke(cli, ["losses", "now", "--data", str(copied.folder)])
+    assert told.output.count("its own meter has not told of every interval: the loss is unknown") == 1
+    assert told.output.count("meters below that have not told of every interval: 1; what they measure is counted further down") == 1

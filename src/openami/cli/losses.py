@@ -198,7 +198,7 @@ def _lacks(one: NodeAccount) -> list[str]:
         said.append(f"its own meter has not told of every interval: {instead}")
     if one.below_lack:
         instead = "left out" if area else "counted further down, with the loss of the wires behind them"
-        said.append(f"{one.below_lack} meters below have not told of every interval: what they measure is {instead}")
+        said.append(f"meters below that have not told of every interval: {one.below_lack}; what they measure is {instead}")
     return said
 
 

@@ -7,7 +7,7 @@ What always holds: what cannot be read keeps no house from opening; it is said t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -21,10 +21,11 @@ LOOK_EVERY_S = 5.0
 
 @dataclass
 class Ahead(Beside):
-    """Beside one house. then: what else is read, once, at the beginning."""
+    """Beside one house. then: what else is read, once, at the beginning; again: at the beginning and ever again, dear only where it is due."""
 
     town: LakeTown
     then: Iterable[Callable[[], object]]
+    again: Sequence[Callable[[], object]] = ()
     _homes: date | None = field(default=None, repr=False)
     _begun: bool = field(default=False, repr=False)
 
@@ -33,13 +34,14 @@ class Ahead(Beside):
         if self._begun:
             return
         self._begun = True
-        for read in (self.look, *self.then):
+        for read in (self.look, *self.then, *self.again):
             self._read(read)
 
     def _run(self) -> None:
         self.begin()
         while not self._stopped.wait(LOOK_EVERY_S):
-            self._read(self.look)
+            for read in (self.look, *self.again):
+                self._read(read)
 
     def look(self) -> None:
         """Read the latest day; what is kept of it already, and still true, costs nothing."""
