@@ -155,12 +155,12 @@ CONTRAST = """() => {
   const parse = c => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m };
   const linear = v => v <= 10 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
   const light = ([r, g, b]) => .2126 * linear(r) + .7152 * linear(g) + .0722 * linear(b);
+  const probe = document.body.appendChild(Object.assign(document.createElement("i"), { style: "background:Canvas" }));
+  const canvas = parse(getComputedStyle(probe).backgroundColor);
   const ground = e => {
-    for (; e; e = e.parentElement) {
-      const c = parse(getComputedStyle(e).backgroundColor);
-      if (c[3] > 0) return c.slice(0, 3);
-    }
-    return [255, 255, 255];
+    const over = [];
+    for (; e; e = e.parentElement) over.push(parse(getComputedStyle(e).backgroundColor));
+    return over.reduceRight((under, c) => under.map((v, k) => v + (c[k] - v) * c[3]), canvas.slice(0, 3));
   };
   const found = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);

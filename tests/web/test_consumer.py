@@ -21,7 +21,7 @@ from openami.web.townbook import DayCost, Words
 from .client import TestClient
 
 FIRST_LOAD_MOST = 40_000
-OWN_CSS_MOST = 8_192
+OWN_CSS_MOST = 5_500
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,7 @@ def test_a_complaint_is_written_and_seen(browser, house, address):
 def test_why_opens_step_by_step_with_the_keyboard(browser, house, address):
     context, page, _ = _phone(browser, house, address)
     page.goto(f"{address}/my/{house.own['account']}/days/2025-12-02?lang=en")
-    step = page.locator(".tree details").first
+    step = page.locator(".list details").first
     inner = step.locator("li").first
     assert not inner.is_visible()
     step.locator("summary").first.focus()

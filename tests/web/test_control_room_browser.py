@@ -89,7 +89,7 @@ def test_pages_fit_and_read_without_javascript(opened, size, lang):
 def test_an_order_that_somebody_asks_for_shows_without_reloading(house, opened):
     page = opened("/room/orders")
     assert page.get_by_text("asked meanwhile").count() == 0
-    page.locator(".live.on").wait_for()
+    page.locator("#live.ok").wait_for()
     OrderBook(house.site.rows).ask(Order("O-live", What.CLOCK, "", house.own["meter"], house.gate.now_s, who="test", why="asked meanwhile"))
     page.get_by_text("asked meanwhile").wait_for(timeout=30_000)
 

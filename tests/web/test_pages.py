@@ -136,16 +136,16 @@ def test_every_answer_has_the_safe_headers(client, path):
 
 def test_the_tree_shows_numbers_and_coverage_beside_the_colour(client):
     html = client.get("/").text
-    tile = re.search(r'<a class="node heat (\S+)" href="/transformers/DT-04[^>]*>(.*?)</a>', html, re.S)
+    tile = re.search(r'<a class="heat (\S+)" href="/transformers/DT-04[^>]*>(.*?)</a>', html, re.S)
     assert tile[1] == "l4"
     words = _text(tile[2])
     assert "loss 31.2%" in words
     assert "100% metered" in words
     assert "▲ stands out" in words
-    unknown = re.search(r'<a class="node heat (\S+)" href="/transformers/DT-12[^>]*>(.*?)</a>', html, re.S)
+    unknown = re.search(r'<a class="heat (\S+)" href="/transformers/DT-12[^>]*>(.*?)</a>', html, re.S)
     assert unknown[1] == "l-unknown"
     assert "loss unknown" in _text(unknown[2])
-    negative = re.search(r'<a class="node heat (\S+)" href="/transformers/DT-06[^>]*>(.*?)</a>', html, re.S)
+    negative = re.search(r'<a class="heat (\S+)" href="/transformers/DT-06[^>]*>(.*?)</a>', html, re.S)
     assert negative[1] == "l-negative"
     assert "▼ stands out" in _text(negative[2])
 

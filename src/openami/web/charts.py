@@ -105,7 +105,8 @@ def share_bar(share: float | None) -> Markup:
     """A thin horizontal bar filled to `share` (cut to 0..1); an empty one where unknown. Decoration: the number stands beside it."""
     width = 0.0 if share is None else 100 * min(max(share, 0.0), 1.0)
     return Markup(
-        '<svg aria-hidden="true" width="100%" height="6"><rect width="100%" height="6" opacity=".2"/><rect width="{}%" height="6"/></svg>'
+        '<svg class="chart" aria-hidden="true" width="100%" height="6">'
+        '<rect width="100%" height="6" opacity=".2"/><rect width="{}%" height="6"/></svg>'
     ).format(_n(width))
 
 

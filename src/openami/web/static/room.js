@@ -1,7 +1,8 @@
 // Brings the page up to date and listens to keys. Everything here can be done without it: by reloading, and by links and forms.
 (function () {
   "use strict";
-  var live = document.querySelector("[data-live]"), mark = document.querySelector(".live"), busy = false, again = false;
+  var live = document.querySelector("[data-live]"), mark = document.getElementById("live"), keys = document.getElementById("keys"), busy = false, again = false;
+  if (keys && matchMedia("(pointer: fine)").matches) keys.hidden = false;
   function renew() {
     if (busy) { again = true; return; }
     busy = true;
@@ -14,8 +15,8 @@
         var other = fresh.getElementById(part.id);
         if (other && !part.contains(document.activeElement)) part.replaceWith(document.adoptNode(other));
       });
-      if (mark) mark.classList.add("on");
-    }).catch(function () { if (mark) mark.classList.remove("on"); }).then(function () {
+      if (mark) mark.classList.add("ok");
+    }).catch(function () { if (mark) mark.classList.remove("ok"); }).then(function () {
       setTimeout(function () { busy = false; if (again) { again = false; renew(); } }, 3000);
     });
   }
@@ -23,8 +24,8 @@
     var source = new EventSource("/api/v1/live?seconds=3600");
     source.addEventListener("figures", renew);
     source.addEventListener("order.step", renew);
-    source.onopen = function () { if (mark) mark.classList.add("on"); };
-    source.onerror = function () { if (mark) mark.classList.remove("on"); if (source.readyState === 2) setInterval(renew, 30000); };
+    source.onopen = function () { if (mark) mark.classList.add("ok"); };
+    source.onerror = function () { if (mark) mark.classList.remove("ok"); if (source.readyState === 2) setInterval(renew, 30000); };
   }
   var first = "", rows = function () { return Array.prototype.slice.call(document.querySelectorAll("main tbody tr")); };
   function step(by) {
