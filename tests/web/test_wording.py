@@ -23,7 +23,7 @@ FILLED = re.compile(r"%\([a-z_]+\)s|%%|{[a-z0-9_]+:[^}]+}")
 
 def _messages() -> set[str | tuple[str, ...]]:
     """What the pages say, and what they show of the energy audit's sentences, of the tariffs' notes and of meters' events."""
-    keywords = {"_": None, "ngettext": (1, 2), "say": None, "say_n": (1, 2), "_mark": None}
+    keywords = {"_": None, "ngettext": (1, 2), "say": None, "say_n": (1, 2), "marked": None}
     methods = [("**.py", "python"), ("templates/**.html", "jinja2")]
     evidence = {sentence for one in EVIDENCE for sentence in (one.says, one.innocent)}
     book = load_tariffs()

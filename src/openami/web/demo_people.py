@@ -16,6 +16,7 @@ from ..store.lookup import Reach
 from ..store.people import GrantKind, Person
 from .access import SECOND_FACTOR, Right, Role
 from .gate import Gate
+from .wording import marked
 
 PHONE = "+91 98765 43210"
 """Of the demo consumer; a number that is in every picture of a phone, and sends nothing."""
@@ -30,18 +31,13 @@ class DemoPerson:
     grants: tuple[tuple[GrantKind, str], ...]
 
 
-def _mark(message: str) -> str:
-    """The message itself: marks it for extraction."""
-    return message
-
-
 DEMO_PEOPLE: dict[str, DemoPerson] = {
-    "demo-operator": DemoPerson(Role.OPERATOR, _mark("Operator, the whole town"), ((GrantKind.ALL, "*"),)),
-    "demo-division": DemoPerson(Role.OPERATOR, _mark("Operator of one division"), ((GrantKind.DIVISION, "North"),)),
-    "demo-auditor": DemoPerson(Role.AUDITOR, _mark("Auditor, reads only"), ((GrantKind.ALL, "*"),)),
-    "demo-admin": DemoPerson(Role.ADMIN, _mark("Administrator"), ()),
-    "demo-installer": DemoPerson(Role.INSTALLER, _mark("Installer with two jobs"), ((GrantKind.JOB, "first"),)),
-    "demo-consumer": DemoPerson(Role.CONSUMER, _mark("Consumer with two meters"), ((GrantKind.ACCOUNT, "first"),)),
+    "demo-operator": DemoPerson(Role.OPERATOR, marked("Operator, the whole town"), ((GrantKind.ALL, "*"),)),
+    "demo-division": DemoPerson(Role.OPERATOR, marked("Operator of one division"), ((GrantKind.DIVISION, "North"),)),
+    "demo-auditor": DemoPerson(Role.AUDITOR, marked("Auditor, reads only"), ((GrantKind.ALL, "*"),)),
+    "demo-admin": DemoPerson(Role.ADMIN, marked("Administrator"), ()),
+    "demo-installer": DemoPerson(Role.INSTALLER, marked("Installer with two jobs"), ((GrantKind.JOB, "first"),)),
+    "demo-consumer": DemoPerson(Role.CONSUMER, marked("Consumer with two meters"), ((GrantKind.ACCOUNT, "first"),)),
 }
 PARTNER = "demo-partner"
 

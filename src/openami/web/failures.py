@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from ..errors import InputError, OpenAMIError
 from .gate import ForeignForm, NotAllowed, NotSignedIn
 from .townbook import DamagedDay
-from .wording import Language
+from .wording import Language, marked
 
 GIVEN_MOST = 60
 TOLD_ANYHOW = ("day", "first", "last", "serial", "name", "account", "lang")
@@ -134,102 +134,99 @@ def _say_not_usable(words: Language, field: str, given: str) -> str:
     return words.say(SENTENCES.get(field, CHOOSE), given=given, field=words.say(FIELDS.get(field, field)))
 
 
-def _mark(message: str) -> str:
-    """The message itself: marks it for extraction."""
-    return message
-
-
 FIELDS = {
-    "about": _mark("About"),
-    "account": _mark("Account"),
-    "action": _mark("Action"),
-    "amount": _mark("Amount"),
-    "answer": _mark("Answer"),
-    "cause": _mark("Cause"),
-    "check": _mark("Check"),
-    "code": _mark("Code"),
-    "feeder": _mark("Feeder"),
-    "format": _mark("Form of the file"),
-    "kind": _mark("Kind"),
-    "language": _mark("Language"),
-    "meter": _mark("Meter"),
-    "name": _mark("Name"),
-    "note": _mark("What was seen"),
-    "number": _mark("Number"),
-    "order_id": _mark("Order"),
-    "partner": _mark("Who"),
-    "password": _mark("Password"),
-    "payment": _mark("Payment"),
-    "payment_id": _mark("Payment"),
-    "phone": _mark("Phone number"),
-    "reach": _mark("What they reach"),
-    "reply": _mark("Answer"),
-    "result": _mark("Found"),
-    "role": _mark("Role"),
-    "serials": _mark("Meters"),
-    "shard": _mark("Number"),
-    "state": _mark("State"),
-    "subject": _mark("To what"),
-    "text": _mark("Text"),
-    "transformer": _mark("Transformer"),
-    "value": _mark("Right value, Wh"),
-    "what": _mark("What"),
-    "who": _mark("Who"),
-    "why": _mark("Reason"),
+    "about": marked("About"),
+    "account": marked("Account"),
+    "action": marked("Action"),
+    "amount": marked("Amount"),
+    "answer": marked("Answer"),
+    "cause": marked("Cause"),
+    "check": marked("Check"),
+    "code": marked("Code"),
+    "feeder": marked("Feeder"),
+    "format": marked("Form of the file"),
+    "kind": marked("Kind"),
+    "language": marked("Language"),
+    "meter": marked("Meter"),
+    "name": marked("Name"),
+    "note": marked("What was seen"),
+    "number": marked("Number"),
+    "order_id": marked("Order"),
+    "partner": marked("Who"),
+    "password": marked("Password"),
+    "payment": marked("Payment"),
+    "payment_id": marked("Payment"),
+    "phone": marked("Phone number"),
+    "reach": marked("What they reach"),
+    "reply": marked("Answer"),
+    "result": marked("Found"),
+    "role": marked("Role"),
+    "serials": marked("Meters"),
+    "shard": marked("Number"),
+    "state": marked("State"),
+    "subject": marked("To what"),
+    "text": marked("Text"),
+    "transformer": marked("Transformer"),
+    "value": marked("Right value, Wh"),
+    "what": marked("What"),
+    "who": marked("Who"),
+    "why": marked("Reason"),
 }
 """What a field is called on a page."""
 SENTENCES = {
-    "day": _mark("“%(given)s” is not a day. Write it as in 2026-01-31."),
-    "first": _mark("“%(given)s” is not a day. Write it as in 2026-01-31."),
-    "last": _mark("“%(given)s” is not a day. Write it as in 2026-01-31."),
-    "range": _mark("%(given)s cannot be shown. Choose a first day that is not after the last."),
-    "lang": _mark("“%(given)s” is not a language of this page. Choose en or hi."),
-    "why": _mark("Give a reason of at least five letters; it stands in the audit trail."),
-    "meters": _mark("Name 1 to 1,000 meters."),
-    "span": _mark("“%(given)s” is not a span of the curve. Choose one from the page."),
-    "begins": _mark("“%(given)s” is not the start of an interval of this day. Choose one from the list."),
-    "form": _mark("This form cannot be used any more. Nothing was changed. Open the page again and repeat it."),
-    "cursor": _mark("This part of the list is no longer there. Begin the list again."),
-    "payment_begun": _mark(
+    "day": marked("“%(given)s” is not a day. Write it as in 2026-01-31."),
+    "first": marked("“%(given)s” is not a day. Write it as in 2026-01-31."),
+    "last": marked("“%(given)s” is not a day. Write it as in 2026-01-31."),
+    "range": marked("%(given)s cannot be shown. Choose a first day that is not after the last."),
+    "lang": marked("“%(given)s” is not a language of this page. Choose en or hi."),
+    "why": marked("Give a reason of at least five letters; it stands in the audit trail."),
+    "meters": marked("Name 1 to 1,000 meters."),
+    "span": marked("“%(given)s” is not a span of the curve. Choose one from the page."),
+    "begins": marked("“%(given)s” is not the start of an interval of this day. Choose one from the list."),
+    "form": marked("This form cannot be used any more. Nothing was changed. Open the page again and repeat it."),
+    "cursor": marked("This part of the list is no longer there. Begin the list again."),
+    "payment_begun": marked(
         "This payment was begun before, for another amount. Nothing was taken a second time. Begin a new recharge, or look how this one stands."
     ),
-    "order-state": _mark("This order has left for its meter, or has ended: it cannot be withdrawn any more. Nothing was changed."),
-    "proposal-state": _mark(
+    "order-state": marked("This order has left for its meter, or has ended: it cannot be withdrawn any more. Nothing was changed."),
+    "proposal-state": marked(
         "This proposal is your own, was decided on before, or has waited for more than a day. Nothing was changed. Look at the list of orders."
     ),
-    "complaint-state": _mark("This complaint was answered before. Nothing was changed. Look at the list of complaints."),
-    "reply": _mark("Write an answer of at least five letters; the consumer is told it."),
-    "no-visit": _mark("Nothing was written: on that day no consumer's meter of this number hangs anywhere. Check number and day."),
-    "sent-before": _mark(
+    "complaint-state": marked("This complaint was answered before. Nothing was changed. Look at the list of complaints."),
+    "reply": marked("Write an answer of at least five letters; the consumer is told it."),
+    "no-visit": marked("Nothing was written: on that day no consumer's meter of this number hangs anywhere. Check number and day."),
+    "sent-before": marked(
         "This form was sent before, at %(given)s, and was done then. It was not done again. Open the page again to see how it stands."
     ),
-    "being-done": _mark("This form was sent a moment ago and is still being worked on. Look whether it was done before you send it again."),
-    "twice": _mark("“%(given)s” came more than once. Nothing was changed. Open the page again and repeat it."),
-    "reading-state": _mark(
+    "being-done": marked(
+        "This form was sent a moment ago and is still being worked on. Look whether it was done before you send it again."
+    ),
+    "twice": marked("“%(given)s” came more than once. Nothing was changed. Open the page again and repeat it."),
+    "reading-state": marked(
         "Somebody has corrected this day since the page was opened. Nothing was changed. Look at the corrections and decide anew."
     ),
-    "list-name": _mark("Give the list a name of 1 to 40 letters."),
-    "address": _mark("Only lists of the control room can be kept under a name."),
-    "idempotency-key": _mark("This form was sent before, with something else in it. Nothing was changed. Begin again."),
-    "value": _mark("“%(given)s” is not a value. Write watt-hours in figures, like 250."),
-    "to": _mark("“%(given)s” is not proposed any more. Open the list again and look at it anew."),
-    "person": _mark("“%(given)s” cannot be a person's name: use 1 to 60 letters, digits and . _ @ -"),
-    "person_there": _mark("There is somebody called “%(given)s” already. Choose another name."),
-    "client_id": _mark(
+    "list-name": marked("Give the list a name of 1 to 40 letters."),
+    "address": marked("Only lists of the control room can be kept under a name."),
+    "idempotency-key": marked("This form was sent before, with something else in it. Nothing was changed. Begin again."),
+    "value": marked("“%(given)s” is not a value. Write watt-hours in figures, like 250."),
+    "to": marked("“%(given)s” is not proposed any more. Open the list again and look at it anew."),
+    "person": marked("“%(given)s” cannot be a person's name: use 1 to 60 letters, digits and . _ @ -"),
+    "person_there": marked("There is somebody called “%(given)s” already. Choose another name."),
+    "client_id": marked(
         "The program that sent you here is not known, or wants you back at an address that is not its own. It was told nothing. Ask its makers."
     ),
-    "oneself": _mark("Nobody changes their own access. Ask another administrator."),
-    "reach": _mark("“%(given)s” cannot be granted. Write all:*, division:NAME, job:USAGE_POINT or account:NUMBER of one that there is."),
-    "phone": _mark("This is not a phone number. Write ten digits, or + and 8 to 15 digits."),
-    "purpose": _mark("Choose at least one thing that may be seen."),
-    "days": _mark("“%(given)s” is not a number of days. Give 1 to 366."),
-    "file": _mark("%(given)s statements are too many for one file. Give the beginning of an account number first."),
-    "offset": _mark("“%(given)s” is not a place in the list. Give a number from 0 up."),
-    "serial": _mark("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens."),
-    "name": _mark("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens."),
-    "account": _mark("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens."),
-    "key": _mark("This form cannot be used any more. Nothing was changed. Open the page again and repeat it."),
-    "phone_id": _mark("This form cannot be used any more. Nothing was changed. Open the page again and repeat it."),
+    "oneself": marked("Nobody changes their own access. Ask another administrator."),
+    "reach": marked("“%(given)s” cannot be granted. Write all:*, division:NAME, job:USAGE_POINT or account:NUMBER of one that there is."),
+    "phone": marked("This is not a phone number. Write ten digits, or + and 8 to 15 digits."),
+    "purpose": marked("Choose at least one thing that may be seen."),
+    "days": marked("“%(given)s” is not a number of days. Give 1 to 366."),
+    "file": marked("%(given)s statements are too many for one file. Give the beginning of an account number first."),
+    "offset": marked("“%(given)s” is not a place in the list. Give a number from 0 up."),
+    "serial": marked("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens."),
+    "name": marked("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens."),
+    "account": marked("“%(given)s” cannot be a name here: use up to 40 letters, digits, spaces, points and hyphens."),
+    "key": marked("This form cannot be used any more. Nothing was changed. Open the page again and repeat it."),
+    "phone_id": marked("This form cannot be used any more. Nothing was changed. Open the page again and repeat it."),
 }
 """Of fields, and of states in which nothing can be done: what is told of one that cannot be used."""
-CHOOSE = _mark("“%(given)s” cannot be used for “%(field)s”. Choose from the list on the page.")
+CHOOSE = marked("“%(given)s” cannot be used for “%(field)s”. Choose from the list on the page.")

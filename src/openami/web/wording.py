@@ -32,94 +32,94 @@ LANGUAGES = ("en", "hi")
 MINUS = "\u2212"
 
 
-def _mark(message: str) -> str:
+def marked(message: str) -> str:
     """The message itself: marks it for extraction where it is named before it is translated."""
     return message
 
 
 QUALITY_NAMES: dict[Quality, str] = {
-    Quality.MISSING: _mark("missing"),
-    Quality.DUPLICATE: _mark("two different values"),
-    Quality.OUT_OF_DAY: _mark("out of day"),
-    Quality.SPIKE: _mark("spike"),
-    Quality.SUM: _mark("sum against register"),
-    Quality.HIGH_LOW: _mark("high or low usage"),
-    Quality.PLAUSIBILITY: _mark("not plausible"),
-    Quality.FROZEN: _mark("frozen value"),
-    Quality.ZERO: _mark("long zero run"),
-    Quality.VOLTAGE_ENERGY: _mark("voltage against energy"),
-    Quality.REVERSE: _mark("reverse energy"),
-    Quality.CLOCK_DRIFT: _mark("clock drift"),
-    Quality.INACTIVE_METER: _mark("inactive meter"),
-    Quality.METER_EXCHANGE: _mark("meter exchange"),
-    Quality.OUTAGE: _mark("outage"),
-    Quality.ESTIMATED_LINEAR: _mark("estimated, straight line"),
-    Quality.ESTIMATED_LIKE_DAY: _mark("estimated, like day"),
-    Quality.ESTIMATED_CLASS_PROFILE: _mark("estimated, class profile"),
-    Quality.SCALED_TO_REGISTER: _mark("scaled to register"),
-    Quality.EDITED: _mark("edited"),
+    Quality.MISSING: marked("missing"),
+    Quality.DUPLICATE: marked("two different values"),
+    Quality.OUT_OF_DAY: marked("out of day"),
+    Quality.SPIKE: marked("spike"),
+    Quality.SUM: marked("sum against register"),
+    Quality.HIGH_LOW: marked("high or low usage"),
+    Quality.PLAUSIBILITY: marked("not plausible"),
+    Quality.FROZEN: marked("frozen value"),
+    Quality.ZERO: marked("long zero run"),
+    Quality.VOLTAGE_ENERGY: marked("voltage against energy"),
+    Quality.REVERSE: marked("reverse energy"),
+    Quality.CLOCK_DRIFT: marked("clock drift"),
+    Quality.INACTIVE_METER: marked("inactive meter"),
+    Quality.METER_EXCHANGE: marked("meter exchange"),
+    Quality.OUTAGE: marked("outage"),
+    Quality.ESTIMATED_LINEAR: marked("estimated, straight line"),
+    Quality.ESTIMATED_LIKE_DAY: marked("estimated, like day"),
+    Quality.ESTIMATED_CLASS_PROFILE: marked("estimated, class profile"),
+    Quality.SCALED_TO_REGISTER: marked("scaled to register"),
+    Quality.EDITED: marked("edited"),
 }
 
 CAUSE_NAMES = {
-    "unknown_meter": _mark("unknown meter"),
-    "malformed": _mark("malformed frame"),
-    "policy": _mark("security policy not met"),
-    "bad_tag": _mark("authentication failed"),
-    "undecipherable": _mark("cannot be deciphered"),
-    "replayed_counter": _mark("counter replayed"),
-    "layout": _mark("unknown layout"),
-    "out_of_day": _mark("outside the open days"),
+    "unknown_meter": marked("unknown meter"),
+    "malformed": marked("malformed frame"),
+    "policy": marked("security policy not met"),
+    "bad_tag": marked("authentication failed"),
+    "undecipherable": marked("cannot be deciphered"),
+    "replayed_counter": marked("counter replayed"),
+    "layout": marked("unknown layout"),
+    "out_of_day": marked("outside the open days"),
 }
 
 KIND_NAMES = {
-    NodeKind.CONSUMER: _mark("consumer"),
-    NodeKind.TRANSFORMER: _mark("transformer"),
-    NodeKind.FEEDER: _mark("feeder"),
+    NodeKind.CONSUMER: marked("consumer"),
+    NodeKind.TRANSFORMER: marked("transformer"),
+    NodeKind.FEEDER: marked("feeder"),
 }
 
 STATE_NAMES = {
-    MeterState.ALL: _mark("all"),
-    MeterState.SILENT: _mark("silent"),
-    MeterState.INCOMPLETE: _mark("incomplete"),
-    MeterState.FLAGGED: _mark("flagged"),
-    MeterState.ESTIMATED: _mark("estimated"),
+    MeterState.ALL: marked("all"),
+    MeterState.SILENT: marked("silent"),
+    MeterState.INCOMPLETE: marked("incomplete"),
+    MeterState.FLAGGED: marked("flagged"),
+    MeterState.ESTIMATED: marked("estimated"),
 }
 
 ROLE_NAMES = {
-    "consumer": _mark("consumer"),
-    "installer": _mark("installer"),
-    "operator": _mark("operator"),
-    "auditor": _mark("auditor"),
-    "admin": _mark("administrator"),
-    "partner": _mark("partner"),
+    "consumer": marked("consumer"),
+    "installer": marked("installer"),
+    "operator": marked("operator"),
+    "auditor": marked("auditor"),
+    "admin": marked("administrator"),
+    "partner": marked("partner"),
 }
 
-PURPOSE_NAMES = {"readings": _mark("readings of the meter"), "bills": _mark("balance, statements and payments")}
+PURPOSE_NAMES = {"readings": marked("readings of the meter"), "bills": marked("balance, statements and payments")}
 
 SCOPE_NAMES = {
-    "openid": _mark("who you are"),
-    "offline_access": _mark("also while you are away"),
-    "town": _mark("balance of feeders and transformers"),
-    "frames": _mark("frames in quarantine"),
-    "meters": _mark("meters, readings and events"),
-    "accounts": _mark("balance, statements and payments"),
-    "orders": _mark("orders and how they stand"),
-    "orders:write": _mark("ask for orders"),
-    "consents": _mark("give and end consents"),
-    "audit": _mark("the audit trail"),
-    "people": _mark("who may sign in"),
-    "webhooks": _mark("who is told what happens"),
+    "openid": marked("who you are"),
+    "offline_access": marked("also while you are away"),
+    "town": marked("balance of feeders and transformers"),
+    "frames": marked("frames in quarantine"),
+    "meters": marked("meters, readings and events"),
+    "accounts": marked("balance, statements and payments"),
+    "orders": marked("orders and how they stand"),
+    "orders:write": marked("ask for orders"),
+    "consents": marked("give and end consents"),
+    "audit": marked("the audit trail"),
+    "people": marked("who may sign in"),
+    "webhooks": marked("who is told what happens"),
 }
 
 LINE_REASONS = {
-    "energy": _mark("for the units that you used"),
-    "time_of_use": _mark("cheaper or dearer by the hour in which you used them"),
-    "subsidy": _mark("paid for you by the state government"),
-    "prepaid_discount": _mark("because you pay in advance"),
-    "fixed": _mark("this day's part of the monthly charge for your connection"),
-    "fuel_surcharge": _mark("changes with the price of fuel and bought power"),
-    "duty": _mark("tax of the state on electricity"),
-    "free_units": _mark("units of this month that are free for you"),
+    "energy": marked("for the units that you used"),
+    "time_of_use": marked("cheaper or dearer by the hour in which you used them"),
+    "subsidy": marked("paid for you by the state government"),
+    "prepaid_discount": marked("because you pay in advance"),
+    "fixed": marked("this day's part of the monthly charge for your connection"),
+    "fuel_surcharge": marked("changes with the price of fuel and bought power"),
+    "duty": marked("tax of the state on electricity"),
+    "free_units": marked("units of this month that are free for you"),
 }
 
 

@@ -19,6 +19,7 @@ from ..failures import NotUsable
 from ..gate import FormToken
 from ..once import ActsOnce
 from ..parameters import PLAIN, READ, Choice, Lang, letters
+from ..wording import marked
 from .here import Here, OwnAccount
 
 router = APIRouter(prefix="/my", include_in_schema=False, route_class=ActsOnce)
@@ -28,16 +29,12 @@ PHONE_ID = re.compile(r"[0-9a-f]{24}")
 Text = Annotated[str, Form(max_length=2000, pattern=PLAIN)]
 
 
-def _mark(message: str) -> str:
-    return message
-
-
 ABOUT = {
-    About.AMOUNT: _mark("The amount taken is wrong"),
-    About.PAYMENT: _mark("I paid, and it is not in the balance"),
-    About.SUPPLY: _mark("There is no electricity"),
-    About.METER: _mark("Something is wrong with the meter"),
-    About.OTHER: _mark("Something else"),
+    About.AMOUNT: marked("The amount taken is wrong"),
+    About.PAYMENT: marked("I paid, and it is not in the balance"),
+    About.SUPPLY: marked("There is no electricity"),
+    About.METER: marked("Something is wrong with the meter"),
+    About.OTHER: marked("Something else"),
 }
 
 

@@ -12,127 +12,122 @@ from markupsafe import Markup, escape
 
 from ...day.found import Told
 from ...losses.suspects import EVIDENCE
+from ..wording import marked
 from . import trail
 
-
-def _mark(message: str) -> str:
-    """The message itself: marks it for extraction."""
-    return message
-
-
 ORDERS = {
-    "disconnect": _mark("Disconnect"),
-    "connect": _mark("Reconnect"),
-    "load_limit": _mark("Load limit"),
-    "clock": _mark("Set the clock"),
-    "calendar": _mark("Tariff calendar"),
-    "keys": _mark("New keys"),
-    "image": _mark("Firmware"),
-    "read": _mark("Read now"),
-    "mapping": _mark("Move to another transformer"),
+    "disconnect": marked("Disconnect"),
+    "connect": marked("Reconnect"),
+    "load_limit": marked("Load limit"),
+    "clock": marked("Set the clock"),
+    "calendar": marked("Tariff calendar"),
+    "keys": marked("New keys"),
+    "image": marked("Firmware"),
+    "read": marked("Read now"),
+    "mapping": marked("Move to another transformer"),
 }
 ORDER_STATES = {
-    "requested": _mark("requested"),
-    "allowed": _mark("allowed"),
-    "sent": _mark("sent"),
-    "unknown": _mark("no answer yet"),
-    "accepted": _mark("accepted by the meter"),
-    "transferred": _mark("transferred"),
-    "verified": _mark("verified"),
-    "activating": _mark("being activated"),
-    "ready": _mark("meter waits to close"),
-    "confirmed": _mark("confirmed"),
-    "supplied": _mark("supplied"),
-    "refused": _mark("refused by the guard"),
-    "cancelled": _mark("cancelled"),
-    "failed": _mark("failed"),
+    "requested": marked("requested"),
+    "allowed": marked("allowed"),
+    "sent": marked("sent"),
+    "unknown": marked("no answer yet"),
+    "accepted": marked("accepted by the meter"),
+    "transferred": marked("transferred"),
+    "verified": marked("verified"),
+    "activating": marked("being activated"),
+    "ready": marked("meter waits to close"),
+    "confirmed": marked("confirmed"),
+    "supplied": marked("supplied"),
+    "refused": marked("refused by the guard"),
+    "cancelled": marked("cancelled"),
+    "failed": marked("failed"),
 }
 LEVELS = {
-    "block load within 8 hours": _mark("Block load within 8 hours"),
-    "block load within 24 hours": _mark("Block load within 24 hours"),
-    "daily reads within 8 hours": _mark("Daily reads within 8 hours"),
-    "daily reads within 24 hours": _mark("Daily reads within 24 hours"),
-    "monthly billing within 72 hours": _mark("Monthly billing within 72 hours"),
-    "one relay order within 15 minutes": _mark("One relay order within 15 minutes"),
-    "one relay order within 6 hours": _mark("One relay order within 6 hours"),
-    "on-demand read within 10 minutes": _mark("Reading on demand within 10 minutes"),
+    "block load within 8 hours": marked("Block load within 8 hours"),
+    "block load within 24 hours": marked("Block load within 24 hours"),
+    "daily reads within 8 hours": marked("Daily reads within 8 hours"),
+    "daily reads within 24 hours": marked("Daily reads within 24 hours"),
+    "monthly billing within 72 hours": marked("Monthly billing within 72 hours"),
+    "one relay order within 15 minutes": marked("One relay order within 15 minutes"),
+    "one relay order within 6 hours": marked("One relay order within 6 hours"),
+    "on-demand read within 10 minutes": marked("Reading on demand within 10 minutes"),
 }
 LACKS = {
-    "dark": _mark("Without supply"),
-    "nothing": _mark("Nothing came"),
-    "stopped": _mark("Silent before the end"),
-    "gaps": _mark("Single intervals"),
+    "dark": marked("Without supply"),
+    "nothing": marked("Nothing came"),
+    "stopped": marked("Silent before the end"),
+    "gaps": marked("Single intervals"),
 }
-QUALITIES = {"missing": _mark("Missing"), "estimated": _mark("Estimated"), "flagged": _mark("Flagged by a check")}
-SPANS = {"month": _mark("a month"), "quarter": _mark("a quarter"), "year": _mark("a year"), "all": _mark("everything")}
-KEY_STATES = {"registry": _mark("in the registry"), "current": _mark("in force"), "next": _mark("under way")}
+QUALITIES = {"missing": marked("Missing"), "estimated": marked("Estimated"), "flagged": marked("Flagged by a check")}
+SPANS = {"month": marked("a month"), "quarter": marked("a quarter"), "year": marked("a year"), "all": marked("everything")}
+KEY_STATES = {"registry": marked("in the registry"), "current": marked("in force"), "next": marked("under way")}
 REGISTERS = {
-    "instantaneous": _mark("Register, latest"),
-    "daily": _mark("Register at midnight"),
-    "billing": _mark("Register at the month's end"),
+    "instantaneous": marked("Register, latest"),
+    "daily": marked("Register at midnight"),
+    "billing": marked("Register at the month's end"),
 }
 OUTAGE_LEVELS = {
-    "service": _mark("one connection"),
-    "phase": _mark("a phase's fuse"),
-    "transformer": _mark("transformer"),
-    "feeder": _mark("feeder"),
+    "service": marked("one connection"),
+    "phase": marked("a phase's fuse"),
+    "transformer": marked("transformer"),
+    "feeder": marked("feeder"),
 }
 ORDER_EVENTS = {
-    "allow": _mark("the guard allowed it"),
-    "refuse": _mark("the guard refused it"),
-    "send": _mark("sent"),
-    "action_ok": _mark("the meter took it"),
-    "action_failed": _mark("the meter did not take it"),
-    "no_answer": _mark("no answer"),
-    "read_as_asked": _mark("read back: as it was asked for"),
-    "read_ready": _mark("read back: the meter waits to close"),
-    "read_otherwise": _mark("read back: otherwise than asked for"),
-    "read_part": _mark("read back: a part has arrived"),
-    "read_whole": _mark("read back: all has arrived"),
-    "read_verified": _mark("read back: verified by the meter"),
-    "activate": _mark("told to begin"),
-    "voltage_seen": _mark("voltage seen at the meter"),
-    "withdraw": _mark("withdrawn"),
-    "give_up": _mark("given up"),
+    "allow": marked("the guard allowed it"),
+    "refuse": marked("the guard refused it"),
+    "send": marked("sent"),
+    "action_ok": marked("the meter took it"),
+    "action_failed": marked("the meter did not take it"),
+    "no_answer": marked("no answer"),
+    "read_as_asked": marked("read back: as it was asked for"),
+    "read_ready": marked("read back: the meter waits to close"),
+    "read_otherwise": marked("read back: otherwise than asked for"),
+    "read_part": marked("read back: a part has arrived"),
+    "read_whole": marked("read back: all has arrived"),
+    "read_verified": marked("read back: verified by the meter"),
+    "activate": marked("told to begin"),
+    "voltage_seen": marked("voltage seen at the meter"),
+    "withdraw": marked("withdrawn"),
+    "give_up": marked("given up"),
 }
 FIRSTS = {
-    "visit": _mark("visit"),
-    "settle on which transformer it hangs": _mark("settle on which transformer it hangs"),
-    "check the meter remotely: it may be stuck": _mark("check the meter remotely: it may be stuck"),
+    "visit": marked("visit"),
+    "settle on which transformer it hangs": marked("settle on which transformer it hangs"),
+    "check the meter remotely: it may be stuck": marked("check the meter remotely: it may be stuck"),
 }
 VISITS = {
-    "theft": _mark("theft"),
-    "fault": _mark("a faulty meter"),
-    "innocent": _mark("nothing wrong"),
-    "wrong_place": _mark("it hangs elsewhere"),
-    "no_access": _mark("nobody could look"),
+    "theft": marked("theft"),
+    "fault": marked("a faulty meter"),
+    "innocent": marked("nothing wrong"),
+    "wrong_place": marked("it hangs elsewhere"),
+    "no_access": marked("nobody could look"),
 }
-OUTCOMES = {"done": _mark("done"), "refused": _mark("refused"), "waiting": _mark("waiting")}
+OUTCOMES = {"done": marked("done"), "refused": marked("refused"), "waiting": marked("waiting")}
 GRANTS = {
-    "all": _mark("the whole deployment"),
-    "division": _mark("division %(name)s"),
-    "job": _mark("job at %(name)s"),
-    "account": _mark("account %(name)s"),
+    "all": marked("the whole deployment"),
+    "division": marked("division %(name)s"),
+    "job": marked("job at %(name)s"),
+    "account": marked("account %(name)s"),
 }
 PROGRAMS = ("supply", "payments", "demo")
 """Who asks for orders without being a person; their reasons are told in the reader's language, a person's as they were written."""
 REASONS = [
     (re.compile(pattern), message)
     for pattern, message in (
-        (r"below zero since (?P<day>\S+)", _mark("below zero since %(day)s")),
+        (r"below zero since (?P<day>\S+)", marked("below zero since %(day)s")),
         (
             r"paid: (?P<payment>\S+); a part of what was owed, for (?P<days>\d+) days",
-            _mark("a part was paid, for %(days)s days: %(payment)s"),
+            marked("a part was paid, for %(days)s days: %(payment)s"),
         ),
-        (r"paid: (?P<payment>\S+)", _mark("paid: %(payment)s")),
-        (r"nothing is owed any more: (?P<name>.+)", _mark("nothing is owed any more: %(name)s")),
-        (r"the milder step before a cut", _mark("the milder step before a cut")),
-        (r"recharged|paid", _mark("recharged")),
+        (r"paid: (?P<payment>\S+)", marked("paid: %(payment)s")),
+        (r"nothing is owed any more: (?P<name>.+)", marked("nothing is owed any more: %(name)s")),
+        (r"the milder step before a cut", marked("the milder step before a cut")),
+        (r"recharged|paid", marked("recharged")),
     )
 ]
 OVER = re.compile(r"over: (?P<before>.+)|(?P<behind>.+): over")
 """How an event's end is written by `headend.registers` (a bit that went) and by IS 15959's facts (a code of its own)."""
-EVENTS = {"tamper": _mark("tamper"), "supply": _mark("supply"), "relay": _mark("relay")}
+EVENTS = {"tamper": marked("tamper"), "supply": marked("supply"), "relay": marked("relay")}
 
 
 def _sayer(names: Mapping[str, str]) -> Callable[[Context, str], str]:
