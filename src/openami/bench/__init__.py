@@ -13,7 +13,7 @@
     prepaid.py   a day's charges and statements, payments to orders, accounts converted; chain.py: payment to light
     scale.py     the journals, a shard's grid out of them, the close on Spark; accounts.py: a million accounts in SQL; servers.py: the
                  real servers that it takes
-    web.py       pages of a million accounts with 1,000 days behind them; web_town.py: how that town is made
+    web.py       pages of a million accounts with 1,000 days behind them; web_pages.py: which; web_town.py: how that town is made
     headend.py   pushes confirmed after the journal's sync; asking.py: meters read and ordered
 
 What they start from and stand beside: pushes.py (frames), days.py (days of readings), shards.py (a lake of validated days), meters.py

@@ -1,6 +1,7 @@
 """`web`: pages of a town of a million accounts with 1,000 closed days behind it (`web_town.py` says how it is made), from `openami serve` with two
-processes beside the load generator: the consumer's home at 200 requests a second, each of an account of its own; the meter page with a year of
-curves; the wall; and every list and page of the control room, a few times each. A latency is from when a request was due until its last byte: one
+processes beside the load generator: how long it reads before it listens; the consumer's home at 200 requests a second from the first second on, each
+of an account of its own; then every page that reads of meters or accounts (`web_pages.py`), its first answer since the start and a few more; the
+meter page with a year of curves, and the wall. A latency is from when a request was due until its last byte (of a stream, until its first event): one
 that had to wait for others has waited. `cpu_s` is the server's CPU for one of them.
 
 Peers, at the same rate, of one process: FastAPI alone with a page of one line, and with one row of the same registry by its key.
@@ -22,6 +23,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,53 +39,20 @@ from ..store.rows import account
 from ..web.gate import Gate
 from ..web.reader import LakeTown
 from . import Line, line, memory
-from .web_town import DAYS, is_town, make_town
+from .web_pages import PAGES
+from .web_town import DAYS, begin_running_day, is_town, make_town
 
 METERS = 1_010_000
 """Meters of the network included: some 990,000 accounts to a million of meters."""
 RATE_PER_S, HOME_S, OTHER_PER_S, OTHERS, CONSUMERS, WARM = 200, 15, 5, 100, 400, 60
-PAGES_PER_S, PAGE_TIMES = 2.0, 8
+PAGES_PER_S, PAGE_TIMES = 4.0, 8
 PROCESSES = 2
-LINES, PATIENCE_S = 64, 120
-"""Connections at the most, and how long one answer is waited for."""
+LONGEST = 16 * 2**20
+"""Octets of the longest answer in pieces."""
+LINES, PATIENCE_S, START_S = 64, 120, 600
+"""Connections at the most, and how long one answer is waited for, or a start."""
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-PAGES = (
-    "/room/network",
-    "/room/network/{feeder}",
-    "/room/transformers/{transformer}",
-    "/room/meters",
-    "/room/meters?text={begin}",
-    "/room/meters?feeder={feeder}",
-    "/room/meters/{meter}?span=all",
-    "/room/orders",
-    "/room/events",
-    "/room/exceptions",
-    "/room/exceptions?check=spike",
-    "/room/exceptions/{meter}",
-    "/room/losses",
-    "/room/losses/{transformer}",
-    "/room/suspects",
-    "/room/mapping",
-    "/room/outages",
-    "/",
-    "/meters",
-    "/meters?state=silent",
-    "/meters?text={account}",
-    "/meters?text={part}",
-    "/meters/{meter}",
-    "/transformers/{transformer}",
-    "/feeders/{feeder}",
-    "/due",
-    "/consumers/{account}",
-    "/api/v1/usage-points",
-    "/api/v1/meters?feeder={feeder}",
-    "/api/v1/meters?transformer={transformer}",
-    "/api/v1/meters/{meter}/readings?from=2025-12-01",
-    "/api/v1/accounts",
-    "/api/v1/accounts/{account}",
-    "/api/v1/accounts/{account}/statements",
-    "/api/v1/losses",
-)
+STREAM = re.compile(rb"\r\ncontent-type: *text/event-stream", re.IGNORECASE)
 
 
 def run(meters: int, keep: Path | None = None, home_s: int = HOME_S) -> Iterator[Line]:
@@ -92,6 +62,7 @@ def run(meters: int, keep: Path | None = None, home_s: int = HOME_S) -> Iterator
         if not is_town(root, meters):
             accounts = make_town(root, meters)
             yield line("web", "town_made", time.perf_counter() - start, "s", meters, accounts=accounts, days=DAYS)
+        begin_running_day(root)
         yield from ask_town(root, home_s)
         yield from ask_peers(root, home_s)
         yield memory("web", meters)
@@ -99,19 +70,23 @@ def run(meters: int, keep: Path | None = None, home_s: int = HOME_S) -> Iterator
 
 def ask_town(root: Path, home_s: int = HOME_S) -> Iterator[Line]:
     """Lines about a town that is there."""
-    operator, consumers, serials, named, accounts = _people(root)
+    people = _people(root)
+    about, operator, start = {"accounts": people.accounts, "days": DAYS}, people.sessions["operator"], time.perf_counter()
     with _console(root) as (pid, base):
-        year = [(operator, f"/room/meters/{serial}?span=year") for serial in serials]
-        for metric, asked, per_s, count in (
-            ("wall", [(operator, "/room")] * OTHERS, OTHER_PER_S, OTHERS),
-            ("meter_page", year, OTHER_PER_S, len(year)),
-            ("consumer_home", consumers, RATE_PER_S, home_s * RATE_PER_S),
-        ):
-            asyncio.run(_ask(base, [asked[k % len(asked)] for k in range(WARM)], 2.0 if metric != "consumer_home" else 50.0))
-            yield from _asked(metric, base, pid, [asked[k % len(asked)] for k in range(count)], per_s, accounts=accounts, days=DAYS)
-        for path in [page.format(**named) for page in PAGES]:
-            asyncio.run(_ask(base, [(operator, path)], PAGES_PER_S))
-            yield from _asked("page", base, pid, [(operator, path)] * PAGE_TIMES, PAGES_PER_S, path=path, accounts=accounts)
+        asyncio.run(_listens(base))
+        cpu_s = round(_cpu_s(pid), 2)
+        yield line("web", "start", time.perf_counter() - start, "s", people.accounts, cpu_s=cpu_s, processes=PROCESSES)
+        homes = [people.homes[k % CONSUMERS] for k in range(home_s * RATE_PER_S)]
+        yield from _asked("consumer_home", base, pid, homes, RATE_PER_S, **about)
+        for role, pages in PAGES.items():
+            for path in [page.format(**people.named) for page in pages]:
+                asked = [(people.sessions[role], path)]
+                (first_s,), _ = asyncio.run(_ask(base, asked, PAGES_PER_S))
+                yield line("web", "page_first", first_s, "s", 1, path=path)
+                yield from _asked("page", base, pid, asked * PAGE_TIMES, PAGES_PER_S, path=path, **about)
+        year = [(operator, f"/room/meters/{serial}?span=year") for serial in people.serials]
+        for metric, asked in (("wall", [(operator, "/room")] * OTHERS), ("meter_page", year)):
+            yield from _asked(metric, base, pid, asked, OTHER_PER_S, **about)
 
 
 def ask_peers(root: Path, seconds: int = HOME_S) -> Iterator[Line]:
@@ -175,29 +150,44 @@ def _console(root: Path) -> Iterator[tuple[int, str]]:
             server.wait()
 
 
-def _people(root: Path) -> tuple[str, list[tuple[str, str]], list[str], dict[str, str], int]:
-    """An operator's session, consumers' sessions with the pages of their accounts, meters' serials, a name of each kind, and how many accounts."""
+@dataclass(frozen=True, slots=True)
+class People:
+    """sessions: by role, of one who sees everything, and of the consumer of `named`; homes: consumers' sessions with their addresses; serials: of
+    meters; named: a name of each kind; accounts: how many there are."""
+
+    sessions: dict[str, str]
+    homes: list[tuple[str, str]]
+    serials: list[str]
+    named: dict[str, str]
+    accounts: int
+
+
+def _people(root: Path) -> People:
     town = LakeTown(Folder(root))
     gate = Gate(town, demo=town.folder.is_simulated())
     now_s, rng, run = gate.now_s, np.random.default_rng(1), secrets.token_hex(4)
-    operator = f"bench-{run}-operator"
-    gate.people.add(operator, "operator", now_s)
-    gate.people.grant(operator, GrantKind.ALL)
+
+    def session(name: str, role: str, kind: GrantKind, key: str = "*") -> str:
+        gate.people.add(f"bench-{run}-{name}", role, now_s, language="hi" if role == "consumer" else "en")
+        gate.people.grant(f"bench-{run}-{name}", kind, key)
+        return gate.sessions.begin(f"bench-{run}-{name}", now_s, "127.0.0.1")
+
     with town.rows.begin() as connection:
         numbers = connection.execute(sa.select(account.c.number).order_by(account.c.number)).scalars().all()
-    consumers = []
-    for k, place in enumerate(rng.choice(len(numbers), CONSUMERS, replace=False).tolist()):
-        gate.people.add(f"bench-{run}-{k}", "consumer", now_s, language="hi")
-        gate.people.grant(f"bench-{run}-{k}", GrantKind.ACCOUNT, numbers[place])
-        consumers.append((gate.sessions.begin(f"bench-{run}-{k}", now_s, "127.0.0.1"), f"/my/{numbers[place]}"))
+    places = enumerate(rng.choice(len(numbers), CONSUMERS, replace=False).tolist())
+    homes = [(session(str(k), "consumer", GrantKind.ACCOUNT, numbers[at]), f"/my/{numbers[at]}") for k, at in places]
     shards = len(town.rows.shards())
-    places = zip(rng.integers(0, shards, OTHERS).tolist(), rng.integers(0, len(numbers) // shards, OTHERS).tolist(), strict=True)
-    found = [gate.lookup.meters(Reach(everything=True), f"M{shard}{place:07d}", 1) for shard, place in places]
+    drawn = zip(rng.integers(0, shards, OTHERS).tolist(), rng.integers(0, len(numbers) // shards, OTHERS).tolist(), strict=True)
+    found = [gate.lookup.meters(Reach(everything=True), f"M{shard}{place:07d}", 1) for shard, place in drawn]
     serials = [rows[0]["serial"] for rows in found if rows]
     own = next(row for row in (gate.lookup.meter(Reach(everything=True), serial) for serial in serials) if row and row["account"])
     named = {"meter": own["serial"], "account": own["account"], "transformer": own["transformer"], "feeder": own["feeder"]}
-    named |= {"begin": own["serial"][:-2], "part": own["serial"][2:-1]}
-    return gate.sessions.begin(operator, now_s, "127.0.0.1"), consumers, serials, named, len(numbers)
+    latest = town.days()[-1]
+    named |= {"begin": own["serial"][:-2], "part": own["serial"][2:-1], "digits": own["account"][:5]}
+    named |= {"day": latest.isoformat(), "year_ago": (latest - timedelta(days=364)).isoformat()}
+    sessions = {role: session(role, role, GrantKind.ALL) for role in PAGES if role != "consumer"}
+    sessions["consumer"] = session("own", "consumer", GrantKind.ACCOUNT, own["account"])
+    return People(sessions, homes, serials, named, len(numbers))
 
 
 def _serve_bare(root: Path, port: int, ready: multiprocessing.Queue[object]) -> None:
@@ -229,7 +219,7 @@ async def _ask(base: str, wanted: list[tuple[str, str]], per_s: float) -> tuple[
     """Seconds from when each request (session token, path) was due until its last byte, and the octets of the last page's body. Written on bare
     streams: a client library took as much of the two cores as the server."""
     host, _, port = base.removeprefix("http://").partition(":")
-    await _listens(host, port)
+    await _listens(base)
     loop = asyncio.get_running_loop()
     lines, idle, octets = asyncio.Semaphore(LINES), list[tuple[asyncio.StreamReader, asyncio.StreamWriter]](), 0
     begin = loop.time() + 0.05
@@ -239,15 +229,21 @@ async def _ask(base: str, wanted: list[tuple[str, str]], per_s: float) -> tuple[
         due = begin + k / per_s
         await asyncio.sleep(due - loop.time())
         async with lines, asyncio.timeout(PATIENCE_S):
-            reader, writer = idle.pop() if idle else await asyncio.open_connection(host, port)
+            reader, writer = idle.pop() if idle else await asyncio.open_connection(host, port, limit=LONGEST)
             head = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: openami-session={token}\r\nAccept-Encoding: br\r\n\r\n"
             writer.write(head.encode())
             answer = await reader.readuntil(b"\r\n\r\n")
-            status, length = int(answer.split(b" ", 2)[1]), LENGTH.search(answer)
-            if status != 200 or length is None:
+            if (status := int(answer.split(b" ", 2)[1])) != 200:
                 raise RuntimeError(f"{path} answered {status}: the measurement is not of the work that it claims")
-            octets = len(await reader.readexactly(int(length[1])))
-            idle.append((reader, writer))
+            if STREAM.search(answer):
+                octets = len(await reader.readuntil(b"data: "))
+                writer.close()  # it would go on for ever
+            elif length := LENGTH.search(answer):
+                octets = len(await reader.readexactly(int(length[1])))
+                idle.append((reader, writer))
+            else:
+                octets = len(await reader.readuntil(b"\r\n0\r\n\r\n"))
+                idle.append((reader, writer))
         return loop.time() - due
 
     times = list(await asyncio.gather(*(one(k, token, path) for k, (token, path) in enumerate(wanted))))
@@ -256,8 +252,9 @@ async def _ask(base: str, wanted: list[tuple[str, str]], per_s: float) -> tuple[
     return times, octets
 
 
-async def _listens(host: str, port: str) -> None:
-    for _ in range(600):
+async def _listens(base: str) -> None:
+    host, _, port = base.removeprefix("http://").partition(":")
+    for _ in range(10 * START_S):
         try:
             _, writer = await asyncio.open_connection(host, port)
         except OSError:
@@ -265,4 +262,4 @@ async def _listens(host: str, port: str) -> None:
         else:
             writer.close()
             return
-    raise RuntimeError(f"no server listens at {host}:{port} after a minute")
+    raise RuntimeError(f"no server listens at {host}:{port} after {START_S} s")

@@ -97,6 +97,17 @@ def make_town(root: Path, meters: int, threads: int = 2) -> int:
     return accounts
 
 
+def begin_running_day(root: Path) -> None:
+    """The day behind the last closed one has readings, and runs: the last one's again. Nothing is done where it has."""
+    site = Site.open(Folder(root))
+    last = max(site.lake.days("closes"))
+    day = last + timedelta(days=1)
+    for table in ("raw", "raw_quality"):
+        if site.lake.place.has_table(table) and day not in site.lake.days(table):
+            link_days(site.lake, table, last, [day])
+    site.rows.close()
+
+
 def link_days(lake: Lake, table: str, day: date, others: list[date]) -> None:
     """`others` hold what `day` holds, as the same files by hard links: a commit a day, and a checkpoint where upkeep would have made the last one."""
     delta, sources = lake.opened(table), {shard: Path(paths[-1]) for shard, paths in lake.files(table, day).items()}
