@@ -16,7 +16,6 @@ from ..cosem.profile import Capture, ProfileGeneric
 from .life import Life
 from .tables import RegisterRow
 
-_SIGNED = (Tag.LONG, Tag.DOUBLE_LONG, Tag.INTEGER)
 _FLOATS = (Tag.FLOAT32, Tag.FLOAT64)
 
 
