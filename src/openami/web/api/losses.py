@@ -20,10 +20,11 @@ OnDay = Annotated[Day | None, Query(description="A closed day; left out = the la
 
 
 class NodeLoss(Answer):
-    """The energy account of a node; null = unknown. level: of the node, or with " area" behind it: from its own meter, or where it has none from
-    its feeders' heads, to the consumers."""
+    """The energy account of a node; null = unknown."""
 
-    level: str
+    level: str = Field(
+        description='Of the node; or with " area" behind it: from its own meter, or where it has none from its feeders\' heads, to the consumers.'
+    )
     name: str
     hour: int | None = Field(description="The hour of the day, counted from midnight; null = all of it.")
     in_wh: int | None
