@@ -67,6 +67,11 @@ def test_who_signed_in_too_long_ago_signs_in_again_and_comes_back(house: House, 
     assert house.browser("consumer-own").get(onward).status_code == 200
 
 
+def test_who_must_sign_in_anew_for_this_does_so_however_lately_they_did(house: House, asked: dict[str, str]) -> None:
+    there = house.browser("consumer-own").get("/oauth/authorize?" + urlencode(asked | {"max_age": "0"}))
+    assert there.headers["location"].startswith("/sign-in?next=")
+
+
 def test_an_id_token_says_when_its_person_signed_in(house: House, asked: dict[str, str]) -> None:
     keys = KeySet.import_key_set(house.client().get("/oauth/jwks").json())
     claims = jwt.decode(_tokens(house)["id_token"], keys, algorithms=["ES256"]).claims

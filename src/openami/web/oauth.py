@@ -97,7 +97,7 @@ def authorize(request: Request) -> Response:
         return _back(request, asked, {"error": problem})
     if who is None or "none" in prompts:
         return _back(request, asked, {"error": "login_required" if who is None else "consent_required"})
-    if {"login", "select_account"} & set(prompts) or gate.now_s - _signed_in_s(gate, who) > int(asked.get("max_age") or 10**9):
+    if {"login", "select_account"} & set(prompts) or gate.now_s - _signed_in_s(gate, who) >= int(asked.get("max_age") or 10**9):
         onward = urlencode({name: value for name, value in asked.items() if name not in ("prompt", "max_age")})
         return RedirectResponse("/sign-in?" + urlencode({"next": f"/oauth/authorize?{onward}"}), 303)
     console: Console = request.app.state.console

@@ -28,10 +28,7 @@ EVERY_S = 2.0
 COME_BACK_MS = 3000
 SIGN_OF_LIFE_S = 15.0
 """How long a stream says nothing; proxies cut what is silent for a minute."""
-EVENT = {
-    "type": "string",
-    "description": "Events of lines `event`, `id` and `data`; `data` is JSON. A line that begins with a colon says nothing.",
-}
+EVENT = {"type": "object", "properties": {name: {"type": "string"} for name in ("event", "data", "id")}, "description": "`data` is JSON."}
 
 
 @router.get(
