@@ -2,12 +2,13 @@
 answers each with "killed", or with how many points it passed when it came through.
 
 Each order is carried out by a fork, which kills itself with SIGKILL at its POINT-th step: before and after each sync of a file, before and after
-each commit of a table, and whenever frames were read. This process itself does nothing that a fork could not inherit; it loads what a fork that came
-through had to load of compiled functions, so that the next ones need not.
+each commit of a table, and whenever frames were read. This process itself does nothing that a fork could not inherit; it loads what every fork would
+have to load again: what pyarrow looks for when it makes its first array, the tariffs, and the compiled functions of a fork that came through.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -16,11 +17,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from numba.core.dispatcher import Dispatcher
 
+from openami.billing.tariff import load_tariffs
 from openami.day import Site, close_all, collect
 from openami.store.deployment import Folder
 from openami.store.lake import Lake
@@ -114,6 +118,9 @@ def killable(work: str) -> Iterator[Callable[[Path, int], str]]:
 
 
 if __name__ == "__main__":
+    pa.array([date(2025, 12, 1)])
+    load_tariffs()
+    gc.freeze()  # or a collection in a fork would copy every page of this process
     for order in sys.stdin:
         where, asked = order.split()
         print(answer(WORK[sys.argv[1]], Path(where), int(asked)), flush=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 from openami.cosem import ciphering, notification, wrapper
@@ -24,6 +26,13 @@ RECEIVED_US = 1_764_600_000_000_000
 
 
 def make_town(seed: int = 5, days: int = DAYS, first: date = FIRST) -> Town:
+    """A town whose lists and tables may be replaced; what is in them is shared by all who ask for the same one."""
+    town = _measured(seed, days, first)
+    return replace(town, channels=dict(town.channels))
+
+
+@lru_cache(maxsize=8)
+def _measured(seed: int, days: int, first: date) -> Town:
     town = build_town(seed, CONSUMERS, first, days, ("BR-DS2", "BR-DS2-TOU"))
     measure(town)
     return town
