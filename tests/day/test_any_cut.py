@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ DAYS = (date(2025, 12, 30), date(2025, 12, 31))
 TARIFFS = ("BR-DS2", "BR-DS2-TOU")
 
 
+@cache
 def whole() -> tuple[ShardIndex, Roll]:
     """A feeder's meter, then its transformers', each before its consumers'; two tariffs, some accounts postpaid."""
     place = np.arange(METERS)
@@ -105,23 +107,18 @@ def closed(root: Path, shards: int, threads: int) -> dict[str, Any]:
         found[f"values {day}"] = np.concatenate([b.values for b in blocks], axis=1).tobytes()
         found[f"quality {day}"] = np.concatenate([b.quality for b in blocks], axis=1).tobytes()
         for table, key in (("statements", ("account",)), ("balance", ("kind", "node", "hour")), ("due", ("account",))):
-            rows = [row for shard in numbers for row in site.lake.read(table, day, shard).to_pylist()]
-            for row in rows:
-                row.pop("meter", None)
-            found[f"{table} {day}"] = sorted(rows, key=lambda row, key=key: [str(row[name]) for name in key])
-        lines = pa.concat_tables([charge_lines(site.lake, day, shard) for shard in numbers])
-        found[f"lines {day}"] = sorted(map(str, lines.to_pylist()))
-        found[f"notices {day}"] = sorted(
-            (account, row["level"], row["days_left"])
-            for shard in numbers
-            for account, row in zip(
-                site.lake.read("statements", day, shard)["account"].to_pylist(),
-                site.lake.read("notices", day, shard).to_pylist(),
-                strict=True,
-            )
-        )
+            rows = all_of(site, table, day)
+            rows = rows.select([name for name in rows.column_names if name != "meter"])  # whose numbers begin anew in each shard
+            found[f"{table} {day}"] = sorted(rows.to_pylist(), key=lambda row, key=key: [str(row[name]) for name in key])
+        found[f"lines {day}"] = sorted(map(str, pa.concat_tables([charge_lines(site.lake, day, shard) for shard in numbers]).to_pylist()))
+        accounts, notices = all_of(site, "statements", day)["account"], all_of(site, "notices", day)
+        found[f"notices {day}"] = sorted(zip(*(c.to_pylist() for c in (accounts, notices["level"], notices["days_left"])), strict=True))
     site.rows.close()
     return found
+
+
+def all_of(site: Cut, table: str, day: date) -> pa.Table:
+    return pa.concat_tables([site.lake.read(table, day, shard) for shard in range(len(site.edges) - 1)])
 
 
 @pytest.fixture(scope="module")
