@@ -1,4 +1,4 @@
-"""Does everybody count the same money? The gateway's daily file against the ledger, and the ledger against the statements.
+"""Does everybody count the same money? The gateway's daily file against the ledger (statements against the ledger: `day/books.py`).
 
 What always holds: what agrees is not listed, and what differs is listed once, with its cause and both amounts; nothing is put right here.
 """
@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from enum import StrEnum
 
-from ..errors import RequestError
-from ..readings import Int64
 from .ledger import Book, Row
 
 
@@ -81,20 +78,3 @@ def _difference(item: GatewayRow, row: Row | None, undone: bool) -> Difference |
     else:
         return None
     return Difference(item.payment_id, item.account, cause, item.amount_paise, ours)
-
-
-def against_statements(accounts: Sequence[str], recharges_paise: Int64, rows: Iterable[Row], day: date) -> list[tuple[str, int, int]]:
-    """Accounts whose statement of `day` shows other recharges than the ledger posted for it: (account, statement, ledger) in paise.
-
-    recharges_paise: int64 [account], as the statements show them; rows: the ledger's rows (others than of `day` are passed over). All that
-    moves a balance but charges counts: recharges, reversals, adjustments, conversions.
-    """
-    if recharges_paise.shape != (len(accounts),):
-        raise RequestError(f"{len(accounts)} accounts, but recharges are {recharges_paise.shape}")
-    ledger: Counter[str] = Counter()
-    for row in rows:
-        transfer = row.transfer
-        if transfer.day == day and Book.CHARGES not in (transfer.debit, transfer.credit):
-            ledger[transfer.account] += transfer.amount_paise * ((transfer.credit is Book.BALANCE) - (transfer.debit is Book.BALANCE))
-    shown = dict(zip(accounts, recharges_paise.tolist(), strict=True))
-    return [(name, shown.get(name, 0), ledger[name]) for name in sorted({*shown, *ledger}) if shown.get(name, 0) != ledger[name]]
