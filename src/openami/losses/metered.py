@@ -145,26 +145,34 @@ def _totals(values, quality, slots_per_span, usual_wh, wh, estimated_wh, missing
             for t in range(begin, end):
                 weight += usual_wh[t]
                 row = values[t, first : first + n]
+                if quality.size:
+                    _add_marked(row, quality[t, first : first + n], usual_wh[t], energy, guessed, gone, marked, lost)
+                    continue
                 for i in range(n):
-                    v = row[i]
-                    there = v != _NONE
-                    energy[i] += v if there else 0
+                    there = row[i] != _NONE
+                    energy[i] += row[i] if there else 0
                     gone[i] += 0 if there else 1
                     lost[i] += np.float32(0) if there else usual_wh[t]
-                if not quality.size:
-                    continue
-                marks = quality[t, first : first + n]
-                for i in range(n):
-                    v = row[i]
-                    estimate = (v != _NONE) & ((marks[i] & _EST) != 0)
-                    guessed[i] += v if estimate else 0
-                    marked[i] += 1 if estimate else 0
             for i in range(n):
                 m = first + i
                 wh[span, m], estimated_wh[span, m] = energy[i], guessed[i]
                 missing[span, m], present[span, m], estimated[span, m] = gone[i], end - begin - gone[i], marked[i]
                 usual_missing[span, m], usual_there[span, m] = lost[i], weight - lost[i]
                 step[span, m] = _step(values, begin, end, m)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _add_marked(row, marks, usual_wh, energy, guessed, gone, marked, lost):  # type: ignore[no-untyped-def]
+    """One slot of a block some of whose values may be estimates."""
+    for i in range(row.size):
+        v = row[i]
+        there = v != _NONE
+        estimate = there & ((marks[i] & _EST) != 0)
+        energy[i] += v if there else 0
+        guessed[i] += v if estimate else 0
+        gone[i] += 0 if there else 1
+        marked[i] += 1 if estimate else 0
+        lost[i] += np.float32(0) if there else usual_wh
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
