@@ -15,7 +15,7 @@ from openami.store.sessions import STAFF_IDLE_S
 from openami.web.app import TRIES_AT_ONCE
 from openami.web.demo_people import DEMO_PEOPLE, PHONE
 
-from .houses import BASE, House
+from .houses import BASE, House, enter
 
 PASSWORD = "a long enough password"
 FORM = re.compile(r'name="csrf_token" value="([^"]+)"')
@@ -258,3 +258,11 @@ def test_signing_in_and_failing_to_stand_in_the_trail_without_the_secret(house: 
     lines = [entry for _, entry in house.gate.trail.latest(2, action="sign_in")]
     assert [(e.who, e.outcome, e.address) for e in lines] == [("in-the-trail", "done", "testclient"), ("", "refused", "testclient")]
     assert "my secret guess 1" not in repr(house.gate.trail.latest(1000))
+
+
+def test_a_lock_holds_for_all_processes_together(house: House) -> None:
+    """Two consoles over one folder, as `serve --processes 2` has them: five wrong tries are five, wherever they were made."""
+    consoles = [house.gate, enter(house.folder).gate]
+    now_s = house.gate.now_s
+    tried = [consoles[k % 2].people.sign_in("operator-other", "not the password", None, now_s, "192.0.2.9").outcome for k in range(6)]
+    assert tried == [SignIn.WRONG] * 4 + [SignIn.LOCKED] * 2

@@ -195,7 +195,7 @@ class Gate:
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             raise ForeignForm
         origin = request.headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != urlsplit(self.base_url(request)).netloc:
+        if origin is not None and origin.partition("://")[2] != (urlsplit(self.public_url).netloc or request.url.netloc):
             raise ForeignForm
 
     def check_form(self, request: Request, who: Who | None, given: str) -> None:
@@ -234,7 +234,16 @@ class Gate:
         self.trail.note(Entry(self.now_s, name, role, action, subject[:200], why[:500], address_of(request), outcome))
 
     def base_url(self, request: Request) -> str:
-        return self.public_url or f"{request.url.scheme}://{request.url.netloc}"
+        """Under which address we are, for what is signed and for where programs and people are sent back to. Without `public_url` as the request
+        says, where it names this machine by number; a name that anybody can write into a request is not believed, but answered with the number."""
+        if self.public_url:
+            return self.public_url
+        there, port = request.scope.get("server") or (request.url.hostname, request.url.port)
+        asked = request.url.hostname or ""
+        if is_loopback(asked) or asked == there:
+            return f"{request.url.scheme}://{request.url.netloc}"
+        host = f"[{there}]" if ":" in str(there) else str(there)
+        return f"{request.url.scheme}://{host}" + (f":{port}" if port not in (None, 80 if request.url.scheme == "http" else 443) else "")
 
     def issuer(self, request: Request) -> str:
         return self.base_url(request)

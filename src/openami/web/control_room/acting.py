@@ -116,8 +116,8 @@ def edit(
     """Correct one interval, or take earlier corrections of it back; the day is reckoned again. seen: how many corrections of the day the page
     showed."""
     gate = changing(request, who, form)
-    if not day:
-        raise NotUsable("day", day)
+    if not day or back not in ("", "1"):
+        raise NotUsable("day" if not day else "form", day)
     asked = closed_day(request, day)
     found = gate.lookup.meter(who.reach, serial)
     if found is None:
