@@ -142,7 +142,16 @@ def _pages(house: House) -> dict[str, list[str]]:
     town += [f"/consumers/{house.own['account']}", "/me", "/meters/NOPE", "/?day=2025-13-01"]
     parts = ["", "/days/2025-12-02", "/usage", "/recharge", "/supply", "/help", "/proof", "/days/2025-12-77", "/recharge/W0"]
     return {
-        "consumer-own": ["/my", *(own + part for part in parts), "/me", CONSENT, "/oauth/authorize?client_id=none", "/my/NOPE", "/room"],
+        "consumer-own": [
+            "/my",
+            *(own + part for part in parts),
+            "/me",
+            CONSENT,
+            "/oauth/end-session",
+            "/oauth/authorize?client_id=none",
+            "/my/NOPE",
+            "/room",
+        ],
         "consumer-moved": ["/my", f"/my/{handed_over(house)}/proof"],
         "demo-consumer": ["/my", "/me"],
         "consumer-charged": ["/my", "/room"],
