@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pyotp
 import pytest
@@ -14,6 +15,7 @@ from openami.store.people import FREE_EVERYWHERE, SignIn
 from openami.store.sessions import STAFF_IDLE_S
 from openami.web.app import TRIES_AT_ONCE
 from openami.web.demo_people import DEMO_PEOPLE, PHONE
+from openami.web.once import SAME_CLICK_S
 
 from .houses import BASE, House, enter
 
@@ -63,6 +65,57 @@ def test_a_code_works_once(house: House, door) -> None:
     code = pyotp.TOTP(secret).at(int(now[0]))
     assert _enter(browser, "once-only", code=code).status_code == 303
     assert _enter(house.browser(), "once-only", code=code).status_code == 401
+
+
+def _twice(browser, sent: dict[str, str], path: str = "/sign-in"):
+    """The same form twice at once, before either answer has reached the browser; who each session is of."""
+    cookie = browser.cookies["openami-form"]
+    clicks = [TestClient(browser.app, base_url=BASE, cookies={"openami-form": cookie}, follow_redirects=False) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda click: click.post(path, data=sent), clicks))
+    assert [a.status_code for a in answers] == [303, 303]
+    return [click.get("/me?lang=en").status_code for click in clicks], clicks[0]
+
+
+def test_a_double_click_with_a_code_that_works_once_signs_in(house: House, door) -> None:
+    browser, now = door
+    secret = _person(house, "clicks-twice")
+    form = FORM.search(browser.get("/sign-in?lang=en").text)[1]
+    cookie = browser.cookies["openami-form"]
+    sent = {"name": "clicks-twice", "password": PASSWORD, "code": pyotp.TOTP(secret).at(int(now[0])), "csrf_token": form}
+    opened, _ = _twice(browser, sent)
+    assert opened == [200, 200]
+    assert _enter(house.browser(), "clicks-twice", code=sent["code"]).status_code == 401, "another browser's replay"
+    again = browser.post("/sign-in?lang=en", data=sent | {"password": "another password"})
+    assert again.status_code == 401, "filled in otherwise"
+    now[0] += SAME_CLICK_S + 1
+    browser.cookies.set("openami-form", cookie)
+    assert browser.post("/sign-in?lang=en", data=sent).status_code == 401, "no click is that slow"
+
+
+def test_a_double_click_with_a_phones_code_signs_in(house: House, door) -> None:
+    browser, now = door
+    now[0] += 900
+    house.gate.people.add_phone("9876500099", house.own["account"])
+    code = house.gate.people.make_code("9876500099", int(now[0]))
+    sent = {"phone": "9876500099", "code": code, "csrf_token": FORM.search(browser.get("/sign-in/phone").text)[1]}
+    assert _twice(browser, sent, "/sign-in/code")[0] == [200, 200]
+
+
+def test_a_second_click_after_the_first_has_answered_goes_the_same_way(house: House, door) -> None:
+    """The form's cookie is gone by then; of somebody who signed in a while ago such a form is refused as ever."""
+    browser, now = door
+    _person(house, "clicks-late", totp=False)
+    sent = {"name": "clicks-late", "password": PASSWORD, "code": "", "csrf_token": FORM.search(browser.get("/sign-in").text)[1]}
+    assert browser.post("/sign-in", data=sent | {"next": "/meters"}).status_code == 303
+    kept = browser.cookies["openami-session"]
+    again = browser.post("/sign-in", data=sent | {"next": "/meters"})
+    assert (again.status_code, again.headers["location"]) == (303, "/meters")
+    assert browser.cookies["openami-session"] == kept
+    foreign = browser.post("/sign-in", data=sent, headers={"origin": "https://elsewhere.example"})
+    assert foreign.status_code == 403
+    now[0] += SAME_CLICK_S + 1
+    assert browser.post("/sign-in", data=sent).status_code == 403
 
 
 def test_a_name_that_is_not_there_is_answered_like_one_that_is(house: House, door) -> None:

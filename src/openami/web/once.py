@@ -1,7 +1,8 @@
 """A form that is sent twice acts once: a double click, two tabs, the way back and sent again.
 
 Each form that is drawn has a number of its own in its token. What came of it is kept under that number and what was filled in: the same again
-within seconds gets the same answer, later a sentence that says when it was done. Another filling is another act.
+within seconds gets the same answer, later a sentence that says when it was done. Another filling is another act. Who signs in has no number yet:
+theirs is known by the browser's own cookie (`same_click`).
 
 What always holds: what was refused is not kept, so it may come again; a field that means one thing is given once.
 """
@@ -10,8 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +30,7 @@ from ..store.proposals import BEING_DONE, KeptAnswers
 from .access import Who
 from .api.words import Refused
 from .failures import NotUsable
-from .gate import FORM_FIELD, gate_of, number_of
+from .gate import FORM_FIELD, cookie_name, gate_of, number_of
 from .pages import Console
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -34,6 +38,7 @@ SAME_CLICK_S = 10
 """So soon the same form is the same click: its answer was perhaps never seen."""
 PATIENCE_S, LOOK_S = 10.0, 0.05
 """How long, and how often, the second click waits for the answer to the first."""
+BEFORE_SIGN_IN = "nobody yet"
 
 
 class Filled(APIRoute):
@@ -108,6 +113,39 @@ async def _claimed(answers: KeptAnswers, who: str, key: str, digest: bytes, now_
                 return found
             await anyio.sleep(LOOK_S)
     raise Refused(409, "being-done", key)
+
+
+@dataclass
+class Click:
+    """came: what came of the same click before, "" = nothing; whoever does it then writes down here what came of it, "" = it was refused."""
+
+    came: str = ""
+
+
+@contextmanager
+def same_click(request: Request, *filled: str) -> Iterator[Click]:
+    """Around what a form does that is sent before anybody has signed in, and that uses up what was filled in: the same from the same browser within
+    seconds comes to the same. It is kept under a keyed digest in which the browser's own cookie is, so of what was typed nothing lies here."""
+    gate, answers = gate_of(request), gate_of(request).answers
+    whole = json.dumps([request.cookies.get(cookie_name(request, "form"), ""), request.url.path, *filled])
+    digest = gate.backing.master.mac("same click", whole.encode())
+    until = time.monotonic() + PATIENCE_S
+    while (kept := answers.claim(BEFORE_SIGN_IN, digest.hex(), digest, gate.now_s)) is not None and kept[0] == BEING_DONE:
+        if time.monotonic() > until:
+            break
+        time.sleep(LOOK_S)
+    if kept is not None:
+        known = kept[0] != BEING_DONE and gate.now_s - kept[1]["at_s"] <= SAME_CLICK_S
+        yield Click(kept[1]["came"] if known else "")
+        return
+    click = Click()
+    try:
+        yield click
+    finally:
+        if click.came:
+            answers.keep(BEFORE_SIGN_IN, digest.hex(), 303, {"at_s": gate.now_s, "came": click.came})
+        else:
+            answers.release(BEFORE_SIGN_IN, digest.hex())
 
 
 def _at(request: Request, at_s: int) -> str:

@@ -3,7 +3,8 @@
 Staff sign in with a name, a password and, by role, a code from their authenticator; consumers with a phone number and the code sent to it; where
 an external issuer is configured, people of it through it. A simulated town shows its demo people and lets anybody on this machine in as them.
 
-What always holds: what is wrong is said in the reader's language without saying which part was wrong; nobody is sent to another site after it.
+What always holds: what is wrong is said in the reader's language without saying which part was wrong; nobody is sent to another site after it;
+whoever clicks twice has signed in once, though a code works once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .access import STAFF, Right, Role, Who
 from .demo_people import DEMO_PEOPLE, enter_as, make_demo_people
 from .failures import NotThere, NotUsable
 from .gate import FormToken, Gate, NotAllowed, address_of, cookie_name, drop_cookie, gate_of, is_loopback, needs, set_cookie
-from .once import ActsOnce
+from .once import SAME_CLICK_S, ActsOnce, same_click
 from .pages import Console
 from .parameters import Figures, Given, Lang
 
@@ -51,11 +52,14 @@ def sign_in(
     request: Request, name: Given = "", password: Given = "", code: Figures = "", form: FormToken = "", onward: Next = "/"
 ) -> Response:
     gate = gate_of(request)
+    if _just_in(request, gate):
+        return RedirectResponse(safe_path(onward), 303)
     gate.check_form(request, None, form)
     if not request.app.state.tries.take(address_of(request)).allowed:
         return _page(request, "sign_in.html", 429, problem="often", name="", again_s=60, onward=safe_path(onward))
     make_demo_people(gate)
-    attempt = gate.people.sign_in(name.strip(), password, code or None, gate.now_s, address_of(request))
+    filled = name.strip(), password, code
+    attempt = _tried(request, filled, lambda: gate.people.sign_in(filled[0], password, code or None, gate.now_s, address_of(request)))
     if attempt.outcome is SignIn.DONE and attempt.person is not None:
         if attempt.person.role != Role.PARTNER and gate.clients.find(attempt.person.name) is None:
             return entered(request, gate, attempt.person, "password", onward)
@@ -69,6 +73,8 @@ def sign_in_demo(request: Request, person: Given = "", form: FormToken = "", onw
     gate = gate_of(request)
     if not shows_demo(gate, request) or person not in DEMO_PEOPLE:
         raise NotThere("page", "")
+    if _just_in(request, gate):
+        return RedirectResponse(safe_path(onward), 303)
     gate.check_form(request, None, form)
     return entered(request, gate, enter_as(gate, person), "demo", onward)
 
@@ -105,16 +111,38 @@ def send_code(request: Request, phone: Figures = "", form: FormToken = "", onwar
 @router.post("/sign-in/code")
 def sign_in_by_code(request: Request, phone: Figures = "", code: Figures = "", form: FormToken = "", onward: Next = "/") -> Response:
     gate, onward = gate_of(request), safe_path(onward)
+    if _just_in(request, gate):
+        return RedirectResponse(onward, 303)
     gate.check_form(request, None, form)
     if not request.app.state.tries.take(address_of(request)).allowed:
         return _page(request, "phone.html", 429, problem="often", again_s=60, phone=phone, shown="", onward=onward)
     try:
-        attempt = gate.people.sign_in_by_code(phone, code, gate.now_s, address_of(request))
+        attempt = _tried(request, (phone, code), lambda: gate.people.sign_in_by_code(phone, code, gate.now_s, address_of(request)))
     except InputError:
         raise NotUsable("phone", phone) from None
     if attempt.outcome is SignIn.DONE and attempt.person is not None:
         return entered(request, gate, attempt.person, "one-time code", onward)
     return _refused(request, gate, "phone.html", attempt, onward, phone=phone, shown="")
+
+
+def _tried(request: Request, filled: tuple[str, ...], attempt: Callable[[], Attempt]) -> Attempt:
+    """What comes of an attempt, by which a code is used up; of the same click again, what came of it then."""
+    with same_click(request, *filled) as click:
+        if click.came:
+            known = gate_of(request).people.find(click.came)
+            return Attempt(SignIn.WRONG) if known is None or known.disabled else Attempt(SignIn.DONE, known)
+        found = attempt()
+        click.came = found.person.name if found.outcome is SignIn.DONE and found.person is not None else ""
+        return found
+
+
+def _just_in(request: Request, gate: Gate) -> bool:
+    """Whether the same click let this browser in already: it has a session seconds old, and the form's cookie is gone with its answer."""
+    gate.check_origin(request)
+    if cookie_name(request, "form") in request.cookies:
+        return False
+    found = gate.sessions.find(request.cookies.get(cookie_name(request), ""), gate.now_s, seen=False)
+    return found is not None and gate.now_s - found.began_s <= SAME_CLICK_S
 
 
 @router.post("/sign-out")
