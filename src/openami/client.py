@@ -135,6 +135,7 @@ class Client:
         return list(self.get(_at("meters", serial, "quality"), **{"from": first, "to": last, "channel": channel}))
 
     def events(self, serial: str = "") -> Iterator[dict[str, Any]]:
+        """The latest first."""
         return self.each(_at("meters", serial, "events") if serial else "/events")
 
     def accounts(self, **only: Any) -> Iterator[dict[str, Any]]:
@@ -191,6 +192,18 @@ class Client:
     def orders(self, **only: Any) -> Iterator[dict[str, Any]]:
         """only: meter, state."""
         return self.each("/orders", **only)
+
+    def news(self, path: str, since: datetime | str, later: str = "", **only: Any) -> tuple[list[dict[str, Any]], str]:
+        """What is new of "/events" or "/orders" since an instant with its offset, oldest first, and from where to go on: given back as `later`, it
+        makes the next round begin where this one ended."""
+        asked = only | {"since": since.isoformat() if isinstance(since, datetime) else since, "limit": PAGE}
+        rows, onward = list[dict[str, Any]](), later or None
+        while True:
+            page = self.get(path, **(asked | {"cursor": onward}))
+            rows += page["items"]
+            later, onward = page["later"], page["next"]
+            if onward is None:
+                return rows, later
 
     def order(self, order_id: str) -> dict[str, Any]:
         return dict(self.get(_at("orders", order_id)))

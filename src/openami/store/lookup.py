@@ -165,6 +165,25 @@ class Lookup:
         query = _ORDERS.where(*wanted).order_by(meter_order.c.requested_s.desc(), meter_order.c.order_id.desc()).limit(limit)
         return self._all(query)
 
+    def orders_changed(
+        self, reach: Reach, after: tuple[int, str], until_s: int, limit: int, *, serial: str = "", state: str = ""
+    ) -> list[dict[str, Any]]:
+        """Orders by their last change (being asked for, or a step), the longest ago first, with it as `changed_s`; behind (changed_s, order_id), not
+        after `until_s`."""
+        wanted = [_points(reach)] + [c == v for c, v in ((meter_order.c.meter, serial), (meter_order.c.state, state)) if v]
+        other, own = order_step.alias(), order_step.c.order_id == meter_order.c.order_id
+        last = sa.select(sa.func.max(other.c.number)).where(other.c.order_id == meter_order.c.order_id).scalar_subquery()
+        ways = (
+            (order_step.c.at_s, _ORDERS.join(order_step, own), order_step.c.number == last),
+            (meter_order.c.requested_s, _ORDERS, ~sa.exists().where(own)),
+        )
+        found: list[dict[str, Any]] = []
+        for changed_s, rows, so in ways:  # one after the other, so that each goes along the index of its time
+            behind = sa.tuple_(changed_s, meter_order.c.order_id) > sa.tuple_(*map(sa.literal, after))
+            rows = rows.add_columns(changed_s.label("changed_s")).where(so, changed_s.between(after[0], until_s), behind, *wanted)
+            found += self._all(rows.order_by(changed_s, meter_order.c.order_id).limit(limit))
+        return sorted(found, key=lambda row: (row["changed_s"], row["order_id"]))[:limit]
+
     def order(self, reach: Reach, order_id: str) -> dict[str, Any] | None:
         """With its steps, oldest first, under "steps"."""
         found = self._first(_ORDERS.where(meter_order.c.order_id == order_id, _points(reach)))
@@ -194,9 +213,18 @@ class Lookup:
         wanted = [_points(reach)] + ([meter_event.c.serial == serial] if serial else [])
         if after is not None:
             wanted.append(sa.tuple_(*key) < sa.tuple_(*map(sa.literal, after)))
-        here = sa.and_(usage_point.c.meter == meter_event.c.serial, usage_point.c.until.is_(None))
-        query = sa.select(meter_event).join(usage_point, here).where(*wanted).order_by(*(column.desc() for column in key)).limit(limit)
-        return self._all(query)
+        return self._all(_EVENTS.where(*wanted).order_by(*(column.desc() for column in key)).limit(limit))
+
+    def events_heard(
+        self, reach: Reach, after: tuple[int, str, int, int, int, bool], until_s: int, limit: int, *, serial: str = ""
+    ) -> list[dict[str, Any]]:
+        """What meters told about themselves in the order in which we heard of it; behind (received_s, serial, at_s, code, bit, occurred), not after
+        `until_s`."""
+        own = meter_event.c
+        key = (own.received_s, own.serial, own.at_s, own.code, own.bit, own.occurred)
+        wanted = [own.received_s.between(after[0], until_s), sa.tuple_(*key) > sa.tuple_(*map(sa.literal, after)), _points(reach)]
+        wanted += [own.serial == serial] if serial else []
+        return self._all(_EVENTS.where(*wanted).order_by(*key).limit(limit))
 
     def asked_by(self, who: str, what: str, since_s: int) -> int:
         """How many orders of a kind somebody has asked for since then, by hand or by programs (`Who.acts`). Inside a transaction that holds back
@@ -263,6 +291,7 @@ _ACCOUNTS = sa.select(
     usage_point.c.feeder,
     usage_point.c.transformer,
 ).join(usage_point, sa.and_(usage_point.c.name == account.c.usage_point, usage_point.c.until.is_(None)))
+_EVENTS = sa.select(meter_event).join(usage_point, sa.and_(usage_point.c.meter == meter_event.c.serial, usage_point.c.until.is_(None)))
 _ORDERS = sa.select(meter_order, usage_point.c.feeder, usage_point.c.name.label("usage_point")).join(
     usage_point, sa.and_(usage_point.c.meter == meter_order.c.meter, usage_point.c.until.is_(None))
 )

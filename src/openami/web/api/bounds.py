@@ -36,6 +36,8 @@ def why_not(error: Mapping[str, Any]) -> str:
     kind, about = str(error["type"]), error.get("ctx", {})
     if kind == "string_pattern_mismatch":
         return _why_not_like(str(about.get("pattern", "")))
+    if kind.startswith(("datetime", "timezone")) or "write an instant" in str(error["msg"]):
+        return "is not an instant with its offset; write it as 2026-01-31T09:30:00+05:30 (in an address %2B is the plus)"
     if kind.startswith("date") or "write a day" in str(error["msg"]):
         return "is not a day; write it as 2026-01-31"
     return SENTENCES[kind].format(**about) if kind in SENTENCES else f"cannot be used: {error['msg']}"

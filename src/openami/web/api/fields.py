@@ -214,6 +214,7 @@ DOING: dict[str, Told] = {
     "tries": ("How often it was sent.", 1),
     "due": ("When it is sent next; of what waits no more, when it was sent last or was to be.", "2026-01-05T11:20:00+05:30"),
     "items": ("The rows of this page.", None),
+    "later": ("With `since`: give it as `cursor` another time, for what is new by then; null = `since` was not given.", None),
     "next": ("Give it as `cursor` to go on; null = this was the last page.", None),
     "Problem.type": ("A stable word for the kind of problem, as a URI reference.", "urn:openami:problem:not-there"),
     "title": ("What kind of problem it is, in words.", "Not there"),

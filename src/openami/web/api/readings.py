@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,12 +30,14 @@ from .words import (
     Answer,
     Cursor,
     Day,
+    Followed,
     Limit,
     Missing,
-    Page,
+    Since,
     api_needs,
     day_range,
     documented,
+    followed,
     key_of,
     page_of,
     site_of,
@@ -56,6 +58,9 @@ Form = Annotated[
 ]
 ARROW, CSV = "application/vnd.apache.arrow.stream", "text/csv; charset=utf-8"
 FORMS = {"text/csv": "csv", ARROW: "arrow"}
+HEARD_WITHIN_S = 60
+"""An event is new when it is this old: the head-end writes down what it has heard twice a minute, and what it wrote late would else stand behind
+whoever follows, and never be told."""
 WORDS = {int(bit): str(bit.name).lower() for bit in Quality if bit}
 
 
@@ -163,39 +168,48 @@ def quality(
 
 
 @router.get("/meters/{serial}/events", responses=documented(404, success=NOT_MODIFIED))
-def meter_events(request: Request, who: SeesMeters, serial: Name, limit: Limit = 100, cursor: Cursor = None) -> Page[Event]:
-    """What the meter told about itself, latest first."""
+def meter_events(
+    request: Request, who: SeesMeters, serial: Name, since: Since = None, limit: Limit = 100, cursor: Cursor = None
+) -> Followed[Event]:
+    """What the meter told about itself, latest first; with `since`, what we have heard since then, oldest first."""
     if gate_of(request).lookup.meter(who.reach, serial) is None:
         raise Missing("meter", serial)
-    return _events(request, who, serial, limit, cursor)
+    return _events(request, who, serial, since, limit, cursor)
 
 
 @router.get("/events", responses=documented(404, success=NOT_MODIFIED))
 def events(
-    request: Request, who: Annotated[Who, Depends(api_needs(Right.METERS))], limit: Limit = 100, cursor: Cursor = None
-) -> Page[Event]:
-    """What meters told about themselves, latest first."""
-    return _events(request, who, "", limit, cursor)
+    request: Request,
+    who: Annotated[Who, Depends(api_needs(Right.METERS))],
+    since: Since = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Followed[Event]:
+    """What meters told about themselves, latest first; with `since`, what we have heard since then and at least a minute ago, oldest first."""
+    return _events(request, who, "", since, limit, cursor)
 
 
-def _events(request: Request, who: Who, serial: str, limit: int, cursor: str | None) -> Page[Event]:
-    rows = gate_of(request).lookup.events(who.reach, key_of(cursor, int, str, int, int, bool), limit + 1, serial=serial)
-    kept, onward = page_of(rows, limit, lambda r: (r["at_s"], r["serial"], r["code"], r["bit"], bool(r["occurred"])))
+def _events(request: Request, who: Who, serial: str, since: datetime | None, limit: int, cursor: str | None) -> Followed[Event]:
+    lookup = gate_of(request).lookup
+    if since is None:
+        rows = lookup.events(who.reach, key_of(cursor, int, str, int, int, bool), limit + 1, serial=serial)
+        kept, onward = page_of(rows, limit, lambda r: (r["at_s"], r["serial"], r["code"], r["bit"], bool(r["occurred"])))
+        return Followed(items=[_event(request, r) for r in kept], next=onward, later=None)
+
+    def key(row: dict[str, Any]) -> tuple[Any, ...]:
+        return row["received_s"], row["serial"], row["at_s"], row["code"], row["bit"], bool(row["occurred"])
+
+    after = key_of(cursor, int, str, int, int, int, bool) or (int(since.timestamp()), "", 0, 0, 0, False)
+    until_s = gate_of(request).now_s - HEARD_WITHIN_S
+    rows = lookup.events_heard(who.reach, after, until_s, limit + 1, serial=serial)
+    kept, onward = page_of(rows, limit, key)
+    return followed([_event(request, r) for r in kept], onward, after, kept, key)
+
+
+def _event(request: Request, row: dict[str, Any]) -> Event:
     local = site_of(request).calendar.local
-    return Page(
-        items=[
-            Event(
-                meter=r["serial"],
-                at=local(r["at_s"]),
-                code=r["code"],
-                occurred=r["occurred"],
-                text=r["text"],
-                received=local(r["received_s"]),
-            )
-            for r in kept
-        ],
-        next=onward,
-    )
+    same = {name: row[name] for name in ("code", "occurred", "text")}
+    return Event(meter=row["serial"], at=local(row["at_s"]), received=local(row["received_s"]), **same)
 
 
 def _series(request: Request, who: Who, serial: str, channel: str, first: date | None, to: date | None, table: str) -> Series:

@@ -10,9 +10,9 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -26,6 +26,7 @@ from ..gate import SAFE_METHODS, gate_of, needs
 from ..townbook import TownReader
 
 T = TypeVar("T")
+R = TypeVar("R")
 JSON, PROBLEM = "application/json", "application/problem+json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"
 CURSOR = r"^[A-Za-z0-9_-]{1,400}$"
@@ -34,6 +35,7 @@ SENTENCE = r"^[^\x00]*[^\s\x00\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff][^\x
 PAGE_MOST = 500
 DAYS_MOST = 366
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+INSTANT = re.compile(DAY.pattern + r"[Tt][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
 
 Limit = Annotated[int, Query(ge=1, le=PAGE_MOST, description="How many at most.")]
 Cursor = Annotated[str | None, Query(pattern=CURSOR, description="`next` of the page before.")]
@@ -46,12 +48,24 @@ def _plain_day(given: object) -> object:
     return given
 
 
+def _plain_instant(given: object) -> object:
+    """Only an instant with its offset; a blank stands for the plus that an address makes a blank of."""
+    if isinstance(given, str) and not INSTANT.fullmatch(given := given.replace(" ", "+")):
+        raise ValueError("write an instant as 2026-01-31T09:30:00+05:30")
+    return given
+
+
 def _whole(given: object) -> object:
     """237.0 is an integer in JSON as 237 is; "237" and true are not."""
     return int(given) if isinstance(given, float) and given.is_integer() else given
 
 
 Day = Annotated[date, BeforeValidator(_plain_day)]
+Since = Annotated[
+    datetime | None,
+    BeforeValidator(_plain_instant),
+    Query(description="Only what is new since then, the oldest first; an instant with its offset.", examples=["2026-01-31T09:30:00Z"]),
+]
 Whole = Annotated[int, BeforeValidator(_whole)]
 
 
@@ -77,6 +91,12 @@ class Page(Answer, Generic[T]):
 
     items: list[T]
     next: str | None
+
+
+class Followed(Page[T], Generic[T]):
+    """A page of a list that `since` follows."""
+
+    later: str | None
 
 
 class Refused(Exception):
@@ -234,6 +254,13 @@ def page_of(rows: Sequence[T], limit: int, key: Any) -> tuple[list[T], str | Non
     """(at most `limit` rows, the cursor behind them); `rows` was asked for with one more than the limit. key: row -> what to go on from."""
     kept = list(rows[:limit])
     return kept, cursor_of(*key(kept[-1])) if len(rows) > limit else None
+
+
+def followed(
+    items: list[T], onward: str | None, start: tuple[Any, ...], rows: Sequence[R], key: Callable[[R], tuple[Any, ...]]
+) -> Followed[T]:
+    """A page of what is new. rows: those that `items` tell; start: the key behind which it begins, from which it goes on while there is nothing."""
+    return Followed(items=items, next=onward, later=onward or cursor_of(*(key(rows[-1]) if rows else start)))
 
 
 def day_asked(day: date | None, of_cursor: str | None, days: Sequence[date]) -> date | None:

@@ -26,18 +26,22 @@ from ...store.order_book import NOT_LEFT, OrderBook
 from ...store.proposals import BEING_DONE, PROPOSAL_LIVES_S, Proposal
 from ..access import DISCONNECTS_ALONE, DISCONNECTS_WINDOW_S, Right, Who
 from ..gate import Gate, gate_of
+from ..hooks import SETTLED_S
 from .words import (
     NAME,
     NOT_MODIFIED,
     SENTENCE,
     Answer,
     Cursor,
+    Followed,
     Limit,
     Missing,
     Page,
     Refused,
+    Since,
     api_needs,
     documented,
+    followed,
     key_of,
     page_of,
     town_of,
@@ -153,13 +157,25 @@ def orders(
     who: SeesOrders,
     meter: Annotated[str | None, Query(pattern=NAME, max_length=40)] = None,
     state: Annotated[str | None, Query(pattern=STATE_CHOICE)] = None,
+    since: Since = None,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Page[OrderSummary]:
-    """Orders to meters that may be seen, latest first."""
-    rows = gate_of(request).lookup.orders(who.reach, key_of(cursor, int, str), limit + 1, serial=meter or "", state=state or "")
-    kept, onward = page_of(rows, limit, lambda row: (row["requested_s"], row["order_id"]))
-    return Page(items=[OrderSummary(**_order(request, row)) for row in kept], next=onward)
+) -> Followed[OrderSummary]:
+    """Orders to meters that may be seen, latest first; with `since`, those that were asked for or had a step since then and at least three seconds
+    ago, by their last change, the longest ago first."""
+    lookup, only = gate_of(request).lookup, {"serial": meter or "", "state": state or ""}
+    if since is None:
+        rows = lookup.orders(who.reach, key_of(cursor, int, str), limit + 1, **only)
+        kept, onward = page_of(rows, limit, lambda row: (row["requested_s"], row["order_id"]))
+        return Followed(items=[OrderSummary(**_order(request, row)) for row in kept], next=onward, later=None)
+
+    def key(row: dict[str, Any]) -> tuple[Any, ...]:
+        return row["changed_s"], row["order_id"], True
+
+    after = key_of(cursor, int, str, bool) or (int(since.timestamp()), "", True)
+    rows = lookup.orders_changed(who.reach, after[:2], gate_of(request).now_s - SETTLED_S, limit + 1, **only)
+    kept, onward = page_of(rows, limit, key)
+    return followed([OrderSummary(**_order(request, row)) for row in kept], onward, after, kept, key)
 
 
 @router.get("/orders/{order_id}", responses=documented(404, success=NOT_MODIFIED))
