@@ -303,6 +303,7 @@ class Client:
     # ---- the ways underneath
 
     def get(self, path: str, **asked: Any) -> Any:
+        """What a GET answers. path: as in docs/api.md, "/meters", with or without a query; asked: parameters, the ones that are None left out."""
         return self._ask("GET", path, params=asked).json()
 
     def each(self, path: str, **asked: Any) -> Iterator[dict[str, Any]]:
@@ -323,11 +324,12 @@ class Client:
         if self._http.is_closed:
             raise RequestError("this client is closed; make a new one")
         given = {name: str(value) for name, value in (params or {}).items() if value is not None}
+        address = httpx.URL(f"{self._url}/api/v1/{path.removeprefix('/')}").copy_merge_params(given)
         again = method == "GET" or bool(key)
         for left in range(TRIES - 1, -1, -1):
             headers = self._headers() | ({"idempotency-key": key} if key else {})
             try:
-                answer = self._http.request(method, f"{self._url}/api/v1{path}", params=given, json=body, headers=headers)
+                answer = self._http.request(method, address, json=body, headers=headers)
             except httpx.HTTPError as error:
                 if left and again:
                     self._sleep(0.5 * 2 ** (TRIES - 1 - left))

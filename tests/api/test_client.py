@@ -154,6 +154,20 @@ def test_a_name_is_a_name_whatever_letters_it_has(name: str) -> None:
     assert asked == [f"/api/v1/meters/{quote(name, safe='')}".encode()]
 
 
+@pytest.mark.parametrize("path", ["/orders?state=failed", "orders?state=failed"])
+def test_a_path_may_bring_its_own_query(path: str) -> None:
+    asked: list[bytes] = []
+
+    def there(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path)
+        return httpx.Response(200, json={"items": [], "next": None})
+
+    client = _answering(there)
+    client.get(path)
+    list(client.each(path))
+    assert asked == [b"/api/v1/orders?state=failed", b"/api/v1/orders?state=failed&limit=500"]
+
+
 @pytest.mark.parametrize("asked", ["3", "Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-5"])
 def test_what_a_proxy_says_of_waiting_is_understood(asked: str) -> None:
     waited: list[float] = []

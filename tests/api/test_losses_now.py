@@ -187,7 +187,10 @@ def test_it_is_reckoned_once_a_minute_however_many_ask(house: House, monkeypatch
 
 def test_without_such_a_day_there_is_none(house: House) -> None:
     assert house.client("operator").get("/api/v1/losses/now").status_code == 404
-    assert house.browser("operator").get("/room/running").status_code == 404
+    for lang, said in (("en", "No reading has come yet of a day that is not closed"), ("hi", "जो दिन बंद नहीं हुआ")):
+        for name in ("running", "running.csv"):
+            page = house.browser("operator").get(f"/room/{name}?lang={lang}")
+            assert (page.status_code, said in page.text) == (404, True)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ JOINERS = "\u200c\u200d"
 
 class NotThere(Exception):
     """A page of something that the town does not have. kind: "meter", "transformer", "feeder", "account", "consent", "order", "proposal",
-    "complaint", "person", "tariff", "node", "page" or "day"."""
+    "complaint", "person", "tariff", "node", "running", "page" or "day"."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, name)
@@ -104,6 +104,7 @@ def _say_not_there(words: Language, failure: NotThere, days: tuple[date, ...]) -
         "complaint": words.say("There is no complaint %(name)s here for you. What waits for an answer is in the list.", name=name),
         "person": words.say("There is nobody called %(name)s. The list shows who there is.", name=name),
         "tariff": words.say("There is no tariff %(name)s. The list shows which there are.", name=name),
+        "running": words.say("No reading has come yet of a day that is not closed. Closed days are under Losses."),
         "page": words.say("There is no page at this address. The links below lead on."),
     }
     return sentences.get(failure.kind, sentences["page"])

@@ -92,7 +92,7 @@ def running_day(request: Request, who: Sees, node: Choice = "", lang: Lang = "")
     site = site_of(request)
     found = request.app.state.running.of(site, gate_of(request).now_s)
     if found is None:
-        raise NotThere("page", "running")
+        raise NotThere("running", "")
     rows, hours = _looked_at(found.seen_by(feeders_of(who)), node)
     of_day = {"node": node, "hours": hours, "as_of": site.calendar.local(found.as_of_s), "runs": found.day}
     return page(request, "running.html", None, **of_day, rows=rows[:AREAS_MOST], of=len(rows), flow_figure=_flow, band_figure=_band)
@@ -103,7 +103,7 @@ def running_file(request: Request, who: Sees, node: Choice = "", format: Choice 
     """Every node so far, or one node's hours."""
     found = request.app.state.running.of(site_of(request), gate_of(request).now_s)
     if found is None:
-        raise NotThere("page", "running")
+        raise NotThere("running", "")
     rows, hours = _looked_at(found.seen_by(feeders_of(who)), node)
     return as_file(_told(found.day, hours if node else rows, RUNNING), f"running-{found.day}", format, RUNNING)
 
