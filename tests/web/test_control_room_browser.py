@@ -86,6 +86,17 @@ def test_pages_fit_and_read_without_javascript(opened, size, lang):
         assert page.locator("html").bounding_box()["width"] <= SIZES[size]["width"]
 
 
+@pytest.mark.parametrize("lang", ["en", "hi"])
+def test_a_phones_header_is_two_lines_and_the_open_page_stays_in_sight(house, opened, lang):
+    page = opened("/room", "phone", script=False)
+    for path in ["", "/tariffs", "/complaints", f"/meters/{house.own['meter']}"]:
+        page.goto(page.url.split("/room")[0] + f"/room{path}?lang={lang}")
+        header, current = page.locator("header").bounding_box(), page.locator("nav [aria-current]").bounding_box()
+        assert header["height"] <= 112
+        assert current["x"] >= 0
+        assert current["x"] + current["width"] <= SIZES["phone"]["width"]
+
+
 def test_an_order_that_somebody_asks_for_shows_without_reloading(house, opened):
     page = opened("/room/orders")
     assert page.get_by_text("asked meanwhile").count() == 0
