@@ -14,6 +14,7 @@ from openami.day import Site, close_all, collect
 from openami.day.findings import record
 from openami.day.found import Found
 from openami.day.network import FOLDER
+from openami.day.shares import AREA
 from openami.fleet.town import build_town, measure
 from openami.readings import IMPORT_WH, MISSING
 from openami.registry import NodeKind
@@ -122,6 +123,22 @@ def test_a_shard_that_is_not_recorded_is_missed_and_its_late_word_makes_the_sum_
     record(bare, [SECOND])
     assert Found(bare.lake).accounts(SECOND, nodes={S}) == [whole]
     assert Found(bare.lake).doubts(SECOND) == ()
+
+
+@pytest.mark.parametrize("incomer", [False, True], ids=["from-heads", "from-an-incomer"])
+def test_an_unmetered_load_below_one_shards_transformer_counts_once_above(site, incomer):
+    """The other shard knows of the transformer and of its load too, but neither is its own."""
+    dt = next(t.name for t in site.rows.transformers() if t.feeder == "F2")
+    if incomer:
+        meters = [p.meter for p in site.rows.usage_points() if p.kind is NodeKind.TRANSFORMER and p.transformer != dt]
+        write(site, "meters.csv", "meter,node,since,until", f"{meters[0]},{S},,")
+        record(site)
+    before = {(one.level, one.node): one.loss_wh for one in Found(site.lake).accounts(SECOND)}
+    write(site, "assessed.csv", "node,kwh_per_day", f"{dt},24")
+    record(site)
+    after = {(one.level, one.node): one.loss_wh for one in Found(site.lake).accounts(SECOND)}
+    fell = {key: before[key] - loss_wh for key, loss_wh in after.items() if before[key] != loss_wh}
+    assert fell == {("transformer", dt): 24_000, (f"substation{AREA}", S): 24_000}
 
 
 def _remove(site: Site, table: str) -> None:

@@ -7,14 +7,16 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from api.houses import build
 from day.sites import DAYS, FIRST
+from openami.cli.serving import _server, bind
+from openami.errors import InputError
 from operate.roles import GUARD_S, Role, get
 
 from .test_processes import listens
@@ -25,14 +27,6 @@ LISTENS = r"the console is at http://127\.0\.0\.1:(\d+)/"
 
 
 READS = "the latest closed day is read before the console listens"
-WAITING = """
-import threading
-from openami.cli import main
-from openami.web.ahead import Ahead
-Ahead.look = lambda self: threading.Event().wait()
-main()
-"""
-"""A console that does not come to an end of its reading."""
 
 
 @pytest.fixture
@@ -62,14 +56,32 @@ def test_until_the_latest_day_is_read_it_is_alive_and_not_ready_and_nobody_waits
         assert get(watch, "/ready")[0] == 200
 
 
-def test_ctrl_c_ends_it_while_it_reads(tmp_path) -> None:
-    command = [sys.executable, "-c", WAITING, "serve", "--data", str(build(tmp_path / "town").folder), "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as console:
-        assert console.stderr is not None
-        assert READS in console.stderr.readline().lower()
-        console.send_signal(signal.SIGINT)
-        assert console.stderr.read() == ""
-    assert console.returncode == 0
+@pytest.mark.parametrize(("signum", "ends_with"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_it_is_ended_while_it_reads_what_does_not_come(slow, signum: int, ends_with: int) -> None:
+    """The reading stands in the system, where no signal is looked at."""
+    folder, _ = slow
+    with Role(folder, "web", "--port", "0") as console:
+        console.until(READS)
+        console.process.send_signal(signum)
+        assert console.process.wait(GUARD_S) == ends_with
+
+
+def test_of_two_that_kept_one_port_the_one_that_listens_later_says_that_it_cannot() -> None:
+    """Each reads before it listens, so both may have come by the port."""
+    first = bind("127.0.0.1", 0, listening=False)
+    port = first.getsockname()[1]
+    second = bind("127.0.0.1", port, listening=False)
+    said: list[str] = []
+
+    async def app(scope, receive, send) -> None: ...
+
+    with first, second:
+        first.listen()
+        server = _server(uvicorn.Config(app, "127.0.0.1", port, lifespan="off", log_config=None), lambda: said.append("it listens"))
+        server.should_exit = True
+        with pytest.raises(InputError, match=rf"cannot listen on 127\.0\.0\.1:{port} \(Address already in use\)"):
+            server.run(sockets=[second])
+    assert said == []
 
 
 def test_a_port_that_somebody_listens_at_is_told_before_anything_is_read(slow) -> None:

@@ -194,25 +194,26 @@ def _server(config: uvicorn.Config, say: Callable[[], None]) -> uvicorn.Server:
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            try:
-                await super().startup(sockets)
-            except OSError as error:  # somebody else, who had kept the port as we did, listens by now
-                raise _no_port(config.host, config.port, error) from None
+            for one in sockets or ():
+                _listen(one, config.host, config.port)  # here: of a port that cannot be listened on uvloop says nothing
+            await super().startup(sockets)
             say()
 
     return Server(config)
 
 
 def _read_ahead(app: FastAPI, *, speaks: bool) -> None:
-    """Said where it takes a while."""
+    """Said where it takes a while. In a thread, so that a signal ends it at once, however long a store takes to answer."""
     late = threading.Timer(
         PATIENCE_S, _say, ["the latest closed day is read before the console listens: of a million meters, some ten seconds"]
     )
     late.daemon = True
     if speaks:
         late.start()
+    reading = threading.Thread(target=app.state.ahead.begin, name="ahead", daemon=True)
     try:
-        app.state.ahead.begin()
+        reading.start()
+        reading.join()
     finally:
         late.cancel()
 
@@ -251,12 +252,21 @@ def bind(host: str, port: int, *, shared: bool = False, listening: bool = True) 
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
-        if listening:
-            listener.listen(512)
     except (OSError, OverflowError) as error:
         listener.close()
         raise _no_port(host, port, error) from None
+    if listening:
+        _listen(listener, host, port)
     return listener
+
+
+def _listen(listener: socket.socket, host: str, port: int) -> None:
+    """InputError where somebody else, who had kept the port as we did, listens by now."""
+    try:
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        raise _no_port(host, port, error) from None
 
 
 def _no_port(host: str, port: int, error: Exception) -> InputError:
