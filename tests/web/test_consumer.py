@@ -297,6 +297,14 @@ def test_of_a_long_time_the_registers_are_proved_and_nothing_is_said_of_money(ho
     assert phone.get(f"{path}.pdf?{span}&lang={language}").content.startswith(b"%PDF-")
 
 
+def test_a_file_is_kept_for_ever_only_under_its_own_version(phone):
+    """While a release comes in, a page of the new one may ask an old console: what that answers must not stay under the new version."""
+    own = re.search(r"/static/openami.css\?v=\w+", phone.get("/my").text)[0]
+    assert "immutable" in phone.get(own).headers["cache-control"]
+    for other in (own[:-1] + "x", "/static/openami.css"):
+        assert phone.get(other).headers["cache-control"] == "no-store"
+
+
 def test_the_app_can_be_installed(phone):
     manifest = phone.get("/my/app.webmanifest").json()
     assert manifest["display"] == "standalone"

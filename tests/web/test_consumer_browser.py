@@ -31,6 +31,7 @@ WORDS = {
     "/proof": {"en": ["Register at the start", "signed file"], "hi": ["शुरू का मीटर अंक", "हस्ताक्षरित फ़ाइल"]},
 }
 KEPT = "async () => (await (await caches.open('pages-1')).keys()).map(r => new URL(r.url).pathname)"
+FILES_KEPT = "async () => (await (await caches.open('files-1')).keys()).map(r => r.url)"
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +99,13 @@ def test_fingers_find_what_can_be_tapped(browser, house, address):
     for path in WORDS:
         page.goto(f"{address}/my/{house.own['account']}{path}?lang=hi")
         small = page.eval_on_selector_all(
-            "nav a, button, .button", "all => all.filter(e => e.getBoundingClientRect().height < 40).map(e => e.textContent)"
+            "nav a, button, .go", "all => all.filter(e => e.getBoundingClientRect().height < 40).map(e => e.textContent)"
         )
         assert small == [], path
+        bare = page.eval_on_selector_all(
+            "button, .go", "all => all.filter(e => parseFloat(getComputedStyle(e).paddingLeft) < 6).map(e => e.textContent)"
+        )
+        assert bare == [], f"{path}: words touch the edge of what is to be tapped"
     context.close()
 
 
@@ -162,11 +167,17 @@ def test_without_a_network_the_last_pages_open_and_say_how_old_they_are(browser,
         usage = f"/my/{house.own['account']}/usage"
         page.goto(f"{address}{usage}?lang=hi")
         page.wait_for_function(f"({KEPT})().then(all => all.includes('{usage}'))")
+        page.wait_for_function(f"({FILES_KEPT})().then(all => all.some(one => one.includes('openami.css?v=')))")
+        assert page.evaluate("fetch('/static/openami.css?v=other').then(answer => answer.ok)")
+        assert not [one for one in page.evaluate(FILES_KEPT) if "other" in one], "what a console of another release answers is not kept"
     page.clock.set_fixed_time(datetime.now(UTC) + timedelta(hours=3, minutes=1))
     page.goto(f"{address}/my?lang=hi")
     assert page.locator(".amount").inner_text() == balance
     assert page.locator("#age").inner_text() == "नेटवर्क नहीं है। यह जानकारी 3 घंटे पहले की है।"
     assert page.locator("form button").first.is_disabled()
+    page.clock.set_fixed_time(datetime.now(UTC) + timedelta(days=2, minutes=1))
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    assert page.locator("#age").inner_text() == "नेटवर्क नहीं है। यह जानकारी 2 दिन पहले की है।", "an app that lay in the background grows older"
     page.goto(f"{address}{usage}?lang=hi")
     assert page.locator("#age").is_visible()
     assert "घंटेवार यूनिट" in page.inner_text("body")

@@ -89,7 +89,7 @@ def create_app(town: TownReader, gate: Gate, send_code: sign_in.Sender | None = 
     _town_pages(app, town, console)
     _meter_pages(app, town, console)
     _money_pages(app, town, console, gate)
-    _static_files(app)
+    _static_files(app, console)
     _failures(app, console)
     return app
 
@@ -245,13 +245,17 @@ def _sees_account(who: Who, town: TownReader, found: Consumer, day: date) -> boo
     return meter is not None and who.sees_account(found.account, meter.row.feeder)
 
 
-def _static_files(app: FastAPI) -> None:
+def _static_files(app: FastAPI, console: Console) -> None:
     @app.api_route("/static/{name}", methods=READ, response_model=None)
-    def static(name: str) -> Response:
+    def static(request: Request, name: str) -> Response:
+        """A file, to be kept for ever under its own version alone: while consoles of two releases stand side by side, a page of one may fetch
+        from the other, and what came then must not stay."""
         if name not in STATIC_TYPES:
             raise HTTPException(404)
         body = resources.files(__package__).joinpath("static", name).read_bytes()
-        return Response(body, media_type=STATIC_TYPES[name], headers={"cache-control": "public, max-age=31536000, immutable"})
+        own = request.query_params.get("v") == console.static[name]
+        headers = {"cache-control": "public, max-age=31536000, immutable" if own else "no-store"}
+        return Response(body, media_type=STATIC_TYPES[name], headers=headers)
 
 
 def _failures(app: FastAPI, console: Console) -> None:

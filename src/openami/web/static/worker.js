@@ -13,11 +13,12 @@ self.addEventListener("fetch", e => {
   else if (e.request.mode === "navigate") e.respondWith(page(e));
 });
 
+// Only what is of the version in its address: of another release it would stay for ever.
 async function file(request) {
   const kept = await caches.match(request);
   if (kept) return kept;
   const answer = await fetch(request);
-  if (answer.ok) (await caches.open(FILES)).put(request, answer.clone());
+  if (answer.ok && (answer.headers.get("cache-control") || "").includes("immutable")) (await caches.open(FILES)).put(request, answer.clone());
   return answer;
 }
 
