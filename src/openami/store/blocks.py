@@ -258,6 +258,17 @@ class BlockFile:
             first += self._rows(group)
         return None
 
+    def values_among(self, channel: str, meters: npt.NDArray[np.int64]) -> Int32:
+        """Some meters' slots, int32 [meter, slot] in the order of `meters`, all of which the file has; row group by row group."""
+        out, first = np.empty((meters.size, len(self.slots)), np.int32), 0
+        for group in self._groups(channel):
+            own = np.flatnonzero((meters >= first) & (meters < first + self._rows(group)))
+            if own.size:
+                for slot, column in enumerate(self._part(group, channel, first).columns):
+                    out[own, slot] = column[meters[own] - first]
+            first += self._rows(group)
+        return out
+
     def _part(self, group: int, channel: str, first: int) -> Part:
         if self._own is not None:
             block = np.empty((len(self.slots), self._rows(group)), np.int32)

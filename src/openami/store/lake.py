@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import DataError
-from ..readings import CHANNEL_BY_NAME, DayBlock, Int32, UInt32
+from ..readings import CHANNEL_BY_NAME, MISSING, DayBlock, Int32, Quality, UInt32
 from .blocks import (
     MARKS,
     BlockFile,
@@ -138,6 +140,39 @@ class Lake(Tables):
             marks = marks_of(path, channel, meter)
             quality[marks["slot"].to_numpy().astype(np.int64)] = marks["quality"].to_numpy().astype(np.uint32)
         return values, quality
+
+    def read_meters(
+        self, table: str, day: date, shard: int, channel: str, meters: npt.NDArray[np.int64], slots: int
+    ) -> tuple[Int32, UInt32]:
+        """Values and quality bits of some meters' day, [meter, slot] in the order of `meters` (row numbers, each once), by whole columns; all MISSING
+        for those that (day, shard) does not have. DataError where the day has another number of slots there."""
+        values = np.full((meters.size, slots), MISSING, np.int32)
+        lacking = np.ones(meters.size, bool)
+        for path in self.files(table, day).get(shard, []):
+            file = BlockFile(path)
+            there = lacking & (meters < file.meters(channel))
+            if there.any():
+                if len(file.slots) != slots:
+                    raise DataError(
+                        f"{path} has {len(file.slots)} slots, {day} has {slots} here; close that day again or set the zone right"
+                    )
+                values[there] = file.values_among(channel, meters[there])
+                lacking &= ~there
+        quality = self._marks_among(f"{table}_quality", day, shard, channel, meters, slots)
+        quality[lacking] = Quality.MISSING
+        return values, quality
+
+    def _marks_among(self, marked: str, day: date, shard: int, channel: str, meters: npt.NDArray[np.int64], slots: int) -> UInt32:
+        quality = np.zeros((meters.size, slots), np.uint32)
+        if meters.size and self.place.has_table(marked) and self.files(marked, day).get(shard):
+            marks = self.read(marked, day, shard, columns=MARKS, needed=MARKS)
+            marks = marks.filter(pc.equal(marks["channel"], channel))
+            order = np.argsort(meters)
+            whose = marks["meter"].to_numpy()
+            place = order[np.minimum(np.searchsorted(meters, whose, sorter=order), meters.size - 1)]
+            own = meters[place] == whose
+            quality[place[own], marks["slot"].to_numpy()[own]] = marks["quality"].to_numpy()[own].astype(np.uint32)
+        return quality
 
     def read_blocks(self, table: str, day: date, shard: int) -> dict[str, DayBlock]:
         """The day blocks of (day, shard) by channel name, quality made dense again."""

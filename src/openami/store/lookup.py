@@ -92,6 +92,14 @@ class Lookup:
         wanted += [c == v for c, v in ((usage_point.c.feeder, on_feeder), (usage_point.c.transformer, under)) if v]
         return self._all(_METERS.where(*wanted).order_by(usage_point.c.meter).limit(limit))  # the indexes of points stand in this order
 
+    def meters_up_to(self, reach: Reach, most: int, *, on_feeder: str = "", under: str = "") -> int:
+        """How many meters `meters` would give, counted no further than `most`."""
+        own = usage_point.c
+        wanted = [own.until.is_(None), own.meter > "", _points(reach)]
+        wanted += [c == v for c, v in ((own.feeder, on_feeder), (own.transformer, under)) if v]
+        some = sa.select(own.meter).where(*wanted).limit(most).subquery()
+        return int(self._all(sa.select(sa.func.count().label("meters")).select_from(some))[0]["meters"])
+
     def meter(self, reach: Reach, serial: str) -> dict[str, Any] | None:
         found = self._first(_METER, key=serial)
         return found if found is not None and reach.has_point(found["usage_point"], found["feeder"]) else None

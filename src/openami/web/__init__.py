@@ -23,7 +23,7 @@ readable without JavaScript.
     reader.py     the answers from a data folder, also when it is replaced (`LakeTown`)
     opened.py     the answers from one such folder as it was opened
     by_name.py    meters by a part of a name; running.py: the losses of the day that is not closed yet
-    one_account.py  one account's rows; one_meter.py: one meter's days, from the history and the day blocks
+    one_account.py  one account's rows; one_meter.py: one meter's days, from the history and the day blocks; many_meters.py: many meters'
     closed_days.py  closed days as columns over the meters and sums, read once a version; ahead.py: the latest one, before anybody asks
     wording.py    English and Hindi: sentences, numbers, dates, quality and check names
 

@@ -7,6 +7,7 @@
     network.py   usage points, meters, losses, service levels, quarantine
     losses.py    losses of substations and above, and of the day that is not closed yet
     readings.py  readings as JSON, CSV and Arrow, quality, events
+    bulk.py      readings of many meters in one request; as_table.py: readings as an Arrow stream and CSV
     money.py     accounts, statements, explanations, payments, tariffs
     complaints.py what waits for an answer
     work.py      orders, proposals, the audit trail

@@ -20,7 +20,7 @@ from ..hooks import Figures
 from ..limits import Limit
 from ..running import RunningDay
 from ..townbook import TownReader
-from . import complaints, inspections, live, losses, money, network, readings, sharing, work
+from . import bulk, complaints, inspections, live, losses, money, network, readings, sharing, work
 from .around import Limited, Methods, Tagged, acceptable, allowed
 from .bounds import why_not
 from .description import described
@@ -31,6 +31,7 @@ BY_TAG = {
     "network": network,
     "losses": losses,
     "readings": readings,
+    "bulk": bulk,
     "accounts": money,
     "complaints": complaints,
     "inspections": inspections,

@@ -22,7 +22,6 @@ from ..limits import BODY_MOST, Limit
 from ..packing import whole_tag
 from .words import JSON, NOT_NOW, NOTHING_THERE, Refused, problem
 
-STREAM = "text/event-stream"
 SENDING = frozenset({"POST", "PUT", "PATCH"})
 LOCKS = ("complaints", "supply", "outbox", "rows")
 """Of those who change what has an address, in the order in which they take them."""
@@ -115,8 +114,9 @@ def _not_taken(request: Request) -> Refused | None:
 
 
 class Tagged:
-    """A tag for every answer to GET but streams; 304 where the asker has it already, 412 where the asker means another state of the thing than there
-    is: of GET the answer itself, of DELETE and of POST to something done to a thing (`/orders/{id}/withdraw`) the thing."""
+    """A tag for every answer to GET but what is kept nowhere, which are streams; 304 where the asker has it already, 412 where the asker means
+    another state of the thing than there is: of GET the answer itself, of DELETE and of POST to something done to a thing
+    (`/orders/{id}/withdraw`) the thing."""
 
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app, self._gate = app, gate
@@ -136,7 +136,7 @@ class Tagged:
         async def tagging(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
-                if message["status"] == 200 and not dict(message["headers"]).get(b"content-type", b"").startswith(STREAM.encode()):
+                if message["status"] == 200 and dict(message["headers"]).get(b"cache-control") != b"no-store":
                     begun = message
                 else:
                     await send(message)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .words import NAME
+from .words import NAME, NAMES
 
 CHOICE = re.compile(r"\^\(([A-Za-z0-9_|:-]+)\)\$")
 SENTENCES = {
@@ -48,4 +48,6 @@ def _why_not_like(pattern: str) -> str:
         return f"is not one of {', '.join(choice[1].split('|'))}"
     if pattern == NAME:
         return "is not a name; use 1 to 40 letters, digits and . _ -"
+    if pattern == NAMES:
+        return "is not a list of names apart by commas, at most 500"
     return f"does not have the form that it must have: {pattern}"

@@ -33,6 +33,7 @@ TAGS = {
     "network": "Usage points, meters, losses, service levels, quarantine.",
     "losses": "Losses of substations and above, and of the day that is not closed yet.",
     "readings": "Readings, their quality, events.",
+    "bulk": "Readings of many meters in one request.",
     "accounts": "Accounts, statements and why they say so, payments, tariffs.",
     "complaints": "What consumers complain of.",
     "inspections": "What visits to meters found.",

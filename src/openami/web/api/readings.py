@@ -6,24 +6,21 @@ what the meter sent, validated what stands after checks and estimates, and the q
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 import numpy as np
-import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from ...day import Site
-from ...readings import CHANNEL_BY_NAME, CHANNELS, MISSING, Channel, Quality
+from ...readings import CHANNEL_BY_NAME, CHANNELS, MISSING, Channel
 from ..access import Right, Who
 from ..gate import gate_of
 from ..one_meter import columns, day_column
+from .as_table import ARROW, CSV, FORMS, arrow, batch_of, csv, quality_words, schema_of, success
 from .network import Name, SeesMeters
 from .words import (
     NOT_MODIFIED,
@@ -56,12 +53,9 @@ Form = Annotated[
         description="json, csv, or arrow (an Arrow IPC stream); left out = what `Accept` likes best, else json.",
     ),
 ]
-ARROW, CSV = "application/vnd.apache.arrow.stream", "text/csv; charset=utf-8"
-FORMS = {"text/csv": "csv", ARROW: "arrow"}
 HEARD_WITHIN_S = 60
 """An event is new when it is this old: the head-end writes down what it has heard twice a minute, and what it wrote late would else stand behind
 whoever follows, and never be told."""
-WORDS = {int(bit): str(bit.name).lower() for bit in Quality if bit}
 
 
 class Reading(Answer):
@@ -108,16 +102,7 @@ class Series:
 @router.get(
     "/meters/{serial}/readings",
     response_model=Readings,
-    responses=documented(
-        404,
-        success=NOT_MODIFIED
-        | {
-            200: {
-                "description": "The readings, in the form asked for.",
-                "content": {"text/csv": {"schema": {"type": "string"}}, ARROW: {"schema": {"type": "string", "format": "binary"}}},
-            }
-        },
-    ),
+    responses=documented(404, success=NOT_MODIFIED | success("The readings, in the form asked for.")),
 )
 def readings(
     request: Request,
@@ -133,13 +118,17 @@ def readings(
     series = _series(request, who, serial, channel, first, to, table)
     stem = f"{serial}-{channel}-{table}"
     form = format or FORMS.get(request.state.liked, "json")
-    if form == "csv":
-        return StreamingResponse(_csv(series), media_type=CSV, headers={"content-disposition": f'attachment; filename="{stem}.csv"'})
-    if form == "arrow":
-        return StreamingResponse(_arrow(series, serial), media_type=ARROW)
+    if form != "json":
+        schema = schema_of(series.channel, serial)
+        numbers = np.array(series.ends, np.int64), np.array(series.values, np.int32), np.array(series.quality, np.uint32)
+        batches = [batch_of(schema, *numbers)]
+        if form == "arrow":
+            return StreamingResponse(arrow(schema, batches), media_type=ARROW)
+        named = {"content-disposition": f'attachment; filename="{stem}.csv"'}
+        return StreamingResponse(csv(schema, series.channel, batches), media_type=CSV, headers=named)
     zone = site_of(request).calendar
     rows = [
-        {"end": zone.local(end).isoformat(), "value": None if value == MISSING else value, "quality": _words(bits)}
+        {"end": zone.local(end).isoformat(), "value": None if value == MISSING else value, "quality": quality_words(bits)}
         for end, value, bits in zip(series.ends, series.values, series.quality, strict=True)
     ]
     body = {
@@ -161,7 +150,7 @@ def quality(
     """Only the intervals that are not plain valid."""
     series, local = _series(request, who, serial, channel, first, to, "validated"), site_of(request).calendar.local
     return [
-        Reading(end=local(end), value=None if value == MISSING else value, quality=_words(bits))
+        Reading(end=local(end), value=None if value == MISSING else value, quality=quality_words(bits))
         for end, value, bits in zip(series.ends, series.values, series.quality, strict=True)
         if bits
     ]
@@ -242,38 +231,3 @@ def read_series(site: Site, shard: int, meter: int, channel: Channel, days: list
 def read_values(site: Site, shard: int, meter: int, channel: Channel, days: list[date]) -> list[int]:
     """The validated values alone of some days, oldest first, MISSING where there is none."""
     return [value for values, _ in columns(site, shard, meter, days, channel.name) for value in values.tolist()]
-
-
-def _words(bits: int) -> list[str]:
-    return [word for bit, word in WORDS.items() if bits & bit]
-
-
-def _csv(series: Series) -> Iterator[str]:
-    """interval_end in UTC; value in the channel's unit x 10^scaler, empty = none."""
-    yield f"interval_end,{series.channel.name}_e{series.channel.scaler},quality\r\n"
-    for at in range(0, len(series.ends), 4096):
-        text = io.StringIO()
-        own = slice(at, at + 4096)
-        csv.writer(text).writerows(
-            (datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "" if value == MISSING else value, " ".join(_words(bits)))
-            for end, value, bits in zip(series.ends[own], series.values[own], series.quality[own], strict=True)
-        )
-        yield text.getvalue()
-
-
-def _arrow(series: Series, serial: str) -> Iterator[bytes]:
-    """An IPC stream: end (UTC), value (null = none; its field's metadata names channel, unit and scaler), quality (bits)."""
-    values = np.array(series.values, np.int32)
-    about = {"meter": serial, "channel": series.channel.name, "unit": series.channel.unit, "scaler": str(series.channel.scaler)}
-    table = pa.table(
-        [
-            pa.array(series.ends, pa.int64()).cast(pa.timestamp("s", "UTC")),
-            pa.array(values, mask=values == MISSING),
-            pa.array(series.quality, pa.uint32()),
-        ],
-        schema=pa.schema([("end", pa.timestamp("s", "UTC")), pa.field("value", pa.int32(), metadata=about), ("quality", pa.uint32())]),
-    )
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, 4096)
-    yield sink.getvalue()

@@ -29,6 +29,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 JSON, PROBLEM = "application/json", "application/problem+json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$"
+NAMES = NAME.removesuffix("$") + "(," + NAME[1:-1] + "){0,499}$"
 CURSOR = r"^[A-Za-z0-9_-]{1,400}$"
 SENTENCE = r"^[^\x00]*[^\s\x00\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff][^\x00]*$"
 """A text with a letter in it that can be seen, and without NUL, which no database takes."""
