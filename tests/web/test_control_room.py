@@ -18,6 +18,7 @@ from openami.store.complaints import Complaints
 from openami.store.heard import Heard, MeterEvent
 from openami.store.lookup import Reach
 from openami.store.order_book import OrderBook
+from openami.supply.guard import SupplyGuard
 from openami.web.charts_wide import MAP_HEIGHT, MAP_WIDTH, Area, _squares, tree_map
 from openami.web.closed_days import read_day
 from openami.web.control_room.saved import ours
@@ -203,6 +204,19 @@ def test_many_disconnections_wait_for_a_second_person_who_is_another_one(house, 
     assert house.gate.proposals.find(made.id).state == "refused"
 
 
+@pytest.mark.parametrize(("what", "said"), [("disconnect", True), ("read", False)])
+def test_a_look_says_which_meters_serve_no_account_and_so_are_never_cut(house, operator, what, said):
+    there = house.gate.lookup.meters(Reach(everything=True), "", 100)
+    bare = [row["serial"] for row in there if row["account"] is None]
+    form = form_of(operator.get("/room/orders").text)
+    asked = {"csrf_token": form, "what": what, "serials": " ".join([house.own["meter"], *bare])}
+    look = operator.post("/room/orders/look", data=asked).text
+    assert bare
+    assert (f"No consumer's account is known for {', '.join(bare)}: the guard lets none of them be cut." in look) is said
+    guard = SupplyGuard(house.site)
+    assert not any(guard.ask(Order(f"O-{one}", What.DISCONNECT, "", one, house.gate.now_s), house.gate.now_s)[0].allowed for one in bare)
+
+
 def test_a_form_of_another_session_changes_nothing(house, operator):
     assert operator.post("/room/orders/O-0/withdraw", data={"csrf_token": "x" * 43, "why": "to see"}).status_code == 403
     assert OrderBook(house.site.rows).order("O-0").state is State.REQUESTED
@@ -228,6 +242,7 @@ def test_a_correction_is_kept_with_its_reason_and_the_day_reckoned_again(house, 
     page = operator.get(f"{path}?day={day}").text
     assert "read on the display" in page
     assert ">777</td>" in page
+    assert "interval to 00:15, 777 Wh" in page
 
 
 def test_events_are_listed_by_what_they_are_about(house, operator):
