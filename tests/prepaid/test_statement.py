@@ -71,6 +71,13 @@ def test_bihar_levels(balance, a_day, told, level, send):
     assert (int(result.level[0]), bool(result.send[0])) == (level, send)
 
 
+def test_days_that_cost_nothing_do_not_make_a_balance_last():
+    """The free units were used up yesterday: at 155.52 a day 1,864.87 lasts eleven days, not eighty-three."""
+    recent = np.array([[155_52, 0, 20_00]] + [[0, 0, 0 if k % 2 else -10_00] for k in range(6)])
+    result = low_balance(BR, column(1864_87, 1864_87, 30_00), recent, column(0, 0, 0), np.full(3, -1, np.int8), np.ones(3, bool))
+    assert result.days_left.tolist() == [11, -1, -1], "nothing taken, and more given than taken: it cannot be said"
+
+
 def test_percent_of_the_last_recharge():
     up = load_notice_policies()["UP"]
     balances = column(301_00, 300_00, 100_00, 0, 300_00)

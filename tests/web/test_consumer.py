@@ -330,7 +330,14 @@ def test_what_if_on_the_same_bill_saves_nothing():
 
 @pytest.mark.parametrize(
     ("amount", "charges", "days"),
-    [(1000, [100, 100], 10), (1000, [None, 300], 3), (1000, [0, 0], None), (-5, [100], None), (1000, [None], None)],
+    [
+        (1000, [100, 100], 10),
+        (1000, [None, 300], 3),
+        (1000, [0, 0, 0, 100], 10),
+        (1000, [0, 0], None),
+        (-5, [100], None),
+        (1000, [None], None),
+    ],
 )
 def test_for_how_many_days_an_amount_lasts(amount, charges, days):
     assert lasting_days(amount, tuple(DayCost(None, None, c, False) for c in charges)) == days

@@ -61,13 +61,16 @@ def low_balance(
 
     balance_paise, last_recharge_paise: int64 [account] (last recharge 0 = none); recent_charges_paise: int64 [day, account], the last
     days' totals; told: int8 [account], the level last told (-1 = none); prepaid: bool [account].
+
+    Days on which nothing was taken do not count: while a month's free units last each costs 0, and an account that has just used them
+    up would seem to last seven times as long as it does.
     """
     accounts = balance_paise.size
     if recent_charges_paise.ndim != 2 or recent_charges_paise.shape[1] != accounts or recent_charges_paise.shape[0] == 0:
         raise RequestError(
             f"{accounts} balances, but recent charges are {recent_charges_paise.shape}; give at least one day [day, account]"
         )
-    days, used = recent_charges_paise.shape[0], recent_charges_paise.sum(axis=0)
+    days, used = np.count_nonzero(recent_charges_paise, axis=0), recent_charges_paise.sum(axis=0)
     left = np.where(used > 0, np.maximum(balance_paise, 0) * days // np.maximum(used, 1), -1).astype(np.int64)
     level = np.full(accounts, -1, np.int8)
     for k, step in enumerate(policy.levels):

@@ -104,8 +104,8 @@ def supply_on(found: Consumer, orders: list[Row]) -> bool | None:
 
 
 def mean_paise(week: tuple[DayCost, ...]) -> int | None:
-    """What a day cost on average, of the week's days that are charged; None where none is."""
-    known = [d.charge_paise for d in week if d.charge_paise is not None]
+    """What a day cost on average, of the week's days on which anything was taken (as `prepaid.low_balance` counts); None where on none."""
+    known = [d.charge_paise for d in week if d.charge_paise]
     return sum(known) // len(known) if known else None
 
 
