@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from copy import copy
+from dataclasses import fields, replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -26,9 +27,10 @@ RECEIVED_US = 1_764_600_000_000_000
 
 
 def make_town(seed: int = 5, days: int = DAYS, first: date = FIRST) -> Town:
-    """A town whose lists and tables may be replaced; what is in them is shared by all who ask for the same one."""
+    """A town whose lists and tables may be changed; what is in them is shared by all who ask for the same one."""
     town = _measured(seed, days, first)
-    return replace(town, channels=dict(town.channels))
+    held = {one.name: getattr(town, one.name) for one in fields(town)}
+    return replace(town, **{name: copy(what) for name, what in held.items() if isinstance(what, list | dict)})
 
 
 @lru_cache(maxsize=8)
