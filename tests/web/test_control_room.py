@@ -139,6 +139,12 @@ def test_what_is_not_there_to_be_changed_is_said_in_words(operator, path, given,
     assert (answer.status_code, said in answer.text) == (status, True), answer.text
 
 
+@pytest.mark.parametrize(("path", "first"), [("/room/orders/NOTHING", "/room"), ("/meters/NOTHING", "/")])
+def test_what_went_wrong_leads_back_to_where_one_was(operator, path, first):
+    main = operator.get(path).text.split("<main")[1]
+    assert re.findall(r'href="([^"?]+)', main)[0] == first
+
+
 def test_a_stale_page_is_told_what_has_happened_meanwhile(house, operator):
     """A withdrawn order is withdrawn again, a sent form comes again with another meter."""
     form, book = form_of(operator.get("/room/orders").text), OrderBook(house.site.rows)
