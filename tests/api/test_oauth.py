@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from openami.store.clients import Client
+from openami.store.clients import Client, Given
 from openami.store.people import DIGEST_MARK, SignIn, person
 from openami.web.app import TRIES_AT_ONCE
 from openami.web.tokens import SIGNS_AFTER_S, UNKNOWN_AGAIN_S, External, Tokens
@@ -189,6 +189,73 @@ def test_a_refresh_token_works_once_and_a_stolen_one_ends_the_family(programs: H
     second = _trade(programs, **refresh, refresh_token=first).json()["refresh_token"]
     assert _trade(programs, **refresh, refresh_token=first).status_code == 400
     assert _trade(programs, **refresh, refresh_token=second).status_code == 400
+
+
+LOCAL = ("http://127.0.0.1/back?x=1", "http://[::1]:4000/back")
+
+
+@pytest.fixture(scope="module")
+def local(programs: House) -> House:
+    """Two programs on a computer, one of which has a secret."""
+    for name, confidential in (("desk-app", False), ("desk-server", True)):
+        programs.gate.people.add(name, "consumer", programs.gate.now_s, password=SECRET if confidential else None)
+        programs.gate.clients.add(Client(name, name, (*LOCAL, "http://localhost/back"), ("meters",), confidential))
+    return programs
+
+
+@pytest.mark.parametrize(
+    ("back", "policy"),
+    [("http://127.0.0.1:51999/back?x=1", "http://127.0.0.1:51999"), ("http://[::1]:65535/back", "http:"), (LOCAL[0], "http://127.0.0.1")],
+)
+def test_a_program_on_ones_own_computer_listens_at_any_port(local: House, back: str, policy: str) -> None:
+    verifier, challenge = _proof()
+    asked = {"response_type": "code", "client_id": "desk-app", "redirect_uri": back, "scope": "meters", "state": "s"}
+    asked |= {"code_challenge": challenge, "code_challenge_method": "S256"}
+    browser = local.browser("consumer-own")
+    page = browser.get(f"/oauth/authorize?{urlencode(asked)}")
+    assert f"form-action 'self' {policy};" in page.headers["content-security-policy"]
+    form = {name: value.replace("&amp;", "&") for name, value in FIELD.findall(page.text)}
+    location = browser.post("/oauth/authorize", data=form | {"agree": "yes"}).headers["location"]
+    assert location.startswith(back + ("&" if "?" in back else "?"))
+    given = {"grant_type": "authorization_code", "code": parse_qs(urlsplit(location).query)["code"][0], "client_id": "desk-app"}
+    given["code_verifier"] = verifier
+    assert _trade(local, **given, redirect_uri=back).status_code == 200
+
+
+def test_the_port_belongs_to_the_code(local: House) -> None:
+    """The code of one port cannot be traded with the name of another."""
+    client = local.gate.clients.find("desk-app")
+    assert client is not None
+    verifier, challenge = _proof()
+    stands_for = Given("desk-app", "consumer-own", ("meters",), "", "http://127.0.0.1:5000/back?x=1", challenge, None)
+    code = local.gate.clients.make_code(stands_for, local.gate.now_s)
+    given = {"grant_type": "authorization_code", "code": code, "code_verifier": verifier, "client_id": "desk-app"}
+    assert client.may_send_back_to("http://127.0.0.1:5001/back?x=1")
+    assert _trade(local, **given, redirect_uri="http://127.0.0.1:5001/back?x=1").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "http://127.0.0.1:5000/other",
+        "http://127.0.0.1:5000/back?x=2",
+        "http://127.0.0.1:5000@evil.example/back?x=1",
+        "http://127.0.0.1.evil.example/back?x=1",
+        "http://127.0.0.1:70000/back?x=1",
+        "http://127.0.0.1:0/back?x=1",
+        "http://127.0.0.1:/back?x=1",
+        "http://127.0.0.2:5000/back?x=1",
+        "https://127.0.0.1:5000/back?x=1",
+        "http://localhost:5000/back",
+        "http://127.0.0.1:5000/back?x=1#there",
+        "http://127.0.0.1:5000/back?x=1\n",
+    ],
+)
+def test_only_the_port_may_be_another_and_only_of_a_program_without_a_secret(local: House, back: str) -> None:
+    for name, address in (("desk-app", back), ("desk-server", "http://127.0.0.1:5000/back?x=1")):
+        asked = {"response_type": "code", "client_id": name, "redirect_uri": address, "code_challenge": _proof()[1]}
+        answer = local.browser("consumer-own").get(f"/oauth/authorize?{urlencode(asked)}")
+        assert (answer.status_code, "location" in answer.headers) == (422, False), address
 
 
 def test_an_address_that_is_not_the_programs_is_never_used(programs: House) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from .sql import TEXT, metadata
 
 CODE_LIVES_S = 120
 REFRESH_LIVES_S = 30 * 86_400
+LOOPBACK = re.compile(r"http://(?P<host>127\.0\.0\.1|\[::1\])(:(?P<port>[0-9]{1,5}))?(?P<rest>([/?][!-~]*)?)")
+"""By number: what `localhost` leads to, another may decide (RFC 8252, 8.3)."""
 
 oauth_client = sa.Table(
     "oauth_client",
@@ -66,13 +69,24 @@ signing_key = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A program. redirects: exact addresses to which a person may be sent back; confidential: it has a secret."""
+    """A program. redirects: addresses to which a person may be sent back; confidential: it has a secret."""
 
     name: str
     title: str
     redirects: tuple[str, ...]
     scopes: tuple[str, ...]
     confidential: bool
+
+    def may_send_back_to(self, address: str) -> bool:
+        """Whether an address is one of its own, letter by letter. Of a program without a secret the port of this very device may be any: such a
+        program listens on what is free when it starts (RFC 8252, 7.3)."""
+        if address in self.redirects:
+            return True
+        asked = None if self.confidential else LOOPBACK.fullmatch(address)
+        if asked is None or not 0 < int(asked["port"] or 80) < 1 << 16:
+            return False
+        own = (LOOPBACK.fullmatch(one) for one in self.redirects)
+        return any(one is not None and one.group("host", "rest") == asked.group("host", "rest") for one in own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ def _client_and_address(gate: Gate, asked: dict[str, str], twice: frozenset[str]
     client = gate.clients.find(asked.get("client_id", "")[:60])
     if client is None or "client_id" in twice:
         raise NotUsable("client_id", asked.get("client_id", "")[:60])
-    if asked.get("redirect_uri", "") not in client.redirects or "redirect_uri" in twice:
+    if not client.may_send_back_to(asked.get("redirect_uri", "")) or "redirect_uri" in twice:
         raise NotUsable("redirect_uri", asked.get("redirect_uri", "")[:200])
     return client
 
@@ -290,9 +290,10 @@ def _origin(address: str) -> str:
 
 def _leading_to(page: Response, host: str) -> Response:
     """A page that is kept nowhere, and whose form's answer may lead to `host`."""
+    allowed = host if "[" not in host else host.partition("//")[0]  # a policy cannot name a host by its IPv6 number
     page.headers["cache-control"] = "no-store"
     page.headers["content-security-policy"] = (
-        f"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {host}; base-uri 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {allowed}; base-uri 'none'; frame-ancestors 'none'"
     )
     return page
 
