@@ -83,6 +83,22 @@ def test_pages_are_hindi_unless_another_language_is_asked_for(house, phone):
         assert '<html lang="en"' in phone.get(f"{path}?lang=en").text
 
 
+def test_a_consumer_whose_session_is_over_signs_in_by_phone_and_goes_on(house):
+    app = house.browser()
+    own = f"/my/{house.own['account']}/usage?lang=hi"
+    door = app.get(own).headers["location"]
+    assert door.startswith("/sign-in/phone?next=/my/")
+    page = app.get(door).text
+    assert 'type="tel"' in page
+    assert 'type="password"' not in page
+    assert f'name="next" value="{own}"' in page
+    assert app.get("/me").headers["location"].startswith("/sign-in?")
+    assert not house.app.state.send_code
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("openami.web.sign_in.shows_demo", lambda gate, request: False)
+        assert app.get(own).headers["location"].startswith("/sign-in?"), "no code can be sent"
+
+
 def test_the_language_once_chosen_is_that_of_failures_and_of_the_door_when_the_session_is_over(house, phone):
     phone.headers["accept-language"] = "en"
     phone.get("/my?lang=hi")

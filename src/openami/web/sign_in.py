@@ -243,10 +243,11 @@ def page_before(request: Request) -> str:
 
 
 def sign_in_for(request: Request, language: str) -> Response:
-    """The way to the sign-in page, and back to what was asked for."""
+    """The way to the sign-in page, and back to what was asked for; whoever asked for a page of the app signs in by phone, where codes can be sent."""
+    by_phone = request.url.path.startswith("/my") and (request.app.state.send_code is not None or shows_demo(gate_of(request), request))
     asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     onward = f"?next={quote(safe_path(asked), safe='/')}" + (f"&lang={language}" if language else "")
-    return RedirectResponse(f"/sign-in{onward}", 303)
+    return RedirectResponse(f"/sign-in{'/phone' if by_phone else ''}{onward}", 303)
 
 
 def entered(request: Request, gate: Gate, person: Person, how: str, onward: str) -> Response:
