@@ -105,6 +105,18 @@ def test_an_order_that_somebody_asks_for_shows_without_reloading(house, opened):
     page.get_by_text("asked meanwhile").wait_for(timeout=30_000)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_saved_list_is_taken_off_again_without_javascript(opened, size):
+    page = opened("/room/events?lang=en", size, script=False)
+    for name in ("First <b>", "Second"):
+        page.locator("footer input[name=name]").fill(name)
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("link", name=f"★ {name}").wait_for()
+    page.get_by_role("button", name="Take First <b> off").click()
+    page.get_by_role("link", name="★ First <b>").wait_for(state="detached")
+    assert page.get_by_role("link", name="★ Second").count() == 1
+
+
 def test_keys_go_from_row_to_row_and_from_page_to_page(opened):
     page = opened("/room/meters")
     page.keyboard.press("j")
