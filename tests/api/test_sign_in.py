@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from openami.store.clients import Client
 from openami.store.people import FREE_EVERYWHERE, SignIn
 from openami.store.sessions import STAFF_IDLE_S
+from openami.web import once
 from openami.web.app import TRIES_AT_ONCE
 from openami.web.demo_people import DEMO_PEOPLE, PHONE
 from openami.web.once import SAME_CLICK_S
@@ -20,6 +21,7 @@ from openami.web.once import SAME_CLICK_S
 from .houses import BASE, House, enter
 
 PASSWORD = "a long enough password"
+GUARD_S = 60.0
 FORM = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 
@@ -71,7 +73,8 @@ def _twice(browser, sent: dict[str, str], path: str = "/sign-in"):
     """The same form twice at once, before either answer has reached the browser; who each session is of."""
     cookie = browser.cookies["openami-form"]
     clicks = [TestClient(browser.app, base_url=BASE, cookies={"openami-form": cookie}, follow_redirects=False) for _ in range(2)]
-    with ThreadPoolExecutor(2) as pool:
+    with pytest.MonkeyPatch.context() as patient, ThreadPoolExecutor(2) as pool:
+        patient.setattr(once, "PATIENCE_S", GUARD_S)
         answers = list(pool.map(lambda click: click.post(path, data=sent), clicks))
     assert [a.status_code for a in answers] == [303, 303]
     return [click.get("/me?lang=en").status_code for click in clicks], clicks[0]
