@@ -105,6 +105,10 @@ def test_fingers_find_what_can_be_tapped(browser, house, address):
         bare = page.eval_on_selector_all(
             "button, .go", "all => all.filter(e => parseFloat(getComputedStyle(e).paddingLeft) < 6).map(e => e.textContent)"
         )
+        aside = page.eval_on_selector_all(
+            "nav a", "all => all.filter(e => e.getBoundingClientRect().right > innerWidth).map(e => e.textContent)"
+        )
+        assert aside == [], f"{path}: help and proof are seen without pushing"
         assert bare == [], f"{path}: words touch the edge of what is to be tapped"
     context.close()
 
