@@ -109,7 +109,7 @@ def test_an_order_that_somebody_asks_for_shows_without_reloading(house, opened):
 def test_a_saved_list_is_taken_off_again_without_javascript(opened, size):
     page = opened("/room/events?lang=en", size, script=False)
     for name in ("First <b>", "Second"):
-        page.locator("footer input[name=name]").fill(name)
+        page.get_by_placeholder("Name of this list").fill(name)
         page.get_by_role("button", name="Save").click()
         page.get_by_role("link", name=f"★ {name}").wait_for()
     page.get_by_role("button", name="Take First <b> off").click()
