@@ -48,7 +48,6 @@ NOBODYS = {
     "/api/v1/tariffs/{name}",
     "/room/tariffs/{name}",
     "/static/{name}",
-    "/room/static/{name}",
     "/room/people/{name}",
     "/api/v1/service-levels/{day}",
     "/api/v1/webhooks/{number}",
@@ -144,8 +143,6 @@ def _name(path: str, held: dict[str, str]) -> str:
         return held["feeder"]
     if "/room/people" in path:
         return "operator-second"
-    if "/room/static" in path:
-        return "room.js"
     return "BR-DS2" if "tariffs" in path else held["feeder"] if "feeders" in path else "openami.css"
 
 
@@ -171,7 +168,6 @@ def test_nobody_gets_anything_but_the_door(table: str) -> None:
     open_to_all = (
         "/health",
         "/static/",
-        "/room/static/",
         "/my/app.webmanifest",
         "/my/sw.js",
         "/sign-in",

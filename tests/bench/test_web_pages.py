@@ -16,7 +16,6 @@ OF_NOBODY = {
     "/my/app.webmanifest",
     "/my/sw.js",
     "/oauth/jwks",
-    "/room/static/{}",
     "/static/{}",
     "/sign-in",
     "/sign-in/external",

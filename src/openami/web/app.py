@@ -52,6 +52,7 @@ SAFE_HEADERS = {
 STATIC_TYPES = {
     "openami.css": "text/css; charset=utf-8",
     "consumer.js": "text/javascript; charset=utf-8",
+    "room.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 SAYS = {"evidence_says": SAYERS["evidence_says"]}

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 from heapq import nlargest
-from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
@@ -51,7 +50,6 @@ HEADERS = {
     )
 }
 """The safe headers' policy, and our own script and its requests beside it: live figures and keys."""
-STATIC = {"room.js": "text/javascript; charset=utf-8"}
 
 Name = Annotated[str, Path(pattern=NAME)]
 Sees = Annotated[Who, Depends(needs(Right.TOWN))]
@@ -304,12 +302,3 @@ def exception(request: Request, who: SeesMeters, serial: Name, day: Day = "", la
     slots = lists.slots(site, found, asked)
     edits = lists.edits(site, found, asked)
     return page(request, "exception.html", asked, it=found, slots=slots, edits=edits, may_edit=who.may(Right.ORDER))
-
-
-@router.get("/static/{name}", response_model=None)
-def static(name: str) -> Response:
-    """Our own script."""
-    if name not in STATIC:
-        raise NotThere("page", name)
-    body = resources.files("openami.web").joinpath("static", name).read_bytes()
-    return Response(body, media_type=STATIC[name], headers={"cache-control": "public, max-age=3600"})
