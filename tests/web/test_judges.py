@@ -251,9 +251,11 @@ def test_lighthouse_on_a_slow_phone_and_network(house, address, tools, what):
         told = json.loads(ran.stdout.splitlines()[-1])
         assert told["address"].endswith(path)
         assert told["failed"] == []
+        if None in (told["accessibility"], told["best-practices"]):
+            continue  # one of Lighthouse's own audits broke off, and it gave no score
         assert (told["accessibility"], told["best-practices"]) == (1, 1)
         scores.append(told["performance"])
         if scores[-1] >= PERFORMANCE_LEAST:
             break
     sys.stdout.write(f"lighthouse {path}: performance {scores}, load {os.getloadavg()[0]:.1f}\n")
-    assert max(scores) >= PERFORMANCE_LEAST
+    assert max(scores, default=0) >= PERFORMANCE_LEAST
