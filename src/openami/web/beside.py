@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 
 @dataclass
-class Beside:
+class Beside(ABC):
     """One such thread. What it does is `_run`, which ends soon after `_stopped` is set."""
 
     _stopped: threading.Event = field(default_factory=threading.Event, repr=False, kw_only=True)
@@ -23,5 +24,5 @@ class Beside:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _run(self) -> None: ...
